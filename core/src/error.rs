@@ -1,0 +1,320 @@
+//! The one error of the library, and what its kinds tell the caller to do.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::append::ExpectedVersion;
+use crate::id::EventId;
+use crate::stream_id::StreamId;
+
+/// A cause kept inside an [`Error`]; shared, because every append of a failed group reports it.
+pub type Cause = Arc<dyn std::error::Error + Send + Sync + 'static>;
+
+/// Whatever can go wrong, with the values that were met and the remedy.
+///
+/// [`kind`](Error::kind) says what to do about it; [`code`](Error::code) is a stable word for logs
+/// and remote callers. Cloning shares the cause.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The stream was not where the caller expected it. Nothing was written.
+    #[error(
+        "stream {stream} is at sequence {actual}, expected {expected}; read it again and decide anew"
+    )]
+    WrongVersion {
+        /// The stream appended to.
+        stream: StreamId,
+        /// What the caller expected.
+        expected: ExpectedVersion,
+        /// The sequence of its last event, 0 when it has none.
+        actual: u64,
+    },
+
+    /// Some of the event ids are in the stream already, but not all of them with this content.
+    /// Nothing was written.
+    #[error(
+        "event {event_id} cannot be appended to {stream}: {reason}; use new ids for new events"
+    )]
+    IdConflict {
+        /// The stream appended to.
+        stream: StreamId,
+        /// The first id that clashed.
+        event_id: EventId,
+        /// What differs.
+        reason: &'static str,
+    },
+
+    /// Something is over its limit. Nothing was written.
+    #[error(
+        "{what} has size {size}, the limit is {limit}; make it smaller, split it, or raise the limit"
+    )]
+    TooLarge {
+        /// What was measured.
+        what: &'static str,
+        /// Its size, in bytes unless `what` counts things.
+        size: u64,
+        /// The most that is taken.
+        limit: u64,
+    },
+
+    /// A value that can never be right. Nothing was written.
+    #[error("invalid {what} {value:?}: {reason}")]
+    InvalidInput {
+        /// What the value was for.
+        what: &'static str,
+        /// The value, shortened.
+        value: Box<str>,
+        /// Why it is refused.
+        reason: Box<str>,
+    },
+
+    /// An event or a snapshot could not be turned into bytes or back.
+    #[error("{what} of type {type_name} revision {revision}: {reason}")]
+    Codec {
+        /// What was done to what: `encoding an event`.
+        what: &'static str,
+        /// The event type, or the aggregate type of a snapshot.
+        type_name: Box<str>,
+        /// Its schema revision.
+        revision: u32,
+        /// What was wrong and the remedy.
+        reason: Box<str>,
+    },
+
+    /// An aggregate refused an event of its own history.
+    #[error(
+        "{stream} cannot apply its event at sequence {sequence}: {source}; the aggregate's code and its history disagree"
+    )]
+    Apply {
+        /// The stream being loaded.
+        stream: StreamId,
+        /// The sequence of the refused event.
+        sequence: u64,
+        /// The aggregate's own error.
+        source: Cause,
+    },
+
+    /// The store was closed, or its last handle dropped, before the call was done.
+    #[error("the store is closed; open it again")]
+    Closed,
+
+    /// An earlier write or sync failed: the store takes no writes until it is opened again.
+    #[error(
+        "the store refuses writes since an earlier failure ({cause}); reads go on; reopen it to write again"
+    )]
+    Refused {
+        /// The first failure.
+        cause: Box<Error>,
+    },
+
+    /// The operating system refused an operation.
+    #[error("cannot {action} {path}: {source}", path = path.display())]
+    Io {
+        /// What was tried: `sync`.
+        action: &'static str,
+        /// On which file or directory.
+        path: PathBuf,
+        /// The system's answer.
+        source: Arc<io::Error>,
+    },
+
+    /// Another process, or another handle of this one, has the store open.
+    #[error("{path} is in use by {holder}; close it there first", path = path.display())]
+    Locked {
+        /// The store.
+        path: PathBuf,
+        /// Process id, host and time that the holder noted.
+        holder: Box<str>,
+    },
+
+    /// The path cannot be a store. Nothing there was changed.
+    #[error("{path} cannot be opened as a store: {reason}", path = path.display())]
+    NotAStore {
+        /// The path given.
+        path: PathBuf,
+        /// What was found, and the remedy.
+        reason: Box<str>,
+    },
+
+    /// The store was written by a newer version in a way this one does not know. Nothing was changed.
+    #[error("{path} has format version {version} with unknown {class} flags {flags:#x}; {remedy}", path = path.display())]
+    UnsupportedFormat {
+        /// The file that says so.
+        path: PathBuf,
+        /// Its format version.
+        version: u32,
+        /// Which class the unknown flags are of: `incompatible` or `read-only compatible`.
+        class: &'static str,
+        /// The unknown bits.
+        flags: u32,
+        /// What can be done.
+        remedy: &'static str,
+    },
+
+    /// Bytes on disk are not what was written. Nothing was changed.
+    #[error("{path} is damaged: {what}; {remedy}", path = path.display())]
+    Damaged {
+        /// The damaged file.
+        path: PathBuf,
+        /// What was found where.
+        what: Box<str>,
+        /// What can be done.
+        remedy: Box<str>,
+    },
+
+    /// The caller's progress callback asked to stop. Nothing was lost.
+    #[error("{what} was cancelled by its progress callback; call it again to go on")]
+    Cancelled {
+        /// What was under way.
+        what: &'static str,
+    },
+
+    /// The engine below the store failed.
+    #[error("{engine} failed to {action}: {source}")]
+    Engine {
+        /// Its name.
+        engine: &'static str,
+        /// What was tried.
+        action: &'static str,
+        /// Its own error.
+        source: Cause,
+    },
+}
+
+/// What to do about an [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// Somebody was faster: read again, decide again.
+    Reread,
+    /// The input can never succeed as it is: fix it.
+    FixInput,
+    /// The surroundings are in the way (a lock, a path, permissions, space): fix them, then retry.
+    FixEnvironment,
+    /// Open the store again; what an unfinished append did is known then.
+    Reopen,
+    /// Data is damaged or of a newer format: nothing goes on without a person.
+    Repair,
+    /// The caller stopped it: call again when wanted.
+    Stopped,
+}
+
+impl Error {
+    /// What to do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::WrongVersion { .. } => ErrorKind::Reread,
+            Self::IdConflict { .. }
+            | Self::TooLarge { .. }
+            | Self::InvalidInput { .. }
+            | Self::Codec { .. }
+            | Self::Apply { .. } => ErrorKind::FixInput,
+            Self::Locked { .. } | Self::NotAStore { .. } => ErrorKind::FixEnvironment,
+            Self::Io { .. } | Self::Refused { .. } | Self::Closed | Self::Engine { .. } => {
+                ErrorKind::Reopen
+            }
+            Self::Damaged { .. } | Self::UnsupportedFormat { .. } => ErrorKind::Repair,
+            Self::Cancelled { .. } => ErrorKind::Stopped,
+        }
+    }
+
+    /// A stable word for this error, for logs and remote callers.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::WrongVersion { .. } => "wrong_version",
+            Self::IdConflict { .. } => "id_conflict",
+            Self::TooLarge { .. } => "too_large",
+            Self::InvalidInput { .. } => "invalid_input",
+            Self::Codec { .. } => "codec",
+            Self::Apply { .. } => "apply",
+            Self::Closed => "closed",
+            Self::Refused { .. } => "refused",
+            Self::Io { .. } => "io",
+            Self::Locked { .. } => "locked",
+            Self::NotAStore { .. } => "not_a_store",
+            Self::UnsupportedFormat { .. } => "unsupported_format",
+            Self::Damaged { .. } => "damaged",
+            Self::Cancelled { .. } => "cancelled",
+            Self::Engine { .. } => "engine",
+        }
+    }
+
+    /// [`Error::TooLarge`] from plain sizes.
+    pub fn too_large(what: &'static str, size: usize, limit: usize) -> Self {
+        Self::TooLarge {
+            what,
+            size: size as u64,
+            limit: limit as u64,
+        }
+    }
+
+    /// [`Error::InvalidInput`] with its value shortened to 80 characters.
+    pub fn invalid(
+        what: &'static str,
+        value: impl fmt::Display,
+        reason: impl Into<Box<str>>,
+    ) -> Self {
+        let value: String = value.to_string().chars().take(80).collect();
+        Self::InvalidInput {
+            what,
+            value: value.into(),
+            reason: reason.into(),
+        }
+    }
+
+    /// [`Error::Io`] from the system's answer.
+    pub fn io(action: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
+        Self::Io {
+            action,
+            path: path.into(),
+            source: Arc::new(source),
+        }
+    }
+
+    /// [`Error::Damaged`].
+    pub fn damaged(
+        path: impl Into<PathBuf>,
+        what: impl Into<Box<str>>,
+        remedy: impl Into<Box<str>>,
+    ) -> Self {
+        Self::Damaged {
+            path: path.into(),
+            what: what.into(),
+            remedy: remedy.into(),
+        }
+    }
+}
+
+/// Why a command was not executed.
+///
+/// `R` is the aggregate's own rejection: the business said no. The other two are the machine's.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ExecuteError<R> {
+    /// The aggregate refused the command; nothing was recorded.
+    #[error("rejected: {0}")]
+    Rejected(R),
+    /// Other writers were faster, more often than the retry policy allows; nothing was recorded.
+    #[error("gave up after {attempts} attempts: {last}")]
+    Conflict {
+        /// How often it was tried.
+        attempts: u32,
+        /// The last conflict met.
+        last: Error,
+    },
+    /// The store, a codec or the aggregate's `apply` failed.
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+impl<R> ExecuteError<R> {
+    /// A stable word for this error: `rejected`, `conflict`, or the store error's own code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Rejected(_) => "rejected",
+            Self::Conflict { .. } => "conflict",
+            Self::Store(error) => error.code(),
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! The contracts and building blocks of tidelog, an embedded event store.
+//!
+//! This crate does no I/O and knows no engine and no runtime. Users add the `tidelog` crate, which
+//! re-exports everything here; writers of backends build on this one alone.
+//!
+//! | to | see |
+//! |---|---|
+//! | model a domain | [`Event`], [`Aggregate`], [`Command`], [`Decide`] |
+//! | run it | [`AggregateRepository`], [`CommandHandler`], [`SnapshotStrategy`] |
+//! | read and follow | [`EventStore`], [`EventLog`], [`EventStream`], [`TypedEventStore`] |
+//! | answer questions | [`QueryHandler`], [`Repository`] |
+//! | write a backend | [`EventStore`] (its laws) and the conformance kit, feature `testing` |
+
+mod aggregate;
+mod append;
+mod blocking;
+mod clock;
+mod command;
+mod content_type;
+mod dyn_store;
+mod envelope;
+mod error;
+mod event;
+mod id;
+mod limits;
+mod metadata;
+mod query;
+mod read;
+mod snapshot;
+mod store;
+mod stream_id;
+
+pub use aggregate::Aggregate;
+pub use append::{
+    AppendBatch, AppendOutcome, AppendReceipt, Durability, ExpectedVersion, check_append,
+    next_sequence,
+};
+pub use blocking::Blocking;
+pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
+pub use command::{Command, CommandHandler, CommandResponse, Context, Decide};
+pub use content_type::ContentType;
+pub use dyn_store::{BoxFuture, DynEventStore};
+pub use envelope::{Batch, EventEnvelope, NewEvent, RecordKind};
+pub use error::{Cause, Error, ErrorKind, ExecuteError};
+pub use event::Event;
+pub use id::{CommandId, EventId, IdSource, SystemIds};
+pub use limits::Limits;
+pub use metadata::{
+    ACTOR, CAUSATION_ID, CORRELATION_ID, Metadata, MetadataIter, TRACE_ID, TRACEPARENT, Tags,
+    TraceParent,
+};
+pub use query::{QueryHandler, Repository};
+pub use read::{
+    BlockingEventStream, Direction, EventStream, LogQuery, PageSource, StreamQuery, Subscribe,
+};
+pub use snapshot::{
+    MAX_SNAPSHOT_BYTES, PersistOutcome, SnapshotEnvelope, SnapshotProgress, SnapshotStore,
+    SnapshotStrategy,
+};
+pub use store::{EventLog, EventStore, FullStore, MultiStreamStore, StreamHead};
+pub use stream_id::StreamId;
