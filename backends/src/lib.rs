@@ -1,1 +1,16 @@
-//! Placeholder.
+//! Backends of the tidelog event store.
+//!
+//! | backend | what it is for |
+//! |---|---|
+//! | [`SledStore`] | one machine, one process, durable: the embedded store |
+//! | [`MemoryStore`] | tests and models: the same laws, nothing kept |
+
+mod memory;
+mod platform;
+mod sled;
+
+pub use memory::{MemoryRepository, MemoryStore};
+pub use sled::{
+    BackupReport, Phase, Progress, ProgressCallback, SledStore, SledStoreBuilder, StoreInfo,
+    VerifyReport, restore_backup,
+};

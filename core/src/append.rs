@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::clock::Timestamp;
+use crate::content_type::ContentType;
 use crate::envelope::{EventEnvelope, NewEvent};
 use crate::error::Error;
 use crate::limits::Limits;
@@ -105,24 +106,26 @@ pub struct AppendBatch {
     pub expected: ExpectedVersion,
     /// What to append, in order; at least one event.
     pub events: Vec<NewEvent>,
-    /// What the acknowledgement shall have survived.
-    pub durability: Durability,
+    /// What the acknowledgement shall have survived; `None` leaves it to the store, whose default
+    /// is [`Durability::Power`].
+    pub durability: Option<Durability>,
 }
 
 impl AppendBatch {
-    /// A batch that is acknowledged when it survives a power cut.
+    /// A batch with the store's own durability: by default it is acknowledged when it survives a
+    /// power cut.
     pub fn new(stream: StreamId, expected: ExpectedVersion, events: Vec<NewEvent>) -> Self {
         Self {
             stream,
             expected,
             events,
-            durability: Durability::Power,
+            durability: None,
         }
     }
 
     /// The same with another durability.
     pub fn with_durability(mut self, durability: Durability) -> Self {
-        self.durability = durability;
+        self.durability = Some(durability);
         self
     }
 }
@@ -196,6 +199,11 @@ fn check_event(event: &NewEvent, limits: &Limits) -> Result<(), Error> {
             event.event_type.escape_debug(),
             reason,
         ));
+    }
+    if let ContentType::Other(name) = &event.content_type
+        && ContentType::parse(name)? != event.content_type
+    {
+        return Err(Error::invalid("content type", name, "write it as ContentType::parse gives it"));
     }
     if event.revision == 0 {
         return Err(Error::invalid("revision", 0, "revisions start at 1"));

@@ -14,7 +14,9 @@
 mod aggregate;
 mod append;
 mod blocking;
+mod cache;
 mod clock;
+mod codec;
 mod command;
 mod content_type;
 mod dyn_store;
@@ -26,9 +28,14 @@ mod limits;
 mod metadata;
 mod query;
 mod read;
+mod repository;
 mod snapshot;
 mod store;
 mod stream_id;
+mod transform;
+mod typed;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use aggregate::Aggregate;
 pub use append::{
@@ -37,6 +44,7 @@ pub use append::{
 };
 pub use blocking::Blocking;
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
+pub use codec::{RecordedEvent, decode_event};
 pub use command::{Command, CommandHandler, CommandResponse, Context, Decide};
 pub use content_type::ContentType;
 pub use dyn_store::{BoxFuture, DynEventStore};
@@ -53,9 +61,14 @@ pub use query::{QueryHandler, Repository};
 pub use read::{
     BlockingEventStream, Direction, EventStream, LogQuery, PageSource, StreamQuery, Subscribe,
 };
+pub use repository::{AggregateRepository, BlockingRepository, Loaded};
 pub use snapshot::{
     MAX_SNAPSHOT_BYTES, PersistOutcome, SnapshotEnvelope, SnapshotProgress, SnapshotStore,
     SnapshotStrategy,
 };
 pub use store::{EventLog, EventStore, FullStore, MultiStreamStore, StreamHead};
 pub use stream_id::StreamId;
+pub use transform::{
+    PayloadContext, PayloadKind, PayloadTransform, TransformError, Transformed,
+};
+pub use typed::TypedEventStore;

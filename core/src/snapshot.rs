@@ -48,8 +48,8 @@ pub enum PersistOutcome {
 /// # Laws
 /// 12. A snapshot never replaces one at a later sequence (of the same revision or a newer one),
 ///     never runs ahead of its stream, and counts only while the event with its id stands at its
-///     sequence. It is only a cache: one that is missing, damaged or of another revision reads as
-///     `None`, and the aggregate is replayed in full.
+///     sequence. It is only a cache: one that is missing or damaged reads as `None`, one of another
+///     revision is passed over by the repository, and the aggregate is replayed in full.
 pub trait SnapshotStore: Clone + Send + Sync + 'static {
     /// The newest snapshot of `stream` that still counts.
     fn read(

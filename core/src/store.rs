@@ -126,7 +126,8 @@ pub trait EventLog: EventStore {
     /// What is there already, then what comes, without an end and without a gap between.
     ///
     /// Dropping the stream ends the subscription. Closing the store ends it with
-    /// [`Error::Closed`].
+    /// [`Error::Closed`]. To start after a place the log has not reached is
+    /// [`Error::InvalidInput`]: what was seen there is not in this log any more.
     fn subscribe(&self, what: Subscribe) -> EventStream;
 }
 

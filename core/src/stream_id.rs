@@ -183,6 +183,10 @@ impl Serialize for StreamId {
 impl<'de> Deserialize<'de> for StreamId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
+        // Envelopes of the library's own records must read back as well.
+        let parts = text.split_once('/').ok_or_else(|| {
+            serde::de::Error::custom(format!("stream {text:?} must be written type/id"))
+        })?;
+        Self::new_reserved(parts.0, parts.1).map_err(serde::de::Error::custom)
     }
 }

@@ -1,0 +1,105 @@
+//! Read models in memory.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tidelog_core::{Error, Repository};
+
+/// Rows of a read model in the memory of the process, by key. A handle: clones share the rows.
+///
+/// ```
+/// use tidelog_backends::MemoryRepository;
+/// use tidelog_core::Repository;
+///
+/// # pollster::block_on(async {
+/// let balances = MemoryRepository::<String, i64>::new();
+/// balances.put("acc-1".into(), 500).await?;
+/// balances.put("acc-2".into(), 700).await?;
+/// assert_eq!(balances.get(&"acc-1".into()).await?, Some(500));
+/// assert_eq!(balances.scan("acc-2".to_owned().., 10).await?, [("acc-2".into(), 700)]);
+/// # Ok::<(), tidelog_core::Error>(())
+/// # }).unwrap();
+/// ```
+pub struct MemoryRepository<K, V> {
+    rows: Arc<Mutex<BTreeMap<K, V>>>,
+}
+
+impl<K, V> MemoryRepository<K, V> {
+    /// A repository without rows.
+    pub fn new() -> Self {
+        Self {
+            rows: Arc::new(Mutex::new(BTreeMap::new())),
+        }
+    }
+}
+
+impl<K, V> Default for MemoryRepository<K, V> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<K, V> Clone for MemoryRepository<K, V> {
+    fn clone(&self) -> Self {
+        Self {
+            rows: Arc::clone(&self.rows),
+        }
+    }
+}
+
+impl<K, V> fmt::Debug for MemoryRepository<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryRepository")
+            .field("rows", &self.rows.lock().len())
+            .finish()
+    }
+}
+
+impl<K, V> Repository<K, V> for MemoryRepository<K, V>
+where
+    K: Ord + Clone + Send,
+    V: Clone + Send,
+{
+    fn get(&self, key: &K) -> impl Future<Output = Result<Option<V>, Error>> + Send {
+        // A future holding `&K` would not be `Send`: keys need not be `Sync`.
+        let key = key.clone();
+        async move { Ok(self.rows.lock().get(&key).cloned()) }
+    }
+
+    async fn put(&self, key: K, row: V) -> Result<(), Error> {
+        self.rows.lock().insert(key, row);
+        Ok(())
+    }
+
+    fn remove(&self, key: &K) -> impl Future<Output = Result<Option<V>, Error>> + Send {
+        let key = key.clone();
+        async move { Ok(self.rows.lock().remove(&key)) }
+    }
+
+    async fn scan(
+        &self,
+        range: impl RangeBounds<K> + Send,
+        limit: usize,
+    ) -> Result<Vec<(K, V)>, Error> {
+        if is_empty(&range) {
+            return Ok(Vec::new());
+        }
+        let rows = self.rows.lock();
+        let found = rows.range(range).take(limit);
+        Ok(found.map(|(key, row)| (key.clone(), row.clone())).collect())
+    }
+}
+
+/// Whether no key can be in `range`; `BTreeMap::range` panics on such.
+fn is_empty<K: Ord>(range: &impl RangeBounds<K>) -> bool {
+    match (range.start_bound(), range.end_bound()) {
+        (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
+        (Bound::Included(start), Bound::Included(end)) => start > end,
+        (Bound::Included(start) | Bound::Excluded(start), Bound::Excluded(end))
+        | (Bound::Excluded(start), Bound::Included(end)) => start >= end,
+    }
+}

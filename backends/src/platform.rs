@@ -1,0 +1,171 @@
+//! All that differs by operating system: syncing, locking, positions in files, modes, inode flags.
+//!
+//! Linux is tested. The other branches are written by the documents of their systems and untested;
+//! `ARCHITECTURE.md` says so too.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+
+/// A fresh file for reading and writing, seen by its owner only.
+pub(crate) fn create_file(path: &Path) -> io::Result<File> {
+    private(OpenOptions::new().read(true).write(true).create(true).truncate(true)).open(path)
+}
+
+/// A file that may be there already, for reading and writing.
+pub(crate) fn open_or_create_file(path: &Path) -> io::Result<File> {
+    private(OpenOptions::new().read(true).write(true).create(true).truncate(false)).open(path)
+}
+
+/// A directory and its missing parents, seen by its owner only.
+pub(crate) fn create_dir(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+/// Makes names created, renamed or removed in `dir` survive a power cut.
+pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
+    // Windows has no such call: NTFS journals names by itself.
+    if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
+}
+
+/// Replaces `dir/name` whole: whatever happens, the old or the new content is there.
+pub(crate) fn replace_file(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+    let fresh = dir.join(format!("{name}.new"));
+    let mut file = create_file(&fresh)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    drop(file);
+    rename(&fresh, &dir.join(name))?;
+    sync_dir(dir)
+}
+
+/// Renames a file nobody else should have open.
+pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    retry_sharing(|| fs::rename(from, to))
+}
+
+/// Fills `len` bytes from `offset` with zeros.
+pub(crate) fn zero_fill(file: &File, mut offset: u64, end: u64) -> io::Result<()> {
+    static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+    while offset < end {
+        let len = usize::try_from(end - offset).unwrap_or(usize::MAX).min(ZEROS.len());
+        write_all_at(file, ZEROS.get(..len).unwrap_or(&ZEROS), offset)?;
+        offset += len as u64;
+    }
+    Ok(())
+}
+
+/// Writes all of `bytes` at `offset`.
+#[cfg(unix)]
+pub(crate) fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
+}
+
+/// Fills `bytes` from `offset`.
+#[cfg(unix)]
+pub(crate) fn read_exact_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset)
+}
+
+/// Writes all of `bytes` at `offset`.
+#[cfg(windows)]
+pub(crate) fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let written = std::os::windows::fs::FileExt::seek_write(file, bytes, offset)?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        bytes = bytes.get(written..).unwrap_or_default();
+        offset += written as u64;
+    }
+    Ok(())
+}
+
+/// Fills `bytes` from `offset`.
+#[cfg(windows)]
+pub(crate) fn read_exact_at(file: &File, mut bytes: &mut [u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let read = std::os::windows::fs::FileExt::seek_read(file, bytes, offset)?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        bytes = bytes.get_mut(read..).unwrap_or_default();
+        offset += read as u64;
+    }
+    Ok(())
+}
+
+/// Makes a file that never changes again refuse writing.
+pub(crate) fn make_read_only(path: &Path) -> io::Result<()> {
+    let mut permissions = fs::metadata(path)?.permissions();
+    #[cfg(unix)]
+    std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o400);
+    #[cfg(not(unix))]
+    permissions.set_readonly(true);
+    fs::set_permissions(path, permissions)
+}
+
+/// Undoes [`make_read_only`].
+pub(crate) fn make_writable(path: &Path) -> io::Result<()> {
+    let mut permissions = fs::metadata(path)?.permissions();
+    #[cfg(unix)]
+    std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o600);
+    #[cfg(not(unix))]
+    {
+        #[allow(clippy::permissions_set_readonly_false, reason = "there are no modes here")]
+        permissions.set_readonly(false);
+    }
+    fs::set_permissions(path, permissions)
+}
+
+/// Asks the filesystem to write everything in `dir` through to the disk (`chattr +S`): files made
+/// in it afterwards inherit that on ext4. `false` where the filesystem lacks the flag.
+pub(crate) fn set_sync_flag(path: &Path) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+        let Ok(file) = File::open(path) else { return false };
+        let Ok(flags) = ioctl_getflags(&file) else { return false };
+        flags.contains(IFlags::SYNC) || ioctl_setflags(&file, flags | IFlags::SYNC).is_ok()
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = path;
+        false
+    }
+}
+
+/// This process and machine, for whoever finds the store locked.
+pub(crate) fn describe_holder() -> String {
+    #[cfg(unix)]
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    #[cfg(not(unix))]
+    let host = String::from("this machine");
+    format!("process {} on {host}", std::process::id())
+}
+
+/// On Windows a virus scanner or an indexer may hold a file for moments: tries again for a while.
+fn retry_sharing<T>(mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    if !cfg!(windows) {
+        return operation();
+    }
+    for _ in 0..50 {
+        match operation() {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+            done => return done,
+        }
+    }
+    operation()
+}
+
+fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+    options
+}

@@ -1,0 +1,110 @@
+//! The `format` file: who the store is and which version of the format it has.
+//!
+//! ```text
+//!  0   4  format version
+//!  4   4  compatible flags          unknown bits are ignored
+//!  8   4  read-only compatible      unknown bits: may be read, not written
+//! 12   4  incompatible              unknown bits: not opened
+//! 16  16  origin
+//! 32   8  salt
+//! 40  16  key of name hashes and fingerprints
+//! 56   8  created, microseconds since 1970
+//! ```
+
+use std::path::Path;
+
+use tidelog_core::{Error, Timestamp};
+use uuid::Uuid;
+
+use super::sealed_file;
+
+pub(crate) const FILE: &str = "format";
+pub(crate) const VERSION: u32 = 1;
+
+const LEN: usize = 64;
+/// Bits this version knows, by class.
+const KNOWN_READ_ONLY: u32 = 0;
+const KNOWN_INCOMPATIBLE: u32 = 0;
+
+/// What stands in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Format {
+    pub version: u32,
+    pub compatible: u32,
+    pub read_only: u32,
+    pub incompatible: u32,
+    pub origin: Uuid,
+    pub salt: u64,
+    pub name_key: [u8; 16],
+    pub created: Timestamp,
+}
+
+impl Format {
+    pub(crate) fn encode(&self) -> [u8; LEN] {
+        let mut body = [0; LEN];
+        let fields: [&[u8]; 8] = [
+            &self.version.to_le_bytes(),
+            &self.compatible.to_le_bytes(),
+            &self.read_only.to_le_bytes(),
+            &self.incompatible.to_le_bytes(),
+            self.origin.as_bytes(),
+            &self.salt.to_le_bytes(),
+            &self.name_key,
+            &self.created.as_micros().to_le_bytes(),
+        ];
+        let mut rest = &mut body[..];
+        for field in fields {
+            let (here, after) = rest.split_at_mut(field.len());
+            here.copy_from_slice(field);
+            rest = after;
+        }
+        body
+    }
+
+    fn decode(body: &[u8]) -> Option<Self> {
+        // Later versions may append fields, never move these.
+        let (fixed, _) = body.split_first_chunk::<LEN>()?;
+        let word = |at: usize| {
+            fixed.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes)
+        };
+        let long = |at: usize| fixed.get(at..at + 8).and_then(|b| b.try_into().ok());
+        Some(Self {
+            version: word(0)?,
+            compatible: word(4)?,
+            read_only: word(8)?,
+            incompatible: word(12)?,
+            origin: Uuid::from_slice(fixed.get(16..32)?).ok()?,
+            salt: u64::from_le_bytes(long(32)?),
+            name_key: fixed.get(40..56)?.try_into().ok()?,
+            created: Timestamp::from_micros(i64::from_le_bytes(long(56)?)),
+        })
+    }
+
+    /// Reads the file in `dir` and refuses what this version may not write.
+    pub(crate) fn read(dir: &Path) -> Result<Option<Self>, Error> {
+        let path = dir.join(FILE);
+        let Some(bytes) = sealed_file::read(&path)? else { return Ok(None) };
+        let damaged = |what: &str| {
+            Error::damaged(&path, what, "put it back from a backup; nothing else can replace it")
+        };
+        let body = sealed_file::unseal(sealed_file::FORMAT_MAGIC, &bytes).map_err(damaged)?;
+        let format = Self::decode(body).ok_or_else(|| damaged("it is too short"))?;
+        let refuse = |class, flags, remedy| {
+            Err(Error::UnsupportedFormat { path: path.clone(), version: format.version, class, flags, remedy })
+        };
+        let unknown = format.incompatible & !KNOWN_INCOMPATIBLE;
+        if unknown != 0 || format.version == 0 {
+            return refuse("incompatible", unknown, "open it with the version of tidelog that wrote it, or newer");
+        }
+        let unknown = format.read_only & !KNOWN_READ_ONLY;
+        if unknown != 0 {
+            let remedy = "it could be read but not written by this version; use the version that wrote it, or newer";
+            return refuse("read-only compatible", unknown, remedy);
+        }
+        Ok(Some(format))
+    }
+
+    pub(crate) fn write(&self, dir: &Path) -> Result<(), Error> {
+        sealed_file::write(dir, FILE, sealed_file::FORMAT_MAGIC, &self.encode())
+    }
+}

@@ -1,0 +1,202 @@
+//! Reads a segment commit by commit and believes nothing: what replay, verification and rebuilding
+//! stand on.
+
+use std::fs::File;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use tidelog_core::Error;
+
+use super::frame::{self, ChainHash, FrameHeader};
+use super::record::{self, Parsed};
+use super::segment;
+use crate::platform;
+
+/// Read at once, unless a commit is larger.
+const WINDOW: u64 = 1 << 20;
+
+/// What the next commit must agree with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Expect {
+    pub salt: u64,
+    pub commit: u64,
+    pub position: u64,
+    pub previous: ChainHash,
+}
+
+/// What was found where the next commit would stand.
+pub(crate) enum Step {
+    /// A whole commit; what comes after it is expected by `next`.
+    Commit { header: FrameHeader, next: Expect },
+    /// Zeros, or the end of the file.
+    End,
+    /// Bytes that are no commit, and why.
+    Bad(&'static str),
+}
+
+/// Walks over the commits of one segment.
+pub(crate) struct FrameReader<'a> {
+    file: &'a File,
+    path: PathBuf,
+    len: u64,
+    window: Vec<u8>,
+    window_at: u64,
+    offset: u64,
+    body: Range<usize>,
+}
+
+impl<'a> FrameReader<'a> {
+    pub(crate) fn new(file: &'a File, path: PathBuf) -> Result<Self, Error> {
+        let len = file.metadata().map_err(|error| Error::io("inspect", &path, error))?.len();
+        Ok(Self {
+            file,
+            path,
+            len,
+            window: Vec::new(),
+            window_at: 0,
+            offset: segment::DATA,
+            body: 0..0,
+        })
+    }
+
+    /// Where the next commit would stand.
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Length of the file when reading began.
+    pub(crate) fn file_len(&self) -> u64 {
+        self.len
+    }
+
+    /// Reads the next commit; on `Commit` the reader stands after it.
+    pub(crate) fn step(&mut self, expect: &Expect) -> Result<Step, Error> {
+        let start = self.offset;
+        let left = self.len.saturating_sub(start);
+        let head = left.min(frame::HEADER as u64);
+        let range = self.fill(start, head)?;
+        let bytes = self.window.get(range).unwrap_or_default();
+        let Some(header) = FrameHeader::decode(bytes) else {
+            let zero = bytes.iter().all(|byte| *byte == 0);
+            return Ok(if zero { Step::End } else { Step::Bad("no frame header can be read") });
+        };
+        if let Some(why) = disagreement(&header, expect, left) {
+            return Ok(Step::Bad(why));
+        }
+        let body_len = u64::from(header.body_len);
+        self.body = self.fill(start + frame::HEADER as u64, body_len)?;
+        let body = self.body();
+        if crc32c::crc32c(body) != header.body_crc {
+            return Ok(Step::Bad("the commit's checksum does not match"));
+        }
+        let next = Expect {
+            salt: expect.salt,
+            commit: header.commit + 1,
+            position: header.first_position + u64::from(header.records),
+            previous: frame::chain(&header.previous, body),
+        };
+        self.offset = start + header.frame_len();
+        Ok(Step::Commit { header, next })
+    }
+
+    /// The records of the commit read last.
+    pub(crate) fn body(&self) -> &[u8] {
+        self.window.get(self.body.clone()).unwrap_or_default()
+    }
+
+    /// Looks at everything from `from` on: the newest commit that any frame of the store vouches
+    /// for, and where the last byte that is not zero ends.
+    pub(crate) fn survey(&mut self, from: u64, salt: u64) -> Result<Survey, Error> {
+        let mut survey = Survey { vouched: 0, nonzero_end: from };
+        let mut at = from.next_multiple_of(frame::ALIGN);
+        while at < self.len {
+            let range = self.fill(at, WINDOW.min(self.len - at))?;
+            let bytes = self.window.get(range).unwrap_or_default();
+            for (index, chunk) in bytes.chunks(frame::ALIGN as usize).enumerate() {
+                if chunk.iter().all(|byte| *byte == 0) {
+                    continue;
+                }
+                let inside = index * frame::ALIGN as usize;
+                survey.nonzero_end = at + (inside + chunk.len()) as u64;
+                if !chunk.starts_with(&frame::MAGIC) {
+                    continue;
+                }
+                // A header may reach over the end of this window.
+                let mut header = [0; frame::HEADER];
+                let there = at + inside as u64;
+                if there + header.len() as u64 <= self.len
+                    && platform::read_exact_at(self.file, &mut header, there).is_ok()
+                    && let Some(header) = FrameHeader::decode(&header)
+                    && header.salt == salt
+                {
+                    survey.vouched = survey.vouched.max(header.known_synced);
+                }
+            }
+            at += bytes.len().max(frame::ALIGN as usize) as u64;
+        }
+        Ok(survey)
+    }
+
+    fn fill(&mut self, from: u64, len: u64) -> Result<Range<usize>, Error> {
+        let have = self.window_at..self.window_at + self.window.len() as u64;
+        if from < have.start || from + len > have.end {
+            let want = len.max(WINDOW.min(self.len.saturating_sub(from)));
+            let want = usize::try_from(want)
+                .map_err(|_| Error::damaged(&self.path, "a commit is larger than memory", "restore it"))?;
+            self.window.clear();
+            self.window.resize(want, 0);
+            self.window_at = from;
+            platform::read_exact_at(self.file, &mut self.window, from)
+                .map_err(|error| Error::io("read", &self.path, error))?;
+        }
+        let start = usize::try_from(from - self.window_at).unwrap_or(usize::MAX);
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        Ok(start..start.saturating_add(len))
+    }
+}
+
+/// What [`FrameReader::survey`] found.
+pub(crate) struct Survey {
+    pub vouched: u64,
+    pub nonzero_end: u64,
+}
+
+fn disagreement(header: &FrameHeader, expect: &Expect, left: u64) -> Option<&'static str> {
+    if header.salt != expect.salt {
+        return Some("the frame belongs to another store");
+    }
+    if header.commit != expect.commit {
+        return Some("the commit number does not follow");
+    }
+    if header.previous != expect.previous {
+        return Some("the chain hash does not follow");
+    }
+    if header.first_position != expect.position {
+        return Some("the position does not follow");
+    }
+    if header.records == 0 || header.frame_len() > left {
+        return Some("the frame does not fit into its segment");
+    }
+    None
+}
+
+/// Visits every record of a commit's body with its offset in the body and its length.
+pub(crate) fn for_each_record<'b>(
+    body: &'b [u8],
+    mut visit: impl FnMut(usize, usize, Parsed<'b>) -> Result<(), Error>,
+) -> Result<Result<u32, &'static str>, Error> {
+    let mut at = 0;
+    let mut count = 0;
+    while let Some(rest) = body.get(at..).filter(|rest| !rest.is_empty()) {
+        let Some(bytes) = record::total_len(rest).and_then(|len| rest.get(..len)) else {
+            return Ok(Err("a record does not fit into its commit"));
+        };
+        match record::parse(bytes) {
+            Ok(parsed) => visit(at, bytes.len(), parsed)?,
+            Err(why) => return Ok(Err(why)),
+        }
+        at += bytes.len();
+        count += 1;
+    }
+    Ok(Ok(count))
+}

@@ -1,0 +1,37 @@
+//! Hashes of stream names and event ids, keyed by a secret of the store so that nobody outside can
+//! aim for collisions. SipHash-1-3 (Aumasson and Bernstein, 2012).
+
+use std::hash::Hasher;
+
+use siphasher::sip::SipHasher13;
+use tidelog_core::{EventId, StreamId};
+
+/// The store's keyed hash.
+#[derive(Clone, Copy)]
+pub(crate) struct NameHash {
+    hasher: SipHasher13,
+    mask: u64,
+}
+
+impl NameHash {
+    /// `bits` below 64 cuts stream hashes short, for tests that want collisions.
+    pub(crate) fn new(key: &[u8; 16], bits: u32) -> Self {
+        let mask = if bits >= 64 { u64::MAX } else { (1 << bits) - 1 };
+        Self { hasher: SipHasher13::new_with_key(key), mask }
+    }
+
+    pub(crate) fn stream(&self, stream: &StreamId) -> u64 {
+        let mut hasher = self.hasher;
+        hasher.write(stream.as_str().as_bytes());
+        hasher.finish() & self.mask
+    }
+
+    pub(crate) fn fingerprint(&self, id: &EventId) -> u32 {
+        let mut hasher = self.hasher;
+        hasher.write(id.as_bytes());
+        #[allow(clippy::cast_possible_truncation, reason = "the low half is meant")]
+        {
+            hasher.finish() as u32
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! What was just committed, for subscriptions: one buffer that all of them share.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use event_listener::{Event, EventListener};
+use parking_lot::Mutex;
+use tidelog_core::EventEnvelope;
+
+use super::record::{self, Names};
+
+/// Most bytes kept; whoever is further behind reads the log.
+const KEEP_BYTES: usize = 1 << 20;
+/// A decoded commit takes about this much more than its bytes.
+const DECODED: usize = 2;
+
+/// The newest commits, and the news of them.
+#[derive(Default)]
+pub(crate) struct Live {
+    last: AtomicU64,
+    closed: AtomicBool,
+    subscribers: AtomicUsize,
+    recent: Mutex<Recent>,
+    news: Event,
+}
+
+#[derive(Default)]
+struct Recent {
+    commits: VecDeque<Arc<Commit>>,
+    bytes: usize,
+}
+
+/// One commit; decoded by the first subscriber that wants it, for all.
+struct Commit {
+    first: u64,
+    last: u64,
+    body: Bytes,
+    decoded: OnceLock<Option<Arc<[EventEnvelope]>>>,
+}
+
+impl Live {
+    pub(crate) fn new(last: u64) -> Self {
+        Self { last: AtomicU64::new(last), ..Self::default() }
+    }
+
+    /// The newest visible position.
+    pub(crate) fn last(&self) -> u64 {
+        self.last.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Ends all reads and subscriptions.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.news.notify(usize::MAX);
+    }
+
+    /// Makes everything up to `last` visible. `body` gives the commit's records.
+    pub(crate) fn publish<'a>(&self, last: u64, body: impl FnOnce() -> Option<&'a [u8]>) {
+        let first = self.last.load(Ordering::Relaxed) + 1;
+        if self.subscribers.load(Ordering::SeqCst) > 0 {
+            self.recent.lock().push(first, last, body().unwrap_or_default());
+        } else {
+            // What is kept must be without holes, so nothing is.
+            self.recent.lock().clear();
+        }
+        self.last.store(last, Ordering::Release);
+        self.news.notify(usize::MAX);
+    }
+
+    /// Resolves at the next `publish` or `close` after this call.
+    pub(crate) fn listen(&self) -> EventListener {
+        self.news.listen()
+    }
+
+    /// The kept records from `position` to the end of its commit; `None` when they are not kept.
+    pub(crate) fn page(&self, position: u64) -> Option<Page> {
+        let commit = self.recent.lock().find(position)?;
+        let all = commit.decoded.get_or_init(|| decode(&commit.body)).clone()?;
+        let skip = usize::try_from(position - commit.first).ok()?;
+        Some(Page { all, skip, last: commit.last })
+    }
+
+    pub(crate) fn subscribe(self: &Arc<Self>) -> Subscriber {
+        self.subscribers.fetch_add(1, Ordering::SeqCst);
+        Subscriber(Arc::clone(self))
+    }
+}
+
+/// Records of one commit from some place on.
+pub(crate) struct Page {
+    all: Arc<[EventEnvelope]>,
+    skip: usize,
+    pub last: u64,
+}
+
+impl Page {
+    pub(crate) fn envelopes(&self) -> &[EventEnvelope] {
+        self.all.get(self.skip..).unwrap_or_default()
+    }
+}
+
+/// While one lives, commits are kept.
+pub(crate) struct Subscriber(Arc<Live>);
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        if self.0.subscribers.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.recent.lock().clear();
+        }
+    }
+}
+
+impl Recent {
+    fn push(&mut self, first: u64, last: u64, body: &[u8]) {
+        let size = body.len() * (1 + DECODED);
+        if size > KEEP_BYTES || self.commits.back().is_some_and(|newest| newest.last + 1 != first) {
+            self.clear();
+        }
+        if size > KEEP_BYTES {
+            return;
+        }
+        while self.bytes + size > KEEP_BYTES
+            && let Some(oldest) = self.commits.pop_front()
+        {
+            self.bytes -= oldest.body.len() * (1 + DECODED);
+        }
+        self.bytes += size;
+        let body = Bytes::copy_from_slice(body);
+        self.commits.push_back(Arc::new(Commit { first, last, body, decoded: OnceLock::new() }));
+    }
+
+    fn clear(&mut self) {
+        self.commits.clear();
+        self.bytes = 0;
+    }
+
+    fn find(&self, position: u64) -> Option<Arc<Commit>> {
+        let at = self.commits.partition_point(|commit| commit.last < position);
+        self.commits.get(at).filter(|commit| commit.first <= position).cloned()
+    }
+}
+
+fn decode(body: &Bytes) -> Option<Arc<[EventEnvelope]>> {
+    let mut names = Names::new();
+    let mut envelopes = Vec::new();
+    let mut at = 0;
+    while let Some(rest) = body.get(at..).filter(|rest| !rest.is_empty()) {
+        let bytes = rest.get(..record::total_len(rest)?)?;
+        envelopes.push(names.envelope(record::parse(bytes).ok()?, body)?);
+        at += bytes.len();
+    }
+    Some(envelopes.into())
+}

@@ -1,0 +1,46 @@
+//! One process at a time: `LOCK`, held by `flock` for as long as the store is open.
+
+use std::fs::{File, TryLockError};
+use std::io::{Read, Write};
+use std::path::Path;
+
+use tidelog_core::{Error, Timestamp};
+
+use crate::platform;
+
+pub(crate) const FILE: &str = "LOCK";
+
+/// Holds the lock until dropped. The file stays: unlinking it would let two processes hold two
+/// locks of one name.
+pub(crate) struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock of the store in `dir`, or says who has it.
+    pub(crate) fn take(dir: &Path, now: Timestamp) -> Result<Self, Error> {
+        let path = dir.join(FILE);
+        let mut file =
+            platform::open_or_create_file(&path).map_err(|error| Error::io("open", &path, error))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::Locked { path: dir.into(), holder: holder(&path).into() });
+            }
+            Err(TryLockError::Error(error)) => return Err(Error::io("lock", path, error)),
+        }
+        // Information only: a holder that cannot be written down still holds the lock.
+        let note = format!("{} since {now}\n", platform::describe_holder());
+        let _ = file.set_len(0).and_then(|()| file.write_all(note.as_bytes()));
+        Ok(Self { _file: file })
+    }
+}
+
+fn holder(path: &Path) -> String {
+    let mut note = String::new();
+    let read = File::open(path).and_then(|file| file.take(400).read_to_string(&mut note));
+    match read {
+        Ok(_) if !note.trim().is_empty() => note.trim().to_owned(),
+        _ => "another process".to_owned(),
+    }
+}

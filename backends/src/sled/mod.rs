@@ -1,0 +1,63 @@
+//! The embedded store: the log is the truth, sled finds and remembers.
+//!
+//! ```text
+//!  append ─▶ queue ─▶ commit ─▶ log/*.seg ──sealed──▶ indexer ─▶ index (runs in sled)
+//!                       │                                            │
+//!                       ├─▶ heads (versions, ids)                    │
+//!  read   ◀── pages ◀───┴── streams: tails in memory + runs ◀────────┘
+//!  follow ◀── subscription ◀── live (newest commits)
+//! ```
+
+mod backup;
+mod commit;
+mod control;
+mod format;
+mod frame;
+mod frame_reader;
+mod gate;
+mod hash;
+mod heads;
+pub(crate) mod index;
+mod indexer;
+mod info;
+mod live;
+mod lock;
+mod log;
+mod open;
+mod options;
+mod pages;
+mod preparer;
+mod queue;
+mod record;
+mod recover;
+mod retry;
+mod sealed_file;
+mod segment;
+mod shared;
+mod snapshots;
+mod state;
+mod store;
+mod streams;
+mod subscription;
+mod varint;
+mod verify;
+mod workers;
+
+pub use backup::{BackupReport, restore_backup};
+pub use info::StoreInfo;
+pub use options::{Phase, Progress, ProgressCallback, SledStoreBuilder};
+pub use store::SledStore;
+pub use verify::VerifyReport;
+
+use index::IndexError;
+use tidelog_core::Error;
+
+/// What the user sees of an index error that could not be healed.
+fn index_failed(error: IndexError) -> Error {
+    match error {
+        IndexError::Failed(error) => error,
+        IndexError::Damaged(what) => {
+            Error::damaged("index", what, "reopen the store: the index is made again from the log")
+        }
+    }
+}

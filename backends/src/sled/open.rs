@@ -1,0 +1,296 @@
+//! From a path to a running store.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
+
+use crossbeam_channel::Receiver;
+use parking_lot::Mutex;
+use tidelog_core::Error;
+use uuid::Uuid;
+
+use super::backup;
+use super::commit::Committer;
+use super::control;
+use super::format::{self, Format};
+use super::frame;
+use super::hash::NameHash;
+use super::heads::Heads;
+use super::index::{self, Index, IndexOptions};
+use super::indexer::{BACKLOG, Indexer};
+use super::live::Live;
+use super::lock::{self, Lock};
+use super::log::Log;
+use super::options::{Phase, Progress, SledStoreBuilder};
+use super::preparer::Preparer;
+use super::queue::Queue;
+use super::recover::{self, Recovered, Recovery};
+use super::segment::{self, Epoch, SegmentHeader};
+use super::shared::Shared;
+use super::state::State;
+use super::streams::{Streams, Tail};
+use super::workers::{Job, Workers};
+use crate::platform;
+
+const LOG: &str = "log";
+
+/// A store that is ready, but for its threads.
+pub(crate) struct Opened {
+    pub shared: Arc<Shared>,
+    pub committer: Committer,
+    pub state: State,
+    pub lock: Lock,
+    pub jobs: Receiver<Option<Job>>,
+}
+
+/// Opens or makes the store.
+pub(crate) fn open(options: SledStoreBuilder) -> Result<Opened, Error> {
+    let dir = options.path.as_path();
+    let there = inspect(dir)?;
+    if !there {
+        platform::create_dir(dir).map_err(|error| refused(dir, "create", error))?;
+    }
+    let lock = Lock::take(dir, options.clock.now())?;
+    let format = match Format::read(dir)? {
+        Some(format) => format,
+        None => create(dir, &options)?,
+    };
+    let state = State::read(dir)?;
+    let log_dir = dir.join(LOG);
+    let hash = NameHash::new(&format.name_key, options.hash_bits);
+    let clean = state.clean();
+    let mut recovery = Recovery {
+        log_dir: &log_dir,
+        format: &format,
+        hash: &hash,
+        clean,
+        covered: 0,
+        progress: options.progress.as_ref(),
+    };
+    let newest = recovery.newest()?;
+    let index = open_index(dir, &options, &format, clean.is_some(), newest)?;
+    let index = match index.covered {
+        None => index.index,
+        Some(covered) if recovery.chain_before(covered.segment + 1)? == Some(covered.chain) => {
+            recovery.covered = covered.segment;
+            index.index
+        }
+        Some(_) => {
+            index.index.reset("it covers another history").map_err(super::index_failed)?;
+            index.index
+        }
+    };
+    let recovered = recovery.run(BACKLOG - 1, &mut |segment, end| {
+        index.add_segment(segment, end).map_err(super::index_failed)?;
+        while index.merge_step().map_err(super::index_failed)? {}
+        Ok(())
+    })?;
+    let report = Progress { phase: Phase::Replay, done: 1, total: 1 };
+    recover::report(options.progress.as_ref(), report)?;
+    let (workers, jobs) = Workers::new();
+    let (shared, mut committer) = assemble(&options, format, hash, index, recovered, workers)?;
+    if backup::is_backup(dir) {
+        committer.begin_epoch(options.ids.next_uuid())?;
+        backup::remove_mark(dir)?;
+    }
+    Ok(Opened { shared, committer, state, lock, jobs })
+}
+
+fn assemble(
+    options: &SledStoreBuilder,
+    format: Format,
+    hash: NameHash,
+    index: Index,
+    recovered: Recovered,
+    workers: Workers,
+) -> Result<(Arc<Shared>, Committer), Error> {
+    let log_dir = options.path.join(LOG);
+    let Recovered { segments, active, tails, sealed_ends, hops, next, last_recorded, epoch, .. } = recovered;
+    let log = Arc::new(Log::new(log_dir.clone(), format.salt, segments, hops));
+    let mut ends = sealed_ends.into_iter().map(Some).chain([None]);
+    let tails: Vec<Arc<Tail>> =
+        tails.into_iter().map(|tail| Tail::new(tail, ends.next().flatten())).collect();
+    let Some(newest) = tails.last().cloned() else {
+        return Err(Error::damaged(log_dir, "there is no segment to write to", "restore the store from a backup"));
+    };
+    let last = next.position - 1;
+    let streams = Streams::new(index, tails.clone(), Arc::clone(&log), hash, options.progress.clone());
+    let budget = options.memory_budget;
+    let shared = Arc::new(Shared {
+        dir: options.path.clone(),
+        format,
+        limits: options.limits,
+        clock: Arc::clone(&options.clock),
+        progress: options.progress.clone(),
+        hash,
+        control: control::stream()?,
+        log,
+        streams: Arc::new(streams),
+        live: Arc::new(Live::new(last)),
+        heads: Heads::new(budget / 4, options.limits.retry_window()),
+        queue: Queue::new(budget / 6),
+        workers,
+        preparer: Preparer::new(log_dir, options.segment_size),
+        indexer: Indexer::default(),
+        durable_position: AtomicU64::new(last),
+        snapshots: Mutex::new(()),
+        refused: OnceLock::new(),
+    });
+    for tail in tails.iter().filter(|tail| tail.end.lock().is_some()) {
+        shared.indexer.seal(Arc::clone(tail));
+    }
+    let committer =
+        Committer::new(Arc::clone(&shared), active, newest, next, last_recorded, epoch);
+    Ok((shared, committer))
+}
+
+fn open_index(
+    dir: &Path,
+    options: &SledStoreBuilder,
+    format: &Format,
+    clean_stop: bool,
+    newest: u64,
+) -> Result<index::Opened, Error> {
+    let mut identity = blake3::Hasher::new();
+    identity.update(format.origin.as_bytes());
+    identity.update(&format.name_key);
+    identity.update(&options.hash_bits.to_le_bytes());
+    let mut bytes = [0; 16];
+    identity.finalize_xof().fill(&mut bytes);
+    let budget = options.memory_budget;
+    let index_options = IndexOptions {
+        identity: bytes,
+        clean_stop,
+        cache_bytes: (budget / 8) as u64,
+        sled_cache_bytes: (budget / 8) as u64,
+        filter_bytes: budget / 8,
+        open_timeout: options.open_timeout,
+        merge_fan_in: options.merge_fan_in,
+    };
+    let sealed = (newest > 1).then(|| 1..=newest - 1);
+    Index::open(dir, index_options, sealed).map_err(super::index_failed)
+}
+
+/// Whether there is something to open; an error when it cannot be a store. Changes nothing.
+fn inspect(dir: &Path) -> Result<bool, Error> {
+    let not_a_store = |reason: &str| Error::NotAStore { path: dir.into(), reason: reason.into() };
+    match fs::metadata(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return match dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+                Some(parent) if parent.exists() && !parent.is_dir() => {
+                    Err(not_a_store("its parent is a file; choose a path inside a directory"))
+                }
+                _ => Ok(false),
+            };
+        }
+        Err(error) => return Err(refused(dir, "look at", error)),
+        Ok(found) if !found.is_dir() => {
+            return Err(not_a_store("a file is there; give the path of a directory"));
+        }
+        Ok(_) => {}
+    }
+    if dir.join(format::FILE).exists() {
+        return Ok(true);
+    }
+    // An empty directory may become a store, and so may one whose creation was interrupted.
+    let ours = [lock::FILE, LOG, "format.new"];
+    for entry in fs::read_dir(dir).map_err(|error| refused(dir, "list", error))? {
+        let name = entry.map_err(|error| refused(dir, "list", error))?.file_name();
+        if !ours.iter().any(|ours| name == *ours) {
+            let reason = format!(
+                "it holds {} but no store; give an empty or missing directory",
+                name.to_string_lossy()
+            );
+            return Err(not_a_store(&reason));
+        }
+    }
+    Ok(true)
+}
+
+fn refused(dir: &Path, action: &'static str, error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Error::NotAStore {
+            path: dir.into(),
+            reason: format!("cannot {action} it ({error}); choose a path this process may write to").into(),
+        },
+        _ => Error::io(action, dir, error),
+    }
+}
+
+/// Makes a new store; the `format` file comes last, so that an interrupted creation is seen.
+fn create(dir: &Path, options: &SledStoreBuilder) -> Result<Format, Error> {
+    let log_dir = dir.join(LOG);
+    platform::create_dir(&log_dir).map_err(|error| Error::io("create", &log_dir, error))?;
+    remove_interrupted(dir, &log_dir)?;
+    let format = new_format(options);
+    let epoch_id = options.ids.next_uuid();
+    let epoch = Epoch { id: epoch_id, parent: Uuid::nil(), parent_position: 0, parent_hash: [0; 32] };
+    let prepared = segment::prepare(&log_dir, 1, options.first_segment)?;
+    let header = SegmentHeader {
+        origin: format.origin,
+        salt: format.salt,
+        number: 1,
+        first_commit: 1,
+        first_position: 1,
+        previous: frame::genesis(&format.origin, &epoch_id),
+        epoch,
+        capacity: prepared.capacity,
+    };
+    platform::write_all_at(&prepared.file, &header.encode(), 0)
+        .and_then(|()| prepared.file.sync_all())
+        .map_err(|error| Error::io("write", segment::path(&log_dir, 1), error))?;
+    platform::sync_dir(dir).map_err(|error| Error::io("sync", dir, error))?;
+    format.write(dir)?;
+    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        platform::sync_dir(parent).map_err(|error| Error::io("sync", parent, error))?;
+    }
+    Ok(format)
+}
+
+/// Takes away what an interrupted creation left; anything more is a store that lost its `format`.
+fn remove_interrupted(dir: &Path, log_dir: &Path) -> Result<(), Error> {
+    let damaged = || {
+        let remedy = "put the format file back from a backup; the log beside it may be whole";
+        Err(Error::damaged(dir.join(format::FILE), "it is missing, but there is a log", remedy))
+    };
+    for entry in fs::read_dir(log_dir).map_err(|error| Error::io("list", log_dir, error))? {
+        let path = entry.map_err(|error| Error::io("list", log_dir, error))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name != "00000001.seg" && name != "00000001.seg.new" {
+            return damaged();
+        }
+        let bytes = fs::read(&path).map_err(|error| Error::io("read", &path, error))?;
+        let from = usize::try_from(segment::DATA).unwrap_or_default();
+        if bytes.iter().skip(from).any(|byte| *byte != 0) {
+            return damaged();
+        }
+        fs::remove_file(&path).map_err(|error| Error::io("remove", &path, error))?;
+    }
+    Ok(())
+}
+
+fn new_format(options: &SledStoreBuilder) -> Format {
+    let secret = |domain: &[u8], out: &mut [u8]| {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(domain);
+        for _ in 0..4 {
+            hasher.update(options.ids.next_uuid().as_bytes());
+        }
+        hasher.finalize_xof().fill(out);
+    };
+    let (mut salt, mut name_key) = ([0; 8], [0; 16]);
+    secret(b"tidelog salt v1", &mut salt);
+    secret(b"tidelog name key v1", &mut name_key);
+    Format {
+        version: format::VERSION,
+        compatible: 0,
+        read_only: 0,
+        incompatible: 0,
+        origin: options.ids.next_uuid(),
+        salt: u64::from_le_bytes(salt),
+        name_key,
+        created: options.clock.now(),
+    }
+}

@@ -1,0 +1,83 @@
+//! Makes the next segment ahead of time, on a thread of its own.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+use tidelog_core::Error;
+
+use super::segment::{self, Prepared};
+
+/// Segments double up to this size.
+pub(crate) struct Preparer {
+    log_dir: PathBuf,
+    largest: u64,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    asked: Option<(u64, u64)>,
+    number: u64,
+    ready: Option<Result<Prepared, Error>>,
+    stopped: bool,
+}
+
+impl Preparer {
+    pub(crate) fn new(log_dir: PathBuf, largest: u64) -> Arc<Self> {
+        Arc::new(Self { log_dir, largest, state: Mutex::default(), changed: Condvar::new() })
+    }
+
+    /// Asks for segment `number`, the one before it having `capacity`. Asking twice is once.
+    pub(crate) fn ask(&self, number: u64, capacity: u64) {
+        let mut state = self.state.lock();
+        if state.number < number {
+            state.number = number;
+            state.ready = None;
+            state.asked = Some((number, capacity.saturating_mul(2).min(self.largest)));
+            self.changed.notify_all();
+        }
+    }
+
+    /// Waits for segment `number`.
+    pub(crate) fn take(&self, number: u64, capacity: u64) -> Result<Prepared, Error> {
+        self.ask(number, capacity);
+        let mut state = self.state.lock();
+        loop {
+            if let Some(ready) = state.ready.take() {
+                return ready;
+            }
+            if state.stopped {
+                return Err(Error::Closed);
+            }
+            self.changed.wait(&mut state);
+        }
+    }
+
+    pub(crate) fn stop(&self) {
+        self.state.lock().stopped = true;
+        self.changed.notify_all();
+    }
+
+    /// What the thread does.
+    pub(crate) fn run(&self) {
+        loop {
+            let (number, capacity) = {
+                let mut state = self.state.lock();
+                loop {
+                    if state.stopped {
+                        return;
+                    }
+                    if let Some(asked) = state.asked.take() {
+                        break asked;
+                    }
+                    self.changed.wait(&mut state);
+                }
+            };
+            let made = segment::prepare(&self.log_dir, number, capacity);
+            self.state.lock().ready = Some(made);
+            self.changed.notify_all();
+        }
+    }
+}

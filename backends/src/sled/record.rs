@@ -1,0 +1,454 @@
+//! One record: an event, or a record of the library itself, as bytes that stand alone.
+//!
+//! The layout is drawn in `ARCHITECTURE.md`. It is canonical: equal content has equal bytes, and
+//! the decoder refuses any other form, so that a commit can be made again bit for bit.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidelog_core::{
+    Batch, ContentType, EventEnvelope, EventId, Metadata, RecordKind, StreamId, Tags, Timestamp,
+};
+
+use super::varint::{self, Reader, unzigzag, zigzag};
+
+/// Length and CRC, before what they cover.
+pub(crate) const PREFIX: usize = 8;
+/// No record is shorter than its prefix and fixed fields.
+const MIN_LEN: usize = 28 + 10;
+
+const HAS_METADATA: u8 = 1;
+const HAS_TAGS: u8 = 2;
+const HAS_KEY_ID: u8 = 4;
+const HAS_ORIGIN: u8 = 8;
+const HAS_CONTENT_NAME: u8 = 16;
+const KNOWN_FIELDS: u8 = 31;
+
+/// What is encoded, borrowed from wherever it stands.
+pub(crate) struct Record<'a> {
+    pub kind: RecordKind,
+    pub event_id: EventId,
+    pub recorded_time: Timestamp,
+    pub event_time: Timestamp,
+    pub position: u64,
+    pub sequence: u64,
+    pub revision: u32,
+    pub batch: Batch,
+    pub stream: &'a StreamId,
+    pub event_type: &'a str,
+    pub content_type: &'a ContentType,
+    pub metadata: &'a Metadata,
+    pub tags: &'a Tags,
+    pub payload: &'a [u8],
+}
+
+impl Record<'_> {
+    /// Appends the record to `out` and returns its length.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) -> usize {
+        let start = out.len();
+        out.extend_from_slice(&[0; PREFIX]);
+        let (content_code, content_name) = content_code(self.content_type);
+        let mut fields = 0;
+        if !self.metadata.is_empty() {
+            fields |= HAS_METADATA;
+        }
+        if !self.tags.as_slice().is_empty() {
+            fields |= HAS_TAGS;
+        }
+        if content_name.is_some() {
+            fields |= HAS_CONTENT_NAME;
+        }
+        out.extend_from_slice(&[kind_code(self.kind), fields, 0, content_code]);
+        out.extend_from_slice(self.event_id.as_bytes());
+        let recorded = self.recorded_time.as_micros();
+        out.extend_from_slice(&recorded.to_le_bytes());
+        varint::put(out, zigzag(self.event_time.as_micros().wrapping_sub(recorded)));
+        varint::put(out, self.position);
+        varint::put(out, self.sequence);
+        varint::put(out, u64::from(self.revision));
+        varint::put(out, self.position - self.batch.first);
+        varint::put(out, u64::from(self.batch.count));
+        varint::put_bytes(out, self.stream.aggregate_type().as_bytes());
+        varint::put_bytes(out, self.stream.aggregate_id().as_bytes());
+        varint::put_bytes(out, self.event_type.as_bytes());
+        if let Some(name) = content_name {
+            varint::put_bytes(out, name.as_bytes());
+        }
+        if fields & HAS_METADATA != 0 {
+            varint::put(out, self.metadata.len() as u64);
+            for (key, value) in self.metadata {
+                varint::put_bytes(out, key.as_bytes());
+                varint::put_bytes(out, value.as_bytes());
+            }
+        }
+        if fields & HAS_TAGS != 0 {
+            varint::put(out, self.tags.as_slice().len() as u64);
+            for tag in self.tags.as_slice() {
+                varint::put_bytes(out, tag.as_bytes());
+            }
+        }
+        out.extend_from_slice(self.payload);
+        let total = out.len() - start;
+        if let Some((prefix, body)) =
+            out.get_mut(start..).and_then(|record| record.split_first_chunk_mut::<PREFIX>())
+        {
+            // Limits keep a record far below 4 GiB.
+            let len = u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes();
+            let crc = crc32c::crc32c(body).to_le_bytes();
+            for (to, from) in prefix.iter_mut().zip(len.into_iter().chain(crc)) {
+                *to = from;
+            }
+        }
+        total
+    }
+}
+
+fn kind_code(kind: RecordKind) -> u8 {
+    match kind {
+        RecordKind::Adopted => 2,
+        RecordKind::Control => 3,
+        // `RecordKind` is non-exhaustive only towards users: these are all.
+        _ => 1,
+    }
+}
+
+fn content_code(content_type: &ContentType) -> (u8, Option<&str>) {
+    match content_type {
+        ContentType::Postcard => (1, None),
+        ContentType::Json => (2, None),
+        ContentType::Bytes => (3, None),
+        ContentType::Other(name) => (0, Some(name)),
+    }
+}
+
+/// The whole length of the record that begins with `prefix`, not yet believed.
+pub(crate) fn total_len(prefix: &[u8]) -> Option<usize> {
+    let len = u32::from_le_bytes(*prefix.first_chunk::<4>()?) as usize;
+    (len >= MIN_LEN - PREFIX).then_some(PREFIX + len)
+}
+
+/// A record whose CRC holds, with its fields read but not copied.
+#[derive(Clone, Copy)]
+pub(crate) struct Parsed<'a> {
+    pub kind: RecordKind,
+    pub event_id: EventId,
+    pub recorded_time: Timestamp,
+    pub event_time: Timestamp,
+    pub position: u64,
+    pub sequence: u64,
+    pub revision: u32,
+    pub batch: Batch,
+    pub aggregate_type: &'a str,
+    pub aggregate_id: &'a str,
+    pub event_type: &'a str,
+    pub payload: &'a [u8],
+    origin_position: Option<u64>,
+    content_code: u8,
+    content_name: &'a str,
+    metadata: &'a [u8],
+    tags: &'a [u8],
+}
+
+/// Reads the record that is exactly `bytes`; says what is wrong with it otherwise.
+pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed<'_>, &'static str> {
+    let Some((prefix, body)) = bytes.split_first_chunk::<PREFIX>() else {
+        return Err("the record is shorter than its prefix");
+    };
+    let [l0, l1, l2, l3, c0, c1, c2, c3] = *prefix;
+    if u32::from_le_bytes([l0, l1, l2, l3]) as usize != body.len() {
+        return Err("the record's length is not the one it states");
+    }
+    if u32::from_le_bytes([c0, c1, c2, c3]) != crc32c::crc32c(body) {
+        return Err("the record's checksum does not match");
+    }
+    parse_body(body).ok_or("the record's fields cannot be read")
+}
+
+fn parse_body(body: &[u8]) -> Option<Parsed<'_>> {
+    let mut r = Reader(body);
+    let [kind, fields, payload_flags, content_code] = r.array()?;
+    let kind = match kind {
+        1 => RecordKind::Event,
+        2 => RecordKind::Adopted,
+        3 => RecordKind::Control,
+        _ => return None,
+    };
+    let named = fields & HAS_CONTENT_NAME != 0;
+    if fields & !KNOWN_FIELDS != 0 || payload_flags != 0 || content_code > 3 {
+        return None;
+    }
+    if named != (content_code == 0) || (fields & HAS_ORIGIN != 0) != (kind == RecordKind::Adopted) {
+        return None;
+    }
+    let event_id = EventId::from_bytes(r.array()?);
+    let recorded = i64::from_le_bytes(r.array()?);
+    let event_time = recorded.wrapping_add(unzigzag(r.varint()?));
+    let position = r.varint()?;
+    let sequence = r.varint()?;
+    let revision = u32::try_from(r.varint()?).ok()?;
+    let batch_offset = r.varint()?;
+    let batch_count = u32::try_from(r.varint()?).ok()?;
+    let aggregate_type = r.text()?;
+    let aggregate_id = r.text()?;
+    let event_type = r.text()?;
+    let content_name = if named { r.text()? } else { "" };
+    let metadata = if fields & HAS_METADATA != 0 { skip_list(&mut r, 2)? } else { &[] };
+    let tags = if fields & HAS_TAGS != 0 { skip_list(&mut r, 1)? } else { &[] };
+    if fields & HAS_KEY_ID != 0 {
+        r.bytes()?;
+    }
+    let origin_position = if fields & HAS_ORIGIN != 0 {
+        // Origin, epoch and recorded time there: read by whoever adopts events.
+        r.take(16 + 16 + 8)?;
+        Some(r.varint()?)
+    } else {
+        None
+    };
+    Some(Parsed {
+        kind,
+        event_id,
+        recorded_time: Timestamp::from_micros(recorded),
+        event_time: Timestamp::from_micros(event_time),
+        position,
+        sequence,
+        revision,
+        batch: Batch { first: position.checked_sub(batch_offset)?, count: batch_count },
+        aggregate_type,
+        aggregate_id,
+        event_type,
+        payload: r.0,
+        origin_position,
+        content_code,
+        content_name,
+        metadata,
+        tags,
+    })
+}
+
+/// The bytes of a counted list whose items are `width` texts; checked item by item, so the count is
+/// never believed.
+fn skip_list<'a>(r: &mut Reader<'a>, width: u64) -> Option<&'a [u8]> {
+    let start = r.0;
+    let count = r.varint()?;
+    if count == 0 {
+        return None;
+    }
+    let mut previous: Option<&str> = None;
+    for _ in 0..count {
+        let key = r.text()?;
+        if previous.is_some_and(|previous| previous >= key) {
+            return None;
+        }
+        previous = Some(key);
+        for _ in 1..width {
+            r.text()?;
+        }
+    }
+    start.get(..start.len() - r.0.len())
+}
+
+impl Parsed<'_> {
+    /// The record as an envelope; `page` is what it was parsed from, so the payload is not copied.
+    pub(crate) fn to_envelope(
+        self,
+        page: &Bytes,
+        stream: StreamId,
+        event_type: Arc<str>,
+    ) -> Option<EventEnvelope> {
+        Some(EventEnvelope {
+            event_id: self.event_id,
+            stream,
+            sequence: self.sequence,
+            position: Some(self.position),
+            origin_position: Some(self.origin_position.unwrap_or(self.position)),
+            kind: self.kind,
+            event_type,
+            revision: self.revision,
+            content_type: self.content_type()?,
+            event_time: self.event_time,
+            recorded_time: self.recorded_time,
+            metadata: self.metadata()?,
+            tags: self.tags()?,
+            batch: self.batch,
+            event: page.slice_ref(self.payload),
+        })
+    }
+
+    /// Whether the record belongs to `stream`.
+    pub(crate) fn is_of(&self, stream: &StreamId) -> bool {
+        self.aggregate_type == stream.aggregate_type() && self.aggregate_id == stream.aggregate_id()
+    }
+
+    fn content_type(&self) -> Option<ContentType> {
+        Some(match self.content_code {
+            1 => ContentType::Postcard,
+            2 => ContentType::Json,
+            3 => ContentType::Bytes,
+            _ => ContentType::Other(self.content_name.into()),
+        })
+    }
+
+    fn metadata(&self) -> Option<Metadata> {
+        if self.metadata.is_empty() {
+            return Some(Metadata::new());
+        }
+        let mut r = Reader(self.metadata);
+        (0..r.varint()?).map(|_| Some((r.text()?, r.text()?))).collect()
+    }
+
+    fn tags(&self) -> Option<Tags> {
+        if self.tags.is_empty() {
+            return Some(Tags::none());
+        }
+        let mut r = Reader(self.tags);
+        let tags: Option<Vec<&str>> = (0..r.varint()?).map(|_| r.text()).collect();
+        Tags::new(tags?).ok()
+    }
+}
+
+/// Finds again the names met lately, so that decoding a scan allocates only for new ones.
+pub(crate) struct Names {
+    streams: Vec<Option<StreamId>>,
+    types: Vec<Arc<str>>,
+}
+
+const STREAM_SLOTS: usize = 4096;
+const TYPE_SLOTS: usize = 32;
+
+impl Names {
+    pub(crate) fn new() -> Self {
+        Self { streams: Vec::new(), types: Vec::new() }
+    }
+
+    /// The record as an envelope, with its names shared where they were met before.
+    pub(crate) fn envelope(&mut self, parsed: Parsed<'_>, page: &Bytes) -> Option<EventEnvelope> {
+        let stream = self.stream(parsed.aggregate_type, parsed.aggregate_id)?;
+        let event_type = self.event_type(parsed.event_type);
+        parsed.to_envelope(page, stream, event_type)
+    }
+
+    fn stream(&mut self, aggregate_type: &str, aggregate_id: &str) -> Option<StreamId> {
+        if self.streams.is_empty() {
+            self.streams.resize(STREAM_SLOTS, None);
+        }
+        let slot = crc32c::crc32c(aggregate_id.as_bytes()) as usize % STREAM_SLOTS;
+        let slot = self.streams.get_mut(slot)?;
+        if let Some(known) = slot
+            && known.aggregate_id() == aggregate_id
+            && known.aggregate_type() == aggregate_type
+        {
+            return Some(known.clone());
+        }
+        let stream = StreamId::new_reserved(aggregate_type, aggregate_id).ok()?;
+        *slot = Some(stream.clone());
+        Some(stream)
+    }
+
+    /// The event type, shared with earlier records of the same type.
+    pub(crate) fn event_type(&mut self, event_type: &str) -> Arc<str> {
+        if let Some(known) = self.types.iter().find(|known| &***known == event_type) {
+            return known.clone();
+        }
+        let fresh: Arc<str> = event_type.into();
+        if self.types.len() == TYPE_SLOTS {
+            self.types.clear();
+        }
+        self.types.push(fresh.clone());
+        fresh
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sample<'a>(
+        stream: &'a StreamId,
+        content_type: &'a ContentType,
+        metadata: &'a Metadata,
+        tags: &'a Tags,
+        payload: &'a [u8],
+    ) -> Record<'a> {
+        Record {
+            kind: RecordKind::Event,
+            event_id: EventId::from_bytes([7; 16]),
+            recorded_time: Timestamp::from_micros(1_000_000),
+            event_time: Timestamp::from_micros(999_999),
+            position: 300,
+            sequence: 2,
+            revision: 1,
+            batch: Batch { first: 299, count: 2 },
+            stream,
+            event_type: "Deposited",
+            content_type,
+            metadata,
+            tags,
+            payload,
+        }
+    }
+
+    #[test]
+    fn golden_bytes_of_a_record() {
+        let stream = StreamId::new("Account", "a1").unwrap();
+        let metadata = Metadata::new().with("k", "v");
+        let tags = Tags::new(["t:1"]).unwrap();
+        let mut out = Vec::new();
+        sample(&stream, &ContentType::Json, &metadata, &tags, b"{}").encode(&mut out);
+        let hex: String = out.iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(
+            hex,
+            concat!(
+                "4a000000", "GOLDENCRC", "01030002", "07070707070707070707070707070707",
+                "40420f0000000000", "01", "ac02", "02", "01", "01", "02",
+                "074163636f756e74", "026131", "094465706f7369746564",
+                "01016b0176", "0103743a31", "7b7d"
+            )
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded(
+            aggregate_id in "[^\\p{Cc}]{1,40}",
+            name in proptest::option::of("[a-z]{1,9}/[a-z]{1,9}"),
+            metadata in proptest::collection::btree_map(".{0,9}", ".{0,9}", 0..4),
+            tags in proptest::collection::vec("[a-z]{1,5}:[a-z]{0,5}", 0..4),
+            payload: Vec<u8>,
+            event_micros: i64,
+        ) {
+            let stream = StreamId::new("T", &aggregate_id).unwrap();
+            let content_type =
+                name.map_or(ContentType::Postcard, |n| ContentType::parse(&n).unwrap());
+            let (metadata, tags) = (Metadata::from(metadata), Tags::new(tags).unwrap());
+            let mut record = sample(&stream, &content_type, &metadata, &tags, &payload);
+            record.event_time = Timestamp::from_micros(event_micros);
+            let mut out = Vec::new();
+            let len = record.encode(&mut out);
+            prop_assert_eq!(len, out.len());
+            prop_assert_eq!(total_len(&out), Some(len));
+            let page = Bytes::from(out);
+            let envelope = Names::new().envelope(parse(&page).unwrap(), &page).unwrap();
+            prop_assert_eq!(&envelope.stream, &stream);
+            prop_assert_eq!(&envelope.content_type, &content_type);
+            prop_assert_eq!(&envelope.metadata, &metadata);
+            prop_assert_eq!(&envelope.tags, &tags);
+            prop_assert_eq!(&envelope.event[..], &payload[..]);
+            prop_assert_eq!(envelope.event_time.as_micros(), event_micros);
+            prop_assert_eq!(envelope.batch, Batch { first: 299, count: 2 });
+        }
+
+        #[test]
+        fn no_bytes_make_the_decoder_panic(mut bytes: Vec<u8>, fix_crc: bool) {
+            if fix_crc && bytes.len() > PREFIX {
+                let (prefix, body) = bytes.split_at_mut(PREFIX);
+                prefix[..4].copy_from_slice(&(body.len() as u32).to_le_bytes());
+                prefix[4..].copy_from_slice(&crc32c::crc32c(body).to_le_bytes());
+            }
+            let page = Bytes::from(bytes);
+            if let Ok(parsed) = parse(&page) {
+                let _ = Names::new().envelope(parsed, &page);
+            }
+        }
+    }
+}

@@ -1,0 +1,476 @@
+//! Opening the log: replay, and what to do about its end.
+//!
+//! The rules stand in `ARCHITECTURE.md`, "Opening". In short: everything must agree with its
+//! predecessor; what does not is either *torn*, a write that never finished, and is cut away; or
+//! *damaged*, because something vouches that it was synced, and nothing is changed.
+
+use std::fs::{self, File};
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use tidelog_core::{Error, RecordKind, Timestamp};
+
+use super::control;
+use super::format::Format;
+use super::frame::{self, ChainHash};
+use super::frame_reader::{Expect, FrameReader, Step, for_each_record};
+use super::hash::NameHash;
+use super::index::SegmentIndex;
+use super::log::{Hop, SegmentInfo};
+use super::options::{Phase, Progress, ProgressCallback};
+use super::record::Parsed;
+use super::segment::{self, Epoch, SegmentHeader};
+use super::state::CleanMark;
+use super::streams::SegmentEnd;
+use crate::platform;
+
+/// The log as it was found, with its newest segment open for writing.
+pub(crate) struct Recovered {
+    pub segments: Vec<SegmentInfo>,
+    pub active: Active,
+    /// Indexes of the segments that the runs do not cover, oldest first, the active one last.
+    pub tails: Vec<SegmentIndex>,
+    /// Ends of the sealed ones among them.
+    pub sealed_ends: Vec<SegmentEnd>,
+    pub hops: Vec<Hop>,
+    pub next: Expect,
+    pub last_recorded: Timestamp,
+    pub epoch: Epoch,
+    /// Commits written again because nothing vouched for them.
+    pub rewritten: u64,
+    /// Bytes of a torn write that were cut away.
+    pub cut: u64,
+}
+
+/// The segment that is written to.
+pub(crate) struct Active {
+    pub number: u64,
+    pub file: File,
+    pub offset: u64,
+    pub capacity: u64,
+}
+
+/// What recovery needs to know beside the log.
+pub(crate) struct Recovery<'a> {
+    pub log_dir: &'a Path,
+    pub format: &'a Format,
+    pub hash: &'a NameHash,
+    pub clean: Option<CleanMark>,
+    /// Highest segment that the index covers; 0 when none.
+    pub covered: u64,
+    pub progress: Option<&'a ProgressCallback>,
+}
+
+struct Found {
+    number: u64,
+    header: SegmentHeader,
+}
+
+impl Recovery<'_> {
+    /// Replays what the index does not cover. `sealed` gets the index of each sealed segment when
+    /// more stand uncovered than shall be kept in memory.
+    pub(crate) fn run(
+        &self,
+        keep: usize,
+        sealed: &mut dyn FnMut(&SegmentIndex, ChainHash) -> Result<(), Error>,
+    ) -> Result<Recovered, Error> {
+        let (mut found, unbegun) = self.list()?;
+        let mut vouched = self.clean.map_or(0, |mark| mark.commit);
+        for number in &unbegun {
+            vouched = vouched.max(self.survey_unbegun(*number)?);
+        }
+        let Some(newest) = found.last() else {
+            return Err(self.damaged(1, "it is the only segment and its header cannot be read"));
+        };
+        if self.covered >= newest.number {
+            let what = format!("the index covers segment {}, which is not sealed", self.covered);
+            return Err(self.damaged(newest.number, what));
+        }
+        // A segment whose first commit never arrived was not begun after all. Its header says all
+        // before it is synced.
+        let mut unbegun = unbegun;
+        if found.len() > 1 && self.is_empty(newest.number)? {
+            let header = newest.header;
+            vouched = vouched.max(header.first_commit - 1);
+            vouched = vouched.max(self.survey_unbegun(newest.number)?);
+            unbegun.push(newest.number);
+            found.pop();
+        }
+        let mut recovered = self.replay(&found, vouched, keep, sealed)?;
+        for number in unbegun {
+            let path = segment::path(self.log_dir, number);
+            fs::remove_file(&path).map_err(|error| Error::io("remove", path, error))?;
+        }
+        self.remove_leftovers()?;
+        platform::sync_dir(self.log_dir).map_err(|error| Error::io("sync", self.log_dir, error))?;
+        recovered.segments = found.iter().map(info).collect();
+        Ok(recovered)
+    }
+
+    /// Number of the newest segment with a readable header.
+    pub(crate) fn newest(&self) -> Result<u64, Error> {
+        Ok(self.list()?.0.last().map_or(0, |found| found.number))
+    }
+
+    /// The chain hash that segment `number` begins with.
+    pub(crate) fn chain_before(&self, number: u64) -> Result<Option<ChainHash>, Error> {
+        let (found, _) = self.list()?;
+        Ok(found.iter().find(|found| found.number == number).map(|found| found.header.previous))
+    }
+
+    /// Segments with a readable header, and the numbers of those at the end without one.
+    fn list(&self) -> Result<(Vec<Found>, Vec<u64>), Error> {
+        let mut numbers = Vec::new();
+        for entry in read_dir(self.log_dir)? {
+            let entry = entry.map_err(|error| Error::io("list", self.log_dir, error))?;
+            numbers.extend(entry.file_name().to_str().and_then(segment::number_of));
+        }
+        numbers.sort_unstable();
+        let mut found: Vec<Found> = Vec::new();
+        let mut unbegun = Vec::new();
+        for (index, number) in numbers.into_iter().enumerate() {
+            if number != index as u64 + 1 {
+                return Err(self.damaged(index as u64 + 1, "it is missing, but later ones are there"));
+            }
+            let Some(header) = self.header(number)? else {
+                unbegun.push(number);
+                continue;
+            };
+            if !unbegun.is_empty() {
+                return Err(self.damaged(number - 1, "its header cannot be read, but the next one's can"));
+            }
+            if header.origin != self.format.origin || header.salt != self.format.salt {
+                return Err(self.damaged(number, "it belongs to another store"));
+            }
+            let follows = found.last().is_none_or(|before| {
+                header.first_commit > before.header.first_commit
+                    && header.first_position > before.header.first_position
+            });
+            let begins = number > 1
+                || (header.first_commit == 1
+                    && header.first_position == 1
+                    && header.previous == frame::genesis(&header.origin, &header.epoch.id));
+            if header.number != number || !follows || !begins {
+                return Err(self.damaged(number, "its header does not follow the segment before it"));
+            }
+            found.push(Found { number, header });
+        }
+        Ok((found, unbegun))
+    }
+
+    fn header(&self, number: u64) -> Result<Option<SegmentHeader>, Error> {
+        let path = segment::path(self.log_dir, number);
+        let failed = |error| Error::io("read", &path, error);
+        let file = File::open(&path).map_err(failed)?;
+        let len = file.metadata().map_err(failed)?.len();
+        let mut bytes = vec![0; usize::try_from(len.min(segment::DATA)).unwrap_or_default()];
+        platform::read_exact_at(&file, &mut bytes, 0).map_err(failed)?;
+        let Some(header) = SegmentHeader::decode(&bytes) else { return Ok(None) };
+        // What follows the fields is zero, or the header is not what was written.
+        let rest_is_zero = bytes.iter().skip(segment::FIELDS).all(|byte| *byte == 0);
+        Ok((rest_is_zero && len >= segment::DATA).then_some(header))
+    }
+
+    fn is_empty(&self, number: u64) -> Result<bool, Error> {
+        let path = segment::path(self.log_dir, number);
+        let file = File::open(&path).map_err(|error| Error::io("open", &path, error))?;
+        let header = self.header(number)?;
+        let Some(header) = header else { return Ok(true) };
+        let mut reader = FrameReader::new(&file, path)?;
+        Ok(!matches!(reader.step(&expect_of(&header))?, Step::Commit { .. }))
+    }
+
+    /// The newest commit that frames in a segment without a header vouch for.
+    fn survey_unbegun(&self, number: u64) -> Result<u64, Error> {
+        let path = segment::path(self.log_dir, number);
+        let file = File::open(&path).map_err(|error| Error::io("open", &path, error))?;
+        let mut reader = FrameReader::new(&file, path)?;
+        Ok(reader.survey(0, self.format.salt)?.vouched)
+    }
+
+    fn replay(
+        &self,
+        found: &[Found],
+        mut vouched: u64,
+        keep: usize,
+        sealed: &mut dyn FnMut(&SegmentIndex, ChainHash) -> Result<(), Error>,
+    ) -> Result<Recovered, Error> {
+        let mut uncovered = found.iter().filter(|found| found.number > self.covered).peekable();
+        let total = found.len() as u64 - self.covered;
+        let Some(first) = uncovered.peek() else {
+            return Err(self.damaged(self.covered, "nothing follows what the index covers"));
+        };
+        let mut next = expect_of(&first.header);
+        let mut replayed = Replayed { last_recorded: Timestamp::from_micros(i64::MIN), epoch: first.header.epoch };
+        let mut tails: Vec<SegmentIndex> = Vec::new();
+        let mut ends: Vec<SegmentEnd> = Vec::new();
+        let mut done = 0;
+        while let Some(Found { number, header }) = uncovered.next() {
+            if expect_of(header) != (Expect { salt: self.format.salt, ..next }) {
+                return Err(self.damaged(*number, "its header does not agree with the end of the segment before it"));
+            }
+            vouched = vouched.max(header.first_commit - 1);
+            replayed.epoch = header.epoch;
+            self.report(done, total)?;
+            let path = segment::path(self.log_dir, *number);
+            let newest = uncovered.peek().is_none();
+            let file = if newest {
+                segment::open_for_writing(&path)?
+            } else {
+                File::open(&path).map_err(|error| Error::io("open", &path, error))?
+            };
+            let mut walk = Walk::new(&file, *number, path, self.hash)?;
+            let end = walk.to_end(&mut next, &mut vouched, &mut replayed)?;
+            if !newest {
+                if let Step::Bad(why) = end {
+                    return Err(self.damaged_at(*number, walk.reader.offset(), why));
+                }
+                tails.push(walk.index);
+                ends.push(SegmentEnd { offset: walk.reader.offset(), hash: next.previous });
+                if tails.len() > keep {
+                    sealed(&tails.remove(0), ends.remove(0).hash)?;
+                }
+                done += 1;
+                continue;
+            }
+            let offset = walk.reader.offset();
+            let capacity = walk.reader.file_len();
+            if capacity < header.capacity {
+                let what = format!("it has {capacity} of {} bytes", header.capacity);
+                return Err(self.damaged_at(*number, offset, &what));
+            }
+            let cut = self.judge_end(&mut walk, &file, *number, &next, vouched, &end)?;
+            let rewritten = rewrite(&file, &walk, vouched, offset, header)?;
+            if cut > 0 || rewritten > 0 {
+                let path = segment::path(self.log_dir, *number);
+                file.sync_all().map_err(|error| Error::io("sync", path, error))?;
+            }
+            let Walk { index, hops, .. } = walk;
+            tails.push(index);
+            return Ok(Recovered {
+                segments: Vec::new(),
+                active: Active { number: *number, file, offset, capacity },
+                tails,
+                sealed_ends: ends,
+                hops,
+                next,
+                last_recorded: replayed.last_recorded,
+                epoch: replayed.epoch,
+                rewritten,
+                cut,
+            });
+        }
+        Err(self.damaged(1, "there is no segment"))
+    }
+
+    /// Torn or damaged? Cuts what is torn and says how many bytes that was.
+    fn judge_end(
+        &self,
+        walk: &mut Walk<'_>,
+        file: &File,
+        number: u64,
+        next: &Expect,
+        vouched: u64,
+        end: &Step,
+    ) -> Result<u64, Error> {
+        let offset = walk.reader.offset();
+        let closed_here = self.clean.is_some_and(|mark| mark.commit + 1 == next.commit);
+        if let Some(mark) = self.clean
+            && closed_here
+            && mark.hash != next.previous
+        {
+            return Err(self.damaged_at(number, offset, "its last commit is not the one that was closed with"));
+        }
+        if closed_here && matches!(end, Step::End) && vouched < next.commit {
+            return Ok(0);
+        }
+        let survey = walk.reader.survey(offset, self.format.salt)?;
+        if vouched.max(survey.vouched) >= next.commit {
+            let why = match end {
+                Step::Bad(why) => *why,
+                _ => "the commit that stood here is gone",
+            };
+            let what = format!("{why}, though commit {} was synced", next.commit);
+            return Err(self.damaged_at(number, offset, &what));
+        }
+        if survey.nonzero_end > offset {
+            tracing::warn!(segment = number, offset, bytes = survey.nonzero_end - offset, "cutting a torn write away");
+            platform::zero_fill(file, offset, survey.nonzero_end)
+                .map_err(|error| Error::io("cut", segment::path(self.log_dir, number), error))?;
+        }
+        Ok(survey.nonzero_end - offset)
+    }
+
+    fn remove_leftovers(&self) -> Result<(), Error> {
+        for entry in read_dir(self.log_dir)? {
+            let entry = entry.map_err(|error| Error::io("list", self.log_dir, error))?;
+            if entry.file_name().to_string_lossy().ends_with(".seg.new") {
+                let path = entry.path();
+                fs::remove_file(&path).map_err(|error| Error::io("remove", path, error))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn report(&self, done: u64, total: u64) -> Result<(), Error> {
+        report(self.progress, Progress { phase: Phase::Replay, done, total })
+    }
+
+    fn damaged(&self, number: u64, what: impl Into<Box<str>>) -> Error {
+        Error::damaged(segment::path(self.log_dir, number), what, REMEDY)
+    }
+
+    fn damaged_at(&self, number: u64, offset: u64, what: &str) -> Error {
+        self.damaged(number, format!("at byte {offset}: {what}"))
+    }
+}
+
+const REMEDY: &str = "nothing was changed; restore the store from a backup";
+
+/// Tells the caller how far a long operation is; an error when it asks to stop.
+pub(crate) fn report(callback: Option<&ProgressCallback>, progress: Progress) -> Result<(), Error> {
+    match callback.map(|callback| callback(progress)) {
+        Some(ControlFlow::Break(())) => Err(Error::Cancelled { what: progress.phase.as_str() }),
+        _ => Ok(()),
+    }
+}
+
+struct Replayed {
+    last_recorded: Timestamp,
+    epoch: Epoch,
+}
+
+/// One segment being replayed into its index.
+struct Walk<'a> {
+    reader: FrameReader<'a>,
+    index: SegmentIndex,
+    hops: Vec<Hop>,
+    hash: &'a NameHash,
+    /// Where each commit begins that was not vouched for when it was read: number and offset.
+    unvouched: Vec<(u64, u64)>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(file: &'a File, number: u64, path: std::path::PathBuf, hash: &'a NameHash) -> Result<Self, Error> {
+        Ok(Self {
+            reader: FrameReader::new(file, path)?,
+            index: SegmentIndex::new(number),
+            hops: Vec::new(),
+            hash,
+            unvouched: Vec::new(),
+        })
+    }
+
+    fn to_end(
+        &mut self,
+        next: &mut Expect,
+        vouched: &mut u64,
+        replayed: &mut Replayed,
+    ) -> Result<Step, Error> {
+        loop {
+            let offset = self.reader.offset();
+            let Step::Commit { header, next: after } = (match self.reader.step(next)? {
+                commit @ Step::Commit { .. } => commit,
+                end => return Ok(end),
+            }) else {
+                continue;
+            };
+            let base = offset + frame::HEADER as u64;
+            let (index, hash) = (&mut self.index, self.hash);
+            let mut position = header.first_position;
+            let mut wrong = None;
+            let records = for_each_record(self.reader.body(), |at, len, parsed| {
+                if parsed.position != position || parsed.recorded_time < replayed.last_recorded {
+                    wrong = Some("a record's position or time does not follow");
+                }
+                position += 1;
+                replayed.last_recorded = parsed.recorded_time;
+                if parsed.kind == RecordKind::Control {
+                    if let Some(epoch) = control::epoch_of(&parsed) {
+                        replayed.epoch = epoch;
+                    }
+                    return Ok(());
+                }
+                if !push(index, hash, &parsed, base + at as u64, len) {
+                    wrong = Some("a record cannot be indexed");
+                }
+                Ok(())
+            })?;
+            match (records, wrong) {
+                (Ok(count), None) if count == header.records => {}
+                (Err(why), _) | (_, Some(why)) => return Ok(Step::Bad(why)),
+                _ => return Ok(Step::Bad("the number of records is not the one stated")),
+            }
+            *vouched = (*vouched).max(header.known_synced);
+            self.unvouched.retain(|(commit, _)| commit > vouched);
+            if header.commit > *vouched {
+                self.unvouched.push((header.commit, offset));
+            }
+            super::log::push_hop(&mut self.hops, Hop { position: header.first_position, offset });
+            *next = after;
+        }
+    }
+}
+
+/// Puts one record into the index of its segment.
+pub(crate) fn push(
+    index: &mut SegmentIndex,
+    hash: &NameHash,
+    parsed: &Parsed<'_>,
+    offset: u64,
+    len: usize,
+) -> bool {
+    let Ok(stream) = tidelog_core::StreamId::new_reserved(parsed.aggregate_type, parsed.aggregate_id)
+    else {
+        return false;
+    };
+    let (Ok(offset), Ok(len)) = (u32::try_from(offset), u32::try_from(len)) else { return false };
+    let fingerprint = hash.fingerprint(&parsed.event_id);
+    index.push(hash.stream(&stream), &stream, parsed.sequence, offset, len, fingerprint).is_ok()
+}
+
+/// Writes again in place what may stand only in the page cache.
+fn rewrite(
+    file: &File,
+    walk: &Walk<'_>,
+    vouched: u64,
+    end: u64,
+    header: &SegmentHeader,
+) -> Result<u64, Error> {
+    let unvouched: Vec<_> = walk.unvouched.iter().filter(|(commit, _)| *commit > vouched).collect();
+    let Some((_, mut at)) = unvouched.first().copied().copied() else { return Ok(0) };
+    let failed = |error| Error::io("write again", format!("segment {}", header.number), error);
+    if header.first_commit > vouched {
+        at = 0;
+    }
+    let mut buffer = vec![0; 1 << 20];
+    while at < end {
+        let len = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
+        let part = buffer.get_mut(..len).unwrap_or_default();
+        platform::read_exact_at(file, part, at).map_err(failed)?;
+        platform::write_all_at(file, part, at).map_err(failed)?;
+        at += len as u64;
+    }
+    Ok(unvouched.len() as u64)
+}
+
+fn expect_of(header: &SegmentHeader) -> Expect {
+    Expect {
+        salt: header.salt,
+        commit: header.first_commit,
+        position: header.first_position,
+        previous: header.previous,
+    }
+}
+
+fn info(found: &Found) -> SegmentInfo {
+    SegmentInfo {
+        number: found.number,
+        first_commit: found.header.first_commit,
+        first_position: found.header.first_position,
+    }
+}
+
+fn read_dir(dir: &Path) -> Result<fs::ReadDir, Error> {
+    fs::read_dir(dir).map_err(|error| Error::io("list", dir, error))
+}

@@ -1,0 +1,94 @@
+//! Small files that are replaced whole: `format`, `state`, `manifest`, `backup`.
+//!
+//! ```text
+//!  0   8  magic
+//!  8   4  length of the body
+//! 12   4  CRC-32C of the body
+//! 16   …  body
+//! ```
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::Path;
+
+use tidelog_core::Error;
+
+use crate::platform;
+
+pub(crate) const FORMAT_MAGIC: [u8; 8] = *b"TIDEFMT1";
+pub(crate) const STATE_MAGIC: [u8; 8] = *b"TIDESTA1";
+pub(crate) const MANIFEST_MAGIC: [u8; 8] = *b"TIDEMAN1";
+pub(crate) const BACKUP_MAGIC: [u8; 8] = *b"TIDEBAK1";
+
+const HEADER: usize = 16;
+const MAX_BODY: usize = 16 << 20;
+
+/// `body` with its header.
+pub(crate) fn seal(magic: [u8; 8], body: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEADER + body.len());
+    bytes.extend_from_slice(&magic);
+    // Bodies are built by this library and far below 16 MiB.
+    bytes.extend_from_slice(&u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes());
+    bytes.extend_from_slice(&crc32c::crc32c(body).to_le_bytes());
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+/// The body inside `bytes`, or what is wrong with them.
+pub(crate) fn unseal(magic: [u8; 8], bytes: &[u8]) -> Result<&[u8], &'static str> {
+    let Some((header, body)) = bytes.split_at_checked(HEADER) else {
+        return Err("it is shorter than its header");
+    };
+    if header.get(..8) != Some(&magic[..]) {
+        return Err("it does not begin with its magic bytes");
+    }
+    let field = |at: usize| header.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
+    if field(8).map(|len| len as usize) != Some(body.len()) {
+        return Err("its length is not the one it states");
+    }
+    if field(12) != Some(crc32c::crc32c(body)) {
+        return Err("its checksum does not match");
+    }
+    Ok(body)
+}
+
+/// Writes `dir/name` whole; it survives a power cut when this returns.
+pub(crate) fn write(dir: &Path, name: &str, magic: [u8; 8], body: &[u8]) -> Result<(), Error> {
+    platform::replace_file(dir, name, &seal(magic, body))
+        .map_err(|error| Error::io("replace", dir.join(name), error))
+}
+
+/// The whole file, bounded; `None` when there is none.
+pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+    let file = match fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io("open", path, error)),
+    };
+    let mut bytes = Vec::new();
+    let limit = (HEADER + MAX_BODY) as u64 + 1;
+    file.take(limit).read_to_end(&mut bytes).map_err(|error| Error::io("read", path, error))?;
+    Ok(Some(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn golden_bytes_of_a_sealed_file() {
+        let bytes = seal(*b"TIDETEST", b"body");
+        assert_eq!(bytes, *b"TIDETEST\x04\0\0\0\x7f\x13\x8c\x13body".as_slice());
+        assert_eq!(unseal(*b"TIDETEST", &bytes), Ok(&b"body"[..]));
+    }
+
+    #[test]
+    fn every_single_bit_flip_is_noticed() {
+        let bytes = seal(*b"TIDETEST", b"body");
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(unseal(*b"TIDETEST", &damaged).is_err(), "bit {bit}");
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Segment files: their names, their headers, and how they come to be.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use tidelog_core::Error;
+use uuid::Uuid;
+
+use super::frame::ChainHash;
+use super::varint::Reader;
+use crate::platform;
+
+/// Where the first frame of a segment stands.
+pub(crate) const DATA: u64 = 4096;
+pub(crate) const FIELDS: usize = 180;
+const MAGIC: [u8; 8] = *b"TIDESEG1";
+
+/// A random id of a stretch of history, and where it left the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Epoch {
+    pub id: Uuid,
+    pub parent: Uuid,
+    pub parent_position: u64,
+    pub parent_hash: ChainHash,
+}
+
+/// What the first bytes of a segment say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentHeader {
+    pub origin: Uuid,
+    pub salt: u64,
+    pub number: u64,
+    pub first_commit: u64,
+    pub first_position: u64,
+    pub previous: ChainHash,
+    pub epoch: Epoch,
+    pub capacity: u64,
+}
+
+impl SegmentHeader {
+    /// The header's fields; zero follows up to the first frame.
+    pub(crate) fn encode(&self) -> [u8; FIELDS] {
+        let mut bytes = [0; FIELDS];
+        let (fields, crc) = bytes.split_at_mut(FIELDS - 4);
+        #[allow(clippy::cast_possible_truncation, reason = "4096")]
+        let parts: [&[u8]; 14] = [
+            &MAGIC,
+            &(DATA as u32).to_le_bytes(),
+            &[0; 4],
+            self.origin.as_bytes(),
+            &self.salt.to_le_bytes(),
+            &self.number.to_le_bytes(),
+            &self.first_commit.to_le_bytes(),
+            &self.first_position.to_le_bytes(),
+            &self.previous,
+            self.epoch.id.as_bytes(),
+            self.epoch.parent.as_bytes(),
+            &self.epoch.parent_position.to_le_bytes(),
+            &self.epoch.parent_hash,
+            &self.capacity.to_le_bytes(),
+        ];
+        let mut rest = &mut *fields;
+        for part in parts {
+            let (here, after) = rest.split_at_mut(part.len());
+            here.copy_from_slice(part);
+            rest = after;
+        }
+        crc.copy_from_slice(&crc32c::crc32c(fields).to_le_bytes());
+        bytes
+    }
+
+    /// The header in `bytes` if magic, flags and CRC are right.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (bytes, _) = bytes.split_first_chunk::<FIELDS>()?;
+        let (fields, crc) = bytes.split_at_checked(FIELDS - 4)?;
+        if !fields.starts_with(&MAGIC) || crc32c::crc32c(fields).to_le_bytes() != crc {
+            return None;
+        }
+        let mut r = Reader(fields.get(8..)?);
+        if u64::from(u32::from_le_bytes(r.array()?)) != DATA || r.array()? != [0_u8; 4] {
+            return None;
+        }
+        let origin = Uuid::from_bytes(r.array()?);
+        Some(Self {
+            origin,
+            salt: u64::from_le_bytes(r.array()?),
+            number: u64::from_le_bytes(r.array()?),
+            first_commit: u64::from_le_bytes(r.array()?),
+            first_position: u64::from_le_bytes(r.array()?),
+            previous: r.array()?,
+            epoch: Epoch {
+                id: Uuid::from_bytes(r.array()?),
+                parent: Uuid::from_bytes(r.array()?),
+                parent_position: u64::from_le_bytes(r.array()?),
+                parent_hash: r.array()?,
+            },
+            capacity: u64::from_le_bytes(r.array()?),
+        })
+    }
+}
+
+/// `log/00000001.seg`
+pub(crate) fn path(log_dir: &Path, number: u64) -> PathBuf {
+    log_dir.join(format!("{number:08}.seg"))
+}
+
+/// The number in a segment's file name.
+pub(crate) fn number_of(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(".seg")?;
+    let well_formed = digits.len() >= 8 && digits.bytes().all(|b| b.is_ascii_digit());
+    let number = digits.parse().ok().filter(|number| *number > 0 && well_formed)?;
+    (path(Path::new(""), number).as_os_str() == name).then_some(number)
+}
+
+/// A segment made ahead: zero-filled, synced, its name synced, not begun.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub number: u64,
+    pub file: File,
+    pub capacity: u64,
+}
+
+/// Makes segment `number` with room for `capacity` bytes, header included.
+pub(crate) fn prepare(log_dir: &Path, number: u64, capacity: u64) -> Result<Prepared, Error> {
+    let path = path(log_dir, number);
+    let fresh = path.with_extension("seg.new");
+    let file = platform::create_file(&fresh).map_err(|error| Error::io("create", &fresh, error))?;
+    platform::zero_fill(&file, 0, capacity).map_err(|error| Error::io("fill", &fresh, error))?;
+    file.sync_all().map_err(|error| Error::io("sync", &fresh, error))?;
+    platform::rename(&fresh, &path).map_err(|error| Error::io("rename", &fresh, error))?;
+    platform::sync_dir(log_dir).map_err(|error| Error::io("sync", log_dir, error))?;
+    Ok(Prepared { number, file, capacity })
+}
+
+/// Opens a segment for writing even if it was already made read-only.
+pub(crate) fn open_for_writing(path: &Path) -> Result<File, Error> {
+    let open = || File::options().read(true).write(true).open(path);
+    match open() {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            platform::make_writable(path).map_err(|error| Error::io("make writable", path, error))?;
+            open()
+        }
+        result => result,
+    }
+    .map_err(|error| Error::io("open", path, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> SegmentHeader {
+        SegmentHeader {
+            origin: Uuid::from_bytes([1; 16]),
+            salt: 2,
+            number: 3,
+            first_commit: 4,
+            first_position: 5,
+            previous: [6; 32],
+            epoch: Epoch {
+                id: Uuid::from_bytes([7; 16]),
+                parent: Uuid::from_bytes([8; 16]),
+                parent_position: 9,
+                parent_hash: [10; 32],
+            },
+            capacity: 1 << 20,
+        }
+    }
+
+    #[test]
+    fn golden_bytes_of_a_segment_header() {
+        let hex: String = sample().encode().iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(
+            hex,
+            [
+                "5449444553454731", "00100000", "00000000",
+                &"01".repeat(16), "0200000000000000", "0300000000000000", "0400000000000000",
+                "0500000000000000", &"06".repeat(32), &"07".repeat(16), &"08".repeat(16),
+                "0900000000000000", &"0a".repeat(32), "0000100000000000", "GOLDENCRC",
+            ]
+            .concat()
+        );
+        assert_eq!(SegmentHeader::decode(&sample().encode()), Some(sample()));
+    }
+
+    #[test]
+    fn every_single_bit_flip_is_noticed() {
+        let bytes = sample().encode();
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes;
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(SegmentHeader::decode(&damaged), None, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn only_names_this_library_gives_are_segments() {
+        assert_eq!(number_of("00000012.seg"), Some(12));
+        assert_eq!(number_of("123456789.seg"), Some(123_456_789));
+        for other in ["12.seg", "00000000.seg", "0000001x.seg", "00000001.seg.new", "000000001.seg"] {
+            assert_eq!(number_of(other), None, "{other}");
+        }
+    }
+}

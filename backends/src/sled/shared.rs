@@ -1,0 +1,75 @@
+//! What the store's handles, threads and streams share.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
+use tidelog_core::{Clock, Direction, Error, EventEnvelope, Limits, StreamId};
+
+use super::format::Format;
+use super::hash::NameHash;
+use super::heads::Heads;
+use super::indexer::Indexer;
+use super::live::Live;
+use super::log::Log;
+use super::options::ProgressCallback;
+use super::pages::read_places;
+use super::preparer::Preparer;
+use super::queue::Queue;
+use super::record::Names;
+use super::streams::Streams;
+use super::workers::Workers;
+
+pub(crate) struct Shared {
+    pub dir: PathBuf,
+    pub format: Format,
+    pub limits: Limits,
+    pub clock: Arc<dyn Clock>,
+    pub progress: Option<ProgressCallback>,
+    pub hash: NameHash,
+    pub control: StreamId,
+    pub log: Arc<Log>,
+    pub streams: Arc<Streams>,
+    pub live: Arc<Live>,
+    pub heads: Heads,
+    pub queue: Queue,
+    pub workers: Workers,
+    pub preparer: Arc<Preparer>,
+    pub indexer: Indexer,
+    pub durable_position: AtomicU64,
+    /// One snapshot at a time is compared and put.
+    pub snapshots: Mutex<()>,
+    pub refused: OnceLock<Error>,
+}
+
+impl Shared {
+    /// From now on writes are refused; the first cause stays.
+    pub(crate) fn refuse(&self, cause: &Error) {
+        if self.refused.set(cause.clone()).is_ok() {
+            tracing::error!(%cause, "the store takes no more writes until it is reopened");
+        }
+    }
+
+    /// Why writes are refused, when they are.
+    pub(crate) fn refusal(&self) -> Option<Error> {
+        self.refused.get().map(|cause| Error::Refused { cause: Box::new(cause.clone()) })
+    }
+
+    pub(crate) fn durable(&self) -> u64 {
+        self.durable_position.load(Ordering::Acquire)
+    }
+
+    /// One event of a stream, published ones only.
+    pub(crate) fn read_event(
+        &self,
+        stream: &StreamId,
+        hash: u64,
+        sequence: u64,
+    ) -> Result<Option<EventEnvelope>, Error> {
+        let range = (sequence, sequence);
+        let places = self.streams.postings(hash, stream, range, Direction::Forward, 1)?;
+        let mut events = read_places(&self.log, stream, &places, &mut Names::new())?;
+        Ok(events.pop())
+    }
+}

@@ -1,0 +1,424 @@
+//! The store's handle: opening, the contracts, closing.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use parking_lot::Mutex;
+use tidelog_core::{
+    AppendBatch, AppendReceipt, Blocking, Durability, Error, EventEnvelope, EventId, EventLog,
+    EventStore, EventStream, Limits, LogQuery, MultiStreamStore, PersistOutcome, SnapshotEnvelope,
+    SnapshotStore, StreamHead, StreamId, StreamQuery, Subscribe, check_append,
+};
+
+use super::commit::{Committer, Request};
+use super::lock::Lock;
+use super::open::{Opened, open};
+use super::options::SledStoreBuilder;
+use super::pages::{LogPages, StreamPages};
+use super::shared::Shared;
+use super::snapshots;
+use super::state::State;
+use super::subscription::{Subscription, Target};
+use super::workers::{Face, Paged};
+
+/// The embedded store: events in a log of its own, durable at each acknowledgement; sled finds
+/// them and keeps snapshots.
+///
+/// A handle: clone it freely, all clones are one store. When the last one is dropped (or
+/// [`close`](SledStore::close) is called) the store is closed and its lock is free; dropping waits
+/// for the disk, never for anything else. Streams and subscriptions do not keep it open.
+///
+/// Appends are durable when acknowledged ([`Durability::Power`]) unless they ask for less. Async
+/// calls do their file I/O on the store's own threads; [`blocking`](SledStore::blocking) gives the
+/// face that works on the calling thread.
+///
+/// ```
+/// use tidelog_backends::SledStore;
+/// use tidelog_core::*;
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("events");
+/// let store = SledStore::open(&path)?.blocking();
+/// let account = StreamId::new("BankAccount", "acc-1")?;
+/// let opened = NewEvent::new("Opened", 1, ContentType::Json, r#"{"owner":"Ada"}"#);
+/// let receipt = store.append(AppendBatch::new(
+///     account.clone(),
+///     ExpectedVersion::NoStream,
+///     vec![opened],
+/// ))?;
+/// assert_eq!((receipt.first_sequence, receipt.first_position), (1, Some(1)));
+/// let events: Vec<_> = store.read_stream(StreamQuery::new(account)).collect::<Result<_, _>>()?;
+/// assert_eq!(&*events[0].event_type, "Opened");
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Clone)]
+pub struct SledStore {
+    handle: Arc<Handle>,
+    face: Face,
+}
+
+struct Handle {
+    shared: Arc<Shared>,
+    committer: Arc<Mutex<Committer>>,
+    durability: Durability,
+    open: Mutex<Option<Running>>,
+}
+
+/// What is given back when the store is closed.
+struct Running {
+    threads: Vec<JoinHandle<()>>,
+    state: State,
+    _lock: Lock,
+}
+
+impl SledStore {
+    /// Opens the store in directory `path` with default options, making it if need be.
+    ///
+    /// # Errors
+    /// As [`SledStoreBuilder::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
+        Self::builder(path).open()
+    }
+
+    /// Options for the store in directory `path`.
+    pub fn builder(path: impl AsRef<Path>) -> SledStoreBuilder {
+        SledStoreBuilder::new(path.as_ref())
+    }
+
+    pub(crate) fn open_with(options: SledStoreBuilder) -> Result<Self, Error> {
+        let durability = options.durability;
+        let Opened { shared, committer, state, lock, jobs } = open(options)?;
+        let committer = Arc::new(Mutex::new(committer));
+        let mut running = Running { threads: Vec::new(), state, _lock: lock };
+        let mut spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            let builder = thread::Builder::new().name(format!("tidelog-{name}"));
+            let spawned = builder.spawn(run).map_err(|error| Error::io("start a thread for", &shared.dir, error));
+            spawned.map(|thread| running.threads.push(thread))
+        };
+        spawn("writer", {
+            let (shared, committer) = (Arc::clone(&shared), Arc::clone(&committer));
+            Box::new(move || write(&shared, &committer))
+        })?;
+        spawn("indexer", {
+            let shared = Arc::clone(&shared);
+            Box::new(move || shared.indexer.run(&shared))
+        })?;
+        spawn("preparer", {
+            let preparer = Arc::clone(&shared.preparer);
+            Box::new(move || preparer.run())
+        })?;
+        for _ in 0..super::workers::READERS {
+            let jobs = jobs.clone();
+            spawn("reader", Box::new(move || super::workers::Workers::run(&jobs)))?;
+        }
+        let open = Mutex::new(Some(running));
+        let handle = Arc::new(Handle { shared, committer, durability, open });
+        Ok(Self { handle, face: Face::Async })
+    }
+
+    /// The face for threads without a runtime: calls work on the calling thread, and a lone writer
+    /// pays for no hand-over.
+    pub fn blocking(&self) -> Blocking<Self> {
+        Blocking::new(Self { handle: Arc::clone(&self.handle), face: Face::Blocking })
+    }
+
+    /// Waits for the appends under way, then closes the store: all handles answer
+    /// [`Error::Closed`] from now on, and the lock is free when this returns.
+    ///
+    /// # Errors
+    /// When the last sync or the sled folder fails; what was acknowledged is safe nevertheless.
+    pub async fn close(&self) -> Result<(), Error> {
+        let handle = Arc::clone(&self.handle);
+        let (reply, done) = oneshot::async_channel();
+        // The store's own threads end here, so this needs one more.
+        let spawned = thread::Builder::new().name("tidelog-closer".into()).spawn(move || {
+            let _ = reply.send(handle.close(true));
+        });
+        spawned.map_err(|error| Error::io("start a thread for", &self.handle.shared.dir, error))?;
+        done.await.unwrap_or(Err(Error::Closed))
+    }
+
+    /// [`close`](SledStore::close) for threads without a runtime.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn close_blocking(&self) -> Result<(), Error> {
+        self.handle.close(true)
+    }
+
+    /// Ends the store as a crash of the process would: nothing is synced, marked or indexed.
+    #[doc(hidden)]
+    pub fn crash(&self) {
+        let _ = self.handle.close(false);
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.handle.shared
+    }
+
+    pub(crate) fn committer(&self) -> &Mutex<Committer> {
+        &self.handle.committer
+    }
+
+    pub(crate) fn ensure_open(&self) -> Result<(), Error> {
+        if self.handle.shared.live.is_closed() { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// Does `work` where this face works.
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Shared) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.ensure_open()?;
+        let shared = &self.handle.shared;
+        match self.face {
+            Face::Blocking => work(shared),
+            Face::Async => {
+                let on_thread = Arc::clone(shared);
+                shared.workers.ask(move || work(&on_thread)).await
+            }
+        }
+    }
+
+    async fn append_parts(&self, parts: Vec<AppendBatch>) -> Result<Vec<AppendReceipt>, Error> {
+        self.ensure_open()?;
+        let shared = &self.handle.shared;
+        check_append(&parts, &shared.limits)?;
+        let asked = parts.iter().map(|part| part.durability.unwrap_or(self.handle.durability)).max();
+        let durability = asked.unwrap_or(self.handle.durability);
+        let hashes = parts.iter().map(|part| shared.hash.stream(&part.stream)).collect();
+        let bytes = Request::size(&parts);
+        let (reply, answer) = oneshot::async_channel();
+        let mut request = Request { parts, hashes, durability, bytes, reply, permit: None };
+        if self.face == Face::Blocking {
+            if let Some(mut committer) = self.handle.committer.try_lock() {
+                committer.run(Some(request));
+                committer.prepare_ahead();
+            } else {
+                request.permit = Some(shared.queue.gate.enter_blocking(bytes));
+                self.enqueue(request);
+            }
+        } else {
+            request.permit = Some(shared.queue.gate.enter(bytes).await);
+            self.enqueue(request);
+        }
+        answer.await.unwrap_or(Err(Error::Closed))
+    }
+
+    fn enqueue(&self, request: Request) {
+        let shared = &self.handle.shared;
+        shared.queue.push(request);
+        // The writer may have looked for the last time before this came.
+        if shared.live.is_closed() {
+            drop_waiting(shared);
+        }
+    }
+
+    fn stream(&self, pages: impl super::pages::Pages) -> EventStream {
+        let shared = &self.handle.shared;
+        let (workers, live) = (shared.workers.clone(), Arc::clone(&shared.live));
+        EventStream::new(Paged::new(self.face, workers, live, pages))
+    }
+}
+
+impl EventStore for SledStore {
+    async fn append(&self, batch: AppendBatch) -> Result<AppendReceipt, Error> {
+        let mut receipts = self.append_parts(vec![batch]).await?;
+        receipts.pop().ok_or(Error::Closed)
+    }
+
+    fn read_stream(&self, query: StreamQuery) -> EventStream {
+        if let Err(error) = self.ensure_open() {
+            return EventStream::failed(error);
+        }
+        let shared = &self.handle.shared;
+        let hash = shared.hash.stream(&query.stream);
+        let (streams, log) = (Arc::clone(&shared.streams), Arc::clone(&shared.log));
+        self.stream(StreamPages::new(streams, log, hash, query, shared.live.last()))
+    }
+
+    async fn head(&self, stream: &StreamId) -> Result<Option<StreamHead>, Error> {
+        let stream = stream.clone();
+        self.read(move |shared| {
+            let hash = shared.hash.stream(&stream);
+            let Some((sequence, _)) = shared.streams.head(hash, &stream)? else { return Ok(None) };
+            let event = shared.read_event(&stream, hash, sequence)?;
+            Ok(event.map(|event| StreamHead { sequence, event_id: event.event_id }))
+        })
+        .await
+    }
+
+    async fn find_event(
+        &self,
+        stream: &StreamId,
+        event_id: EventId,
+    ) -> Result<Option<EventEnvelope>, Error> {
+        self.ensure_open()?;
+        let shared = &self.handle.shared;
+        let fingerprint = shared.hash.fingerprint(&event_id);
+        // An id that is new to a stream at hand costs no read and no thread.
+        let known = shared.heads.with(stream, |head| head.candidates(fingerprint).collect::<Vec<_>>());
+        if known.as_ref().is_some_and(Vec::is_empty) {
+            return Ok(None);
+        }
+        let stream = stream.clone();
+        self.read(move |shared| {
+            let hash = shared.hash.stream(&stream);
+            let candidates = match known {
+                Some(candidates) => candidates,
+                None => {
+                    let window = shared.limits.retry_window();
+                    let (head, prints) = shared.streams.recent(hash, &stream, window)?;
+                    let oldest = head + 1 - prints.len() as u64;
+                    let equal = prints.iter().zip(oldest..).filter(|(print, _)| **print == fingerprint);
+                    equal.map(|(_, sequence)| sequence).collect()
+                }
+            };
+            for sequence in candidates {
+                let event = shared.read_event(&stream, hash, sequence)?;
+                if let Some(event) = event.filter(|event| event.event_id == event_id) {
+                    return Ok(Some(event));
+                }
+            }
+            Ok(None)
+        })
+        .await
+    }
+
+    fn limits(&self) -> Limits {
+        self.handle.shared.limits
+    }
+}
+
+impl MultiStreamStore for SledStore {
+    async fn append_streams(&self, parts: Vec<AppendBatch>) -> Result<Vec<AppendReceipt>, Error> {
+        self.append_parts(parts).await
+    }
+}
+
+impl EventLog for SledStore {
+    fn read_all(&self, query: LogQuery) -> EventStream {
+        if let Err(error) = self.ensure_open() {
+            return EventStream::failed(error);
+        }
+        let shared = &self.handle.shared;
+        let from = query.from.max(shared.log.first_position());
+        let mut to = query.to.min(shared.live.last());
+        if let Some(limit) = query.limit {
+            to = to.min((from - 1).saturating_add(limit));
+        }
+        self.stream(LogPages::new(Arc::clone(&shared.log), from, to))
+    }
+
+    fn first_position(&self) -> u64 {
+        self.handle.shared.log.first_position()
+    }
+
+    fn last_position(&self) -> u64 {
+        self.handle.shared.live.last()
+    }
+
+    fn subscribe(&self, what: Subscribe) -> EventStream {
+        if let Err(error) = self.ensure_open() {
+            return EventStream::failed(error);
+        }
+        let shared = &self.handle.shared;
+        let last = shared.live.last();
+        let (target, next) = match what {
+            Subscribe::All { after } if after > last => {
+                let reason = format!("the log ends at {last}: what was seen there is not in it any more");
+                return EventStream::failed(Error::invalid("position", after, reason));
+            }
+            Subscribe::All { after } => (Target::All, after + 1),
+            Subscribe::Stream { stream, after } => {
+                let hash = shared.hash.stream(&stream);
+                (Target::Stream { stream, hash, next_sequence: after + 1 }, 1)
+            }
+        };
+        EventStream::new(Subscription::new(Arc::clone(shared), self.face, target, next))
+    }
+}
+
+impl SnapshotStore for SledStore {
+    async fn read(&self, stream: &StreamId) -> Result<Option<SnapshotEnvelope>, Error> {
+        let stream = stream.clone();
+        SledStore::read(self, move |shared| snapshots::read(shared, &stream)).await
+    }
+
+    async fn persist(&self, snapshot: SnapshotEnvelope) -> Result<PersistOutcome, Error> {
+        SledStore::read(self, move |shared| snapshots::persist(shared, &snapshot)).await
+    }
+}
+
+impl Handle {
+    fn close(&self, cleanly: bool) -> Result<(), Error> {
+        let Some(mut running) = self.open.lock().take() else { return Ok(()) };
+        let shared = &self.shared;
+        let mark = {
+            let mut committer = self.committer.lock();
+            if cleanly {
+                committer.run(None);
+            }
+            shared.live.close();
+            if cleanly {
+                committer.close()
+            } else {
+                committer.abandon();
+                Ok(None)
+            }
+        };
+        shared.queue.wake();
+        drop_waiting(shared);
+        shared.indexer.stop(!cleanly);
+        shared.preparer.stop();
+        shared.workers.stop();
+        for thread in running.threads.drain(..) {
+            // A waker dropped on a store's thread may drop the last handle there.
+            if thread.thread().id() != thread::current().id() {
+                let _ = thread.join();
+            }
+        }
+        let closed = shared.streams.index().close().map_err(super::index_failed);
+        if let Some(mark) = mark? {
+            running.state.set_clean(Some(&mark))?;
+            running.state.write(&shared.dir)?;
+        }
+        closed
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if let Err(error) = self.close(true) {
+            tracing::error!(%error, "closing the store failed; what was acknowledged is safe");
+        }
+    }
+}
+
+/// What the writer's thread does.
+fn write(shared: &Shared, committer: &Mutex<Committer>) {
+    while !shared.live.is_closed() {
+        shared.queue.wait();
+        let mut committer = committer.lock();
+        committer.run(None);
+        committer.prepare_ahead();
+    }
+}
+
+fn drop_waiting(shared: &Shared) {
+    while let Some(request) = shared.queue.take() {
+        let _ = request.reply.send(Err(Error::Closed));
+    }
+}
+
+impl fmt::Debug for SledStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shared = &self.handle.shared;
+        f.debug_struct("SledStore")
+            .field("path", &shared.dir)
+            .field("last_position", &shared.live.last())
+            .field("closed", &shared.live.is_closed())
+            .finish_non_exhaustive()
+    }
+}

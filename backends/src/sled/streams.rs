@@ -1,0 +1,340 @@
+//! Where the events of a stream stand: in memory for the newest segments, in sled for the others.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use parking_lot::{Mutex, RwLock};
+use tidelog_core::{Direction, Error, StreamId};
+
+use super::frame::ChainHash;
+use super::frame_reader::{Expect, FrameReader, Step, for_each_record};
+use super::hash::NameHash;
+use super::index::{Index, IndexError, Posting, SegmentIndex};
+use super::log::Log;
+use super::options::{Phase, Progress, ProgressCallback};
+use super::recover;
+use super::segment::{self, SegmentHeader};
+use crate::platform;
+
+/// Where a sealed segment ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentEnd {
+    pub offset: u64,
+    /// Chain hash after its last commit.
+    pub hash: ChainHash,
+}
+
+/// A segment that is not in the runs yet.
+pub(crate) struct Tail {
+    pub number: u64,
+    pub index: RwLock<SegmentIndex>,
+    /// Its end, once it is sealed.
+    pub end: Mutex<Option<SegmentEnd>>,
+}
+
+impl Tail {
+    pub(crate) fn new(index: SegmentIndex, end: Option<SegmentEnd>) -> Arc<Self> {
+        let number = index.segment();
+        Arc::new(Self { number, index: RwLock::new(index), end: Mutex::new(end) })
+    }
+}
+
+/// The stream index over the whole log.
+pub(crate) struct Streams {
+    tails: ArcSwap<Vec<Arc<Tail>>>,
+    index: Index,
+    /// Held shared by everything that asks the runs, alone while they are made anew: in between
+    /// they know too little, and a head would read low.
+    rebuilding: RwLock<Option<Error>>,
+    log: Arc<Log>,
+    hash: NameHash,
+    progress: Option<ProgressCallback>,
+}
+
+impl Streams {
+    pub(crate) fn new(
+        index: Index,
+        tails: Vec<Arc<Tail>>,
+        log: Arc<Log>,
+        hash: NameHash,
+        progress: Option<ProgressCallback>,
+    ) -> Self {
+        Self {
+            tails: ArcSwap::from_pointee(tails),
+            index,
+            rebuilding: RwLock::new(None),
+            log,
+            hash,
+            progress,
+        }
+    }
+
+    pub(crate) fn index(&self) -> &Index {
+        &self.index
+    }
+
+    pub(crate) fn tails(&self) -> Arc<Vec<Arc<Tail>>> {
+        self.tails.load_full()
+    }
+
+    /// The writer begins a segment.
+    pub(crate) fn begin(&self, tail: Arc<Tail>) {
+        self.tails.rcu(|tails| {
+            let mut tails = Vec::clone(tails);
+            tails.push(Arc::clone(&tail));
+            tails
+        });
+    }
+
+    /// The segment is in the runs now.
+    fn forget(&self, number: u64) {
+        self.tails.rcu(|tails| tails.iter().filter(|tail| tail.number != number).cloned().collect::<Vec<_>>());
+    }
+
+    /// Newest sequence of `stream` and its place.
+    pub(crate) fn head(&self, hash: u64, stream: &StreamId) -> Result<Option<(u64, Posting)>, Error> {
+        // The tails are looked at first: what leaves them afterwards is in the runs already.
+        for tail in self.tails.load().iter().rev() {
+            if let Some(head) = tail.index.read().head(hash, stream) {
+                return Ok(Some(head));
+            }
+        }
+        self.ask(|index| index.head(hash, stream))
+    }
+
+    /// Places of the events with sequences `from..=to`, in the order of `direction`.
+    pub(crate) fn postings(
+        &self,
+        hash: u64,
+        stream: &StreamId,
+        (from, to): (u64, u64),
+        direction: Direction,
+        limit: usize,
+    ) -> Result<Vec<(u64, Posting)>, Error> {
+        let mut out = Vec::new();
+        let tails = self.tails.load();
+        let mut first = Vec::new();
+        for tail in tails.iter() {
+            tail.index.read().postings(hash, stream, 0, u64::MAX, Direction::Forward, 1, &mut first);
+            if !first.is_empty() {
+                break;
+            }
+        }
+        // A segment may be in the runs and still in these tails: each sequence is asked for once.
+        let runs_to = first.first().map_or(to, |(sequence, _)| to.min(sequence.saturating_sub(1)));
+        let runs = |out: &mut Vec<(u64, Posting)>| {
+            let left = limit.saturating_sub(out.len());
+            if left == 0 || from > runs_to {
+                return Ok(());
+            }
+            let found = self.ask(|index| {
+                let mut found = Vec::new();
+                index.postings(hash, stream, from, runs_to, direction, left, &mut found)?;
+                Ok(found)
+            })?;
+            out.extend(found);
+            Ok(())
+        };
+        let in_tail = |tail: &Tail, out: &mut Vec<(u64, Posting)>| {
+            let left = limit.saturating_sub(out.len());
+            if left > 0 {
+                tail.index.read().postings(hash, stream, from, to, direction, left, out);
+            }
+        };
+        match direction {
+            Direction::Forward => {
+                runs(&mut out)?;
+                tails.iter().for_each(|tail| in_tail(tail, &mut out));
+            }
+            Direction::Backward => {
+                tails.iter().rev().for_each(|tail| in_tail(tail, &mut out));
+                runs(&mut out)?;
+            }
+        }
+        Ok(out)
+    }
+
+    /// The head sequence and the fingerprints of up to `window` newest events, oldest first.
+    pub(crate) fn recent(
+        &self,
+        hash: u64,
+        stream: &StreamId,
+        window: usize,
+    ) -> Result<(u64, Vec<u32>), Error> {
+        let mut newest: Vec<(u64, u32)> = Vec::new();
+        for tail in self.tails.load().iter().rev() {
+            let left = window.saturating_sub(newest.len());
+            tail.index.read().fingerprints(hash, stream, left, &mut newest);
+        }
+        let mut known = newest.len();
+        if known < window && newest.last().is_none_or(|(sequence, _)| *sequence > 1) {
+            let left = window - known;
+            let found = self.ask(|index| {
+                let mut found = Vec::new();
+                // The runs may hold a segment that was still among the tails: ask for more, then
+                // drop what is known.
+                index.fingerprints(hash, stream, left + known, &mut found)?;
+                Ok(found)
+            })?;
+            let oldest = newest.last().map_or(u64::MAX, |(sequence, _)| *sequence);
+            newest.extend(found.into_iter().filter(|(sequence, _)| *sequence < oldest).take(left));
+            known = newest.len();
+        }
+        let head = newest.first().map_or(0, |(sequence, _)| *sequence);
+        let mut fingerprints = Vec::with_capacity(known);
+        fingerprints.extend(newest.into_iter().rev().map(|(_, fingerprint)| fingerprint));
+        Ok((head, fingerprints))
+    }
+
+    /// Asks the runs; makes them anew when they are damaged.
+    pub(crate) fn ask<T>(&self, question: impl Fn(&Index) -> Result<T, IndexError>) -> Result<T, Error> {
+        let mut attempts = 0;
+        loop {
+            let generation = {
+                let broken = self.rebuilding.read();
+                if let Some(error) = &*broken {
+                    return Err(error.clone());
+                }
+                match question(&self.index) {
+                    Ok(answer) => return Ok(answer),
+                    Err(IndexError::Failed(error)) => return Err(error),
+                    Err(IndexError::Damaged(what)) if attempts < 3 => {
+                        tracing::warn!(what, "the stream index is damaged; making it again from the log");
+                    }
+                    Err(IndexError::Damaged(what)) => {
+                        let remedy = "sled or its disk keeps losing data; move the store to another disk";
+                        return Err(Error::damaged(self.log.dir().with_file_name("index"), what, remedy));
+                    }
+                }
+                self.generation()?
+            };
+            attempts += 1;
+            self.rebuild("a lookup met damage", Some(generation))?;
+        }
+    }
+
+    fn generation(&self) -> Result<u64, Error> {
+        Ok(self.index.stats().map_err(super::index_failed)?.generation)
+    }
+
+    /// Puts a sealed segment into the runs; what it says is on the disk when this returns.
+    pub(crate) fn fold(&self, tail: &Tail) -> Result<(), Error> {
+        let Some(end) = *tail.end.lock() else { return Ok(()) };
+        // Only the writer changes a tail, and it is done with this one.
+        self.ask(|index| {
+            if index.covered().is_some_and(|covered| covered.segment >= tail.number) {
+                return Ok(());
+            }
+            index.add_segment(&tail.index.read(), end.hash)
+        })?;
+        self.forget(tail.number);
+        Ok(())
+    }
+
+    /// Merges runs as long as there is something to merge.
+    pub(crate) fn merge(&self, stop: impl Fn() -> bool) -> Result<(), Error> {
+        while !stop() && self.ask(Index::merge_step)? {}
+        Ok(())
+    }
+
+    /// Makes the runs again from the log, unless somebody else did since `seen`.
+    pub(crate) fn rebuild(&self, reason: &str, seen: Option<u64>) -> Result<(), Error> {
+        let mut broken = self.rebuilding.write();
+        if let Some(error) = &*broken {
+            return Err(error.clone());
+        }
+        if seen.is_some_and(|seen| Ok(seen) != self.generation().map_err(drop)) {
+            return Ok(());
+        }
+        let Some(last) = self.tails.load().first().map(|tail| tail.number - 1) else { return Ok(()) };
+        if let Err(error) = self.rebuild_to(last, reason) {
+            // Half an index would answer wrongly: nothing is answered until the store is reopened.
+            *broken = Some(error.clone());
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    fn rebuild_to(&self, last: u64, reason: &str) -> Result<(), Error> {
+        let failed = |error| match error {
+            IndexError::Failed(error) => error,
+            IndexError::Damaged(what) => {
+                Error::damaged(self.log.dir().with_file_name("index"), what, "reopen the store")
+            }
+        };
+        self.index.reset(reason).map_err(failed)?;
+        let segments = self.log.segments();
+        for info in segments.iter().filter(|info| info.number <= last) {
+            let progress = Progress { phase: Phase::Rebuild, done: info.number - 1, total: last };
+            recover::report(self.progress.as_ref(), progress)?;
+            let (index, end) = read_segment(&self.log, info.number, &self.hash)?;
+            self.index.add_segment(&index, end).map_err(failed)?;
+            while self.index.merge_step().map_err(failed)? {}
+        }
+        Ok(())
+    }
+}
+
+/// Reads a sealed segment into an index, checking it whole.
+pub(crate) fn read_segment(
+    log: &Log,
+    number: u64,
+    hash: &NameHash,
+) -> Result<(SegmentIndex, ChainHash), Error> {
+    let mut index = SegmentIndex::new(number);
+    let mut failed = false;
+    let end = walk_segment(log, number, |offset, len, parsed| {
+        if parsed.sequence > 0 {
+            failed |= !recover::push(&mut index, hash, parsed, offset, len);
+        }
+        Ok(())
+    })?;
+    if failed {
+        return Err(log.damaged(number, segment::DATA, "a record cannot be indexed"));
+    }
+    Ok((index, end.previous))
+}
+
+/// Visits every record of a sealed segment with its offset and length, checking CRCs, chain and
+/// density; answers what the next segment must begin with.
+pub(crate) fn walk_segment(
+    log: &Log,
+    number: u64,
+    mut visit: impl FnMut(u64, usize, &super::record::Parsed<'_>) -> Result<(), Error>,
+) -> Result<Expect, Error> {
+    let file = log.file(number)?;
+    let path = log.path(number);
+    let mut head = vec![0; segment::FIELDS];
+    platform::read_exact_at(&file, &mut head, 0).map_err(|error| Error::io("read", &path, error))?;
+    let header = SegmentHeader::decode(&head)
+        .filter(|header| header.number == number && header.salt == log.salt)
+        .ok_or_else(|| log.damaged(number, 0, "its header cannot be read"))?;
+    let mut next = Expect {
+        salt: header.salt,
+        commit: header.first_commit,
+        position: header.first_position,
+        previous: header.previous,
+    };
+    let mut reader = FrameReader::new(&file, path)?;
+    loop {
+        let offset = reader.offset();
+        match reader.step(&next)? {
+            Step::End => return Ok(next),
+            Step::Bad(why) => return Err(log.damaged(number, offset, why)),
+            Step::Commit { header, next: after } => {
+                let base = offset + super::frame::HEADER as u64;
+                let mut position = header.first_position;
+                let mut dense = true;
+                let count = for_each_record(reader.body(), |at, len, parsed| {
+                    dense &= parsed.position == position;
+                    position += 1;
+                    visit(base + at as u64, len, &parsed)
+                })?;
+                if count != Ok(header.records) || !dense {
+                    return Err(log.damaged(number, offset, "its records are not those stated"));
+                }
+                next = after;
+            }
+        }
+    }
+}

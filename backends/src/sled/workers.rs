@@ -1,0 +1,144 @@
+//! Reading for async callers: file I/O happens on the store's own threads, never inside `poll`.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use tidelog_core::{Error, EventEnvelope, PageSource};
+
+use super::live::Live;
+use super::pages::Pages;
+
+pub(crate) type Job = Box<dyn FnOnce() + Send>;
+
+/// Where the work of a call is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Face {
+    /// On the store's threads.
+    Async,
+    /// On the thread that asks.
+    Blocking,
+}
+
+/// How many threads read for async callers.
+pub(crate) const READERS: usize = 2;
+
+/// Hands jobs to the reader threads.
+#[derive(Clone)]
+pub(crate) struct Workers(Sender<Option<Job>>);
+
+impl Workers {
+    /// The sender and the receiving end that each thread runs.
+    pub(crate) fn new() -> (Self, Receiver<Option<Job>>) {
+        let (sender, receiver) = unbounded();
+        (Self(sender), receiver)
+    }
+
+    /// What a reader thread does.
+    pub(crate) fn run(jobs: &Receiver<Option<Job>>) {
+        jobs.iter().map_while(|job| job).for_each(|job| job());
+    }
+
+    /// Lets every reader thread end. Jobs that still wait are dropped with their replies, which
+    /// their callers see as a closed store.
+    pub(crate) fn stop(&self) {
+        for _ in 0..READERS {
+            let _ = self.0.send(None);
+        }
+    }
+
+    /// The result of `work`, done on a reader thread.
+    pub(crate) async fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.start(work).await.unwrap_or(Err(Error::Closed))
+    }
+
+    fn start<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> oneshot::AsyncReceiver<T> {
+        let (reply, answer) = oneshot::async_channel();
+        // When the threads are gone the reply is dropped and the answer is an error; when nobody
+        // waits any more the result is dropped.
+        let _ = self.0.send(Some(Box::new(move || drop(reply.send(work())))));
+        answer
+    }
+}
+
+type Read = (Box<dyn Pages>, Result<Option<Vec<EventEnvelope>>, Error>);
+
+/// [`Pages`] as the source of an event stream.
+pub(crate) struct Paged {
+    face: Face,
+    workers: Workers,
+    live: Arc<Live>,
+    state: State,
+}
+
+enum State {
+    Idle(Box<dyn Pages>),
+    Reading(oneshot::AsyncReceiver<Read>),
+    Ended,
+}
+
+impl Paged {
+    pub(crate) fn new(face: Face, workers: Workers, live: Arc<Live>, pages: impl Pages) -> Self {
+        Self { face, workers, live, state: State::Idle(Box::new(pages)) }
+    }
+
+    fn finish(
+        &mut self,
+        pages: Box<dyn Pages>,
+        read: Result<Option<Vec<EventEnvelope>>, Error>,
+    ) -> Option<Result<Vec<EventEnvelope>, Error>> {
+        match read {
+            Ok(Some(page)) => {
+                self.state = State::Idle(pages);
+                Some(Ok(page))
+            }
+            Ok(None) => None,
+            Err(error) => Some(Err(error)),
+        }
+    }
+}
+
+impl PageSource for Paged {
+    fn poll_page(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Vec<EventEnvelope>, Error>>> {
+        loop {
+            match std::mem::replace(&mut self.state, State::Ended) {
+                State::Ended => return Poll::Ready(None),
+                State::Idle(_) if self.live.is_closed() => {
+                    return Poll::Ready(Some(Err(Error::Closed)));
+                }
+                State::Idle(mut pages) if self.face == Face::Blocking => {
+                    let read = pages.next_page();
+                    return Poll::Ready(self.finish(pages, read));
+                }
+                State::Idle(mut pages) => {
+                    let answer = self.workers.start(move || {
+                        let read = pages.next_page();
+                        (pages, read)
+                    });
+                    self.state = State::Reading(answer);
+                }
+                State::Reading(mut answer) => match Pin::new(&mut answer).poll(cx) {
+                    Poll::Pending => {
+                        self.state = State::Reading(answer);
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(Ok((pages, read))) => {
+                        return Poll::Ready(self.finish(pages, read));
+                    }
+                    Poll::Ready(Err(_)) => return Poll::Ready(Some(Err(Error::Closed))),
+                },
+            }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Typed events in and out of any store.
+
+use std::future::Future;
+
+use bytes::Bytes;
+
+use crate::aggregate::Aggregate;
+use crate::append::{AppendBatch, AppendReceipt, ExpectedVersion};
+use crate::codec;
+use crate::command::Context;
+use crate::content_type::ContentType;
+use crate::envelope::{EventEnvelope, NewEvent};
+use crate::error::Error;
+use crate::event::Event;
+use crate::id::EventId;
+use crate::read::StreamQuery;
+use crate::snapshot::SnapshotEnvelope;
+use crate::store::EventStore;
+use crate::stream_id::StreamId;
+
+impl NewEvent {
+    /// `event` as bytes, with its type, revision and tags; without time and metadata.
+    ///
+    /// The bytes of a recorded revision must never change: pin them in a test.
+    ///
+    /// # Errors
+    /// [`Error::Codec`] when the event could not be read back the same; it says why.
+    ///
+    /// ```
+    /// use serde::{Deserialize, Serialize};
+    /// use tidelog_core::{Event, EventId, NewEvent};
+    ///
+    /// #[derive(Clone, Serialize, Deserialize)]
+    /// enum BankAccountEvent { Opened { owner: String }, Deposited { cents: u64 } }
+    /// impl Event for BankAccountEvent {
+    ///     fn event_type(&self) -> &'static str {
+    ///         match self {
+    ///             Self::Opened { .. } => "Opened",
+    ///             Self::Deposited { .. } => "Deposited",
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// let deposited = BankAccountEvent::Deposited { cents: 500 };
+    /// let recorded = NewEvent::encode(&deposited, EventId::generate())?;
+    /// assert_eq!(&*recorded.event_type, "Deposited");
+    /// assert_eq!(&recorded.payload[..], [0xf4, 0x03], "500 as a varint, and nothing else");
+    /// # Ok::<(), tidelog_core::Error>(())
+    /// ```
+    pub fn encode<E: Event>(event: &E, event_id: EventId) -> Result<Self, Error> {
+        let (event_type, payload) = codec::encode_event(event)?;
+        Ok(Self {
+            event_id,
+            event_type,
+            revision: event.revision(),
+            content_type: event.content_type(),
+            event_time: None,
+            metadata: crate::Metadata::new(),
+            tags: event.tags(),
+            payload,
+        })
+    }
+}
+
+impl EventEnvelope<Bytes> {
+    /// The same envelope with its event decoded.
+    ///
+    /// # Errors
+    /// [`Error::Codec`]; see [`decode_event`](crate::decode_event).
+    pub fn decode<E: Event>(self) -> Result<EventEnvelope<E>, Error> {
+        let event = self.decode_event()?;
+        self.try_map(|_| Ok(event))
+    }
+
+    /// The event alone, decoded.
+    ///
+    /// # Errors
+    /// [`Error::Codec`]; see [`decode_event`](crate::decode_event).
+    pub fn decode_event<E: Event>(&self) -> Result<E, Error> {
+        codec::decode_event(
+            &self.event_type,
+            self.revision,
+            &self.content_type,
+            &self.event,
+        )
+    }
+}
+
+impl<A: Aggregate> SnapshotEnvelope<A> {
+    /// The same snapshot with its state encoded as postcard.
+    ///
+    /// # Errors
+    /// [`Error::Codec`] when the state could not be read back; the rules are those of
+    /// [`Event`] with postcard.
+    pub fn encode(&self) -> Result<SnapshotEnvelope<Bytes>, Error> {
+        Ok(SnapshotEnvelope {
+            stream: self.stream.clone(),
+            sequence: self.sequence,
+            event_id: self.event_id,
+            revision: A::SNAPSHOT_REVISION,
+            content_type: ContentType::Postcard,
+            taken_time: self.taken_time,
+            state: codec::encode_state(&self.state)?,
+        })
+    }
+}
+
+impl SnapshotEnvelope<Bytes> {
+    /// The same snapshot with its state decoded.
+    ///
+    /// # Errors
+    /// [`Error::Codec`] when it is of another revision or no such state: replay the events then.
+    pub fn decode<A: Aggregate>(self) -> Result<SnapshotEnvelope<A>, Error> {
+        let state = codec::decode_state(self.revision, &self.content_type, &self.state)?;
+        Ok(SnapshotEnvelope {
+            stream: self.stream,
+            sequence: self.sequence,
+            event_id: self.event_id,
+            revision: self.revision,
+            content_type: self.content_type,
+            taken_time: self.taken_time,
+            state,
+        })
+    }
+}
+
+/// Typed events in one call each; every [`EventStore`] has it.
+///
+/// Reading holds the whole answer in memory. Where a stream may be long, page through
+/// [`EventStore::read_stream`] and [decode](EventEnvelope::decode) as you go; to get an aggregate's
+/// state, take an [`AggregateRepository`](crate::AggregateRepository).
+///
+/// ```
+/// use serde::{Deserialize, Serialize};
+/// use tidelog_core::{
+///     Context, Error, Event, EventStore, ExpectedVersion, StreamId, TypedEventStore,
+/// };
+///
+/// #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// struct Deposited { cents: u64 }
+/// impl Event for Deposited {
+///     fn event_type(&self) -> &'static str { "Deposited" }
+/// }
+///
+/// async fn deposit_and_sum(store: &impl EventStore) -> Result<u64, Error> {
+///     let account = StreamId::new("BankAccount", "acc-1")?;
+///     let context = Context::new().with_actor("till 3");
+///     store
+///         .persist(&account, ExpectedVersion::Any, vec![Deposited { cents: 500 }], &context)
+///         .await?;
+///     let deposits = store.read_events::<Deposited>(&account).await?;
+///     Ok(deposits.iter().map(|envelope| envelope.event.cents).sum())
+/// }
+/// ```
+pub trait TypedEventStore: EventStore {
+    /// All events of `stream`, oldest first, in memory at once.
+    ///
+    /// # Errors
+    /// What reading met, or [`Error::Codec`] for the first event that is no `E`.
+    fn read_events<E: Event>(
+        &self,
+        stream: &StreamId,
+    ) -> impl Future<Output = Result<Vec<EventEnvelope<E>>, Error>> + Send {
+        self.read_events_from(stream, 1)
+    }
+
+    /// The events of `stream` from `sequence` on, oldest first, in memory at once.
+    ///
+    /// # Errors
+    /// As [`read_events`](TypedEventStore::read_events).
+    fn read_events_from<E: Event>(
+        &self,
+        stream: &StreamId,
+        sequence: u64,
+    ) -> impl Future<Output = Result<Vec<EventEnvelope<E>>, Error>> + Send {
+        let mut pages = self.read_stream(StreamQuery::new(stream.clone()).from(sequence));
+        async move {
+            let mut events = Vec::new();
+            while let Some(page) = pages.next_page().await {
+                for envelope in page? {
+                    events.push(envelope.decode()?);
+                }
+            }
+            Ok(events)
+        }
+    }
+
+    /// Records `events` with the ids, time and metadata of `context`.
+    ///
+    /// The event ids follow from the context (from its command id, if it has one) and the place in
+    /// `events`. So calling again with the same context and events is a retry and records nothing
+    /// twice, and two calls with different events need two contexts.
+    ///
+    /// # Errors
+    /// [`Error::Codec`], or what [`EventStore::append`] returns.
+    fn persist<E: Event>(
+        &self,
+        stream: &StreamId,
+        expected: ExpectedVersion,
+        events: Vec<E>,
+        context: &Context,
+    ) -> impl Future<Output = Result<AppendReceipt, Error>> + Send {
+        let batch = encode_all(&events, context)
+            .map(|events| AppendBatch::new(stream.clone(), expected, events));
+        async move { self.append(batch?).await }
+    }
+
+    /// Records events that are encoded already; their ids, times and metadata are their own.
+    ///
+    /// # Errors
+    /// What [`EventStore::append`] returns.
+    fn persist_encoded(
+        &self,
+        stream: &StreamId,
+        expected: ExpectedVersion,
+        events: Vec<NewEvent>,
+    ) -> impl Future<Output = Result<AppendReceipt, Error>> + Send {
+        self.append(AppendBatch::new(stream.clone(), expected, events))
+    }
+}
+
+impl<S: EventStore> TypedEventStore for S {}
+
+/// `events` as bytes, with ids, time and metadata of `context`.
+pub(crate) fn encode_all<E: Event>(
+    events: &[E],
+    context: &Context,
+) -> Result<Vec<NewEvent>, Error> {
+    let mut encoded = Vec::with_capacity(events.len());
+    for (index, event) in (0..).zip(events) {
+        let event = NewEvent::encode(event, context.event_id(index))?
+            .with_event_time(context.event_time())
+            .with_metadata(context.metadata().clone());
+        encoded.push(event);
+    }
+    Ok(encoded)
+}
