@@ -9,12 +9,26 @@ use std::path::Path;
 
 /// A fresh file for reading and writing, seen by its owner only.
 pub(crate) fn create_file(path: &Path) -> io::Result<File> {
-    private(OpenOptions::new().read(true).write(true).create(true).truncate(true)).open(path)
+    private(
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true),
+    )
+    .open(path)
 }
 
 /// A file that may be there already, for reading and writing.
 pub(crate) fn open_or_create_file(path: &Path) -> io::Result<File> {
-    private(OpenOptions::new().read(true).write(true).create(true).truncate(false)).open(path)
+    private(
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false),
+    )
+    .open(path)
 }
 
 /// A directory and its missing parents, seen by its owner only.
@@ -29,7 +43,11 @@ pub(crate) fn create_dir(path: &Path) -> io::Result<()> {
 /// Makes names created, renamed or removed in `dir` survive a power cut.
 pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     // Windows has no such call: NTFS journals names by itself.
-    if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
+    if cfg!(unix) {
+        File::open(dir)?.sync_all()
+    } else {
+        Ok(())
+    }
 }
 
 /// Replaces `dir/name` whole: whatever happens, the old or the new content is there.
@@ -52,7 +70,9 @@ pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
 pub(crate) fn zero_fill(file: &File, mut offset: u64, end: u64) -> io::Result<()> {
     static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
     while offset < end {
-        let len = usize::try_from(end - offset).unwrap_or(usize::MAX).min(ZEROS.len());
+        let len = usize::try_from(end - offset)
+            .unwrap_or(usize::MAX)
+            .min(ZEROS.len());
         write_all_at(file, ZEROS.get(..len).unwrap_or(&ZEROS), offset)?;
         offset += len as u64;
     }
@@ -116,7 +136,10 @@ pub(crate) fn make_writable(path: &Path) -> io::Result<()> {
     std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o600);
     #[cfg(not(unix))]
     {
-        #[allow(clippy::permissions_set_readonly_false, reason = "there are no modes here")]
+        #[allow(
+            clippy::permissions_set_readonly_false,
+            reason = "there are no modes here"
+        )]
         permissions.set_readonly(false);
     }
     fs::set_permissions(path, permissions)
@@ -128,8 +151,12 @@ pub(crate) fn set_sync_flag(path: &Path) -> bool {
     #[cfg(target_os = "linux")]
     {
         use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
-        let Ok(file) = File::open(path) else { return false };
-        let Ok(flags) = ioctl_getflags(&file) else { return false };
+        let Ok(file) = File::open(path) else {
+            return false;
+        };
+        let Ok(flags) = ioctl_getflags(&file) else {
+            return false;
+        };
         flags.contains(IFlags::SYNC) || ioctl_setflags(&file, flags | IFlags::SYNC).is_ok()
     }
     #[cfg(not(target_os = "linux"))]
@@ -142,7 +169,10 @@ pub(crate) fn set_sync_flag(path: &Path) -> bool {
 /// This process and machine, for whoever finds the store locked.
 pub(crate) fn describe_holder() -> String {
     #[cfg(unix)]
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let host = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
     #[cfg(not(unix))]
     let host = String::from("this machine");
     format!("process {} on {host}", std::process::id())

@@ -11,7 +11,13 @@ fn event(n: u64) -> NewEvent {
 fn appended_events_are_there_after_reopening_many_small_segments() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store");
-    let open = || SledStore::builder(&path).segment_size(64 << 10).stress_index(64, 2).open().unwrap();
+    let open = || {
+        SledStore::builder(&path)
+            .segment_size(64 << 10)
+            .stress_index(64, 2)
+            .open()
+            .unwrap()
+    };
     let store = open();
     let face = store.blocking();
     for n in 0..3_000_u64 {
@@ -23,18 +29,31 @@ fn appended_events_are_there_after_reopening_many_small_segments() {
     }
     let check = |store: &SledStore| {
         let face = store.blocking();
-        let all: Vec<_> = face.read_all(LogQuery::all()).collect::<Result<_, _>>().unwrap();
+        let all: Vec<_> = face
+            .read_all(LogQuery::all())
+            .collect::<Result<_, _>>()
+            .unwrap();
         assert_eq!(all.len(), 3_000);
         assert!(all.iter().zip(0..).all(|(e, n)| e.event == n.to_string()));
         let three = StreamId::new("Counter", "3").unwrap();
-        let events: Vec<_> =
-            face.read_stream(StreamQuery::new(three)).collect::<Result<_, _>>().unwrap();
+        let events: Vec<_> = face
+            .read_stream(StreamQuery::new(three))
+            .collect::<Result<_, _>>()
+            .unwrap();
         assert_eq!(events.len(), 429);
-        assert!(events.iter().zip(0..).all(|(e, n)| e.event == (n * 7 + 3).to_string()));
+        assert!(
+            events
+                .iter()
+                .zip(0..)
+                .all(|(e, n)| e.event == (n * 7 + 3).to_string())
+        );
         store.verify().unwrap()
     };
     let report = check(&store);
-    assert_eq!((report.records, report.streams, report.indexed), (3_000, 7, 3_000));
+    assert_eq!(
+        (report.records, report.streams, report.indexed),
+        (3_000, 7, 3_000)
+    );
     let backup = dir.path().join("backup");
     store.backup(&backup).unwrap();
     store.close_blocking().unwrap();
@@ -52,6 +71,14 @@ fn appended_events_are_there_after_reopening_many_small_segments() {
     let restored = dir.path().join("restored");
     restore_backup(&backup, &restored).unwrap();
     let store = SledStore::open(&restored).unwrap();
-    let last = store.blocking().read_all(LogQuery::from(3_001)).next().unwrap().unwrap();
-    assert_eq!((last.kind, &*last.event_type), (RecordKind::Control, "Epoch"));
+    let last = store
+        .blocking()
+        .read_all(LogQuery::from(3_001))
+        .next()
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (last.kind, &*last.event_type),
+        (RecordKind::Control, "Epoch")
+    );
 }

@@ -1,1 +1,65 @@
-fn main() {}
+//! tidelog beside its peers: the same work, on the same disk, in the same run.
+//!
+//! Every measurement runs in a process of its own (`--child`), so that peak memory is that of one
+//! contender and reads meet a store that was just opened. Rounds are interleaved and ratios are
+//! taken inside a round: absolute numbers drift with the machine, ratios hold.
+//!
+//! ```text
+//! cargo run --release -p tidelog-benches            # everything, writes benches/results.md
+//! cargo run --release -p tidelog-benches -- --quick # about a minute, writes nothing
+//! ```
+
+#![allow(
+    clippy::cast_precision_loss,
+    reason = "counts of a benchmark are far below 2^52"
+)]
+
+mod child;
+mod contenders;
+mod facts;
+mod load;
+mod options;
+mod report;
+mod rounds;
+mod works;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use options::Options;
+
+/// Whatever went wrong; a benchmark only has to say it.
+type Failure = Box<dyn Error + Send + Sync>;
+/// A result of this program.
+type Outcome<T> = Result<T, Failure>;
+
+fn main() -> ExitCode {
+    let options = Options::parse().settled();
+    let done = match &options.child {
+        Some(job) => child::run(job, &options),
+        None => run(&options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tidelog-benches: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs all rounds, prints the tables, writes them down.
+fn run(options: &Options) -> Outcome<()> {
+    facts::refuse_memory_disk(&options.dir)?;
+    let facts = facts::machine(&options.dir);
+    let measured = rounds::run(options)?;
+    let text = report::write(options, &facts, &measured);
+    println!("{text}");
+    if let Some(out) = options.results_file() {
+        std::fs::write(&out, &text)?;
+        eprintln!("written to {}", out.display());
+    }
+    Ok(())
+}

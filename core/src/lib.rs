@@ -32,10 +32,10 @@ mod repository;
 mod snapshot;
 mod store;
 mod stream_id;
-mod transform;
-mod typed;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod transform;
+mod typed;
 
 pub use aggregate::Aggregate;
 pub use append::{
@@ -68,7 +68,5 @@ pub use snapshot::{
 };
 pub use store::{EventLog, EventStore, FullStore, MultiStreamStore, StreamHead};
 pub use stream_id::StreamId;
-pub use transform::{
-    PayloadContext, PayloadKind, PayloadTransform, TransformError, Transformed,
-};
+pub use transform::{PayloadContext, PayloadKind, PayloadTransform, TransformError, Transformed};
 pub use typed::TypedEventStore;

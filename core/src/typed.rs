@@ -146,7 +146,7 @@ impl SnapshotEnvelope<Bytes> {
 ///     let account = StreamId::new("BankAccount", "acc-1")?;
 ///     let context = Context::new().with_actor("till 3");
 ///     store
-///         .persist(&account, ExpectedVersion::Any, vec![Deposited { cents: 500 }], &context)
+///         .persist_events(&account, ExpectedVersion::Any, vec![Deposited { cents: 500 }], &context)
 ///         .await?;
 ///     let deposits = store.read_events::<Deposited>(&account).await?;
 ///     Ok(deposits.iter().map(|envelope| envelope.event.cents).sum())
@@ -193,7 +193,7 @@ pub trait TypedEventStore: EventStore {
     ///
     /// # Errors
     /// [`Error::Codec`], or what [`EventStore::append`] returns.
-    fn persist<E: Event>(
+    fn persist_events<E: Event>(
         &self,
         stream: &StreamId,
         expected: ExpectedVersion,

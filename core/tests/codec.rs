@@ -41,10 +41,7 @@ macro_rules! shapes {
     ($name:ident, $content_type:expr) => {
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         enum $name {
-            Fields {
-                cents: u64,
-                note: Option<String>,
-            },
+            Fields { cents: u64, note: Option<String> },
             Value(i64),
             Values(u16, String, bool),
             Nothing,
@@ -106,10 +103,16 @@ enum Side {
 
 #[test]
 fn golden_bytes_hold_a_variants_own_fields_in_postcard() {
-    let fields = Packed::Fields { cents: 500, note: Some("ab".into()) };
+    let fields = Packed::Fields {
+        cents: 500,
+        note: Some("ab".into()),
+    };
     assert_eq!(payload(&fields), [0xf4, 0x03, 1, 2, b'a', b'b']);
     assert_eq!(payload(&Packed::Value(-3)), [5]);
-    assert_eq!(payload(&Packed::Values(7, "x".into(), true)), [7, 1, b'x', 1]);
+    assert_eq!(
+        payload(&Packed::Values(7, "x".into(), true)),
+        [7, 1, b'x', 1]
+    );
     assert!(payload(&Packed::Nothing).is_empty());
     assert!(payload(&Packed::Empty {}).is_empty());
 }
@@ -117,7 +120,10 @@ fn golden_bytes_hold_a_variants_own_fields_in_postcard() {
 #[test]
 fn golden_bytes_hold_a_variants_own_fields_in_json() {
     let json = |event: &Text| String::from_utf8(payload(event)).unwrap();
-    let fields = Text::Fields { cents: 500, note: None };
+    let fields = Text::Fields {
+        cents: 500,
+        note: None,
+    };
     assert_eq!(json(&fields), r#"{"cents":500,"note":null}"#);
     assert_eq!(json(&Text::Value(-3)), "-3");
     assert_eq!(json(&Text::Values(7, "x".into(), true)), r#"[7,"x",true]"#);
@@ -145,22 +151,41 @@ fn golden_bytes_of_nested_values_in_postcard() {
         fixed: [9; 4],
     }));
     let bytes = payload(&event);
-    let hex = bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+    let hex = bytes
+        .iter()
+        .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
     assert_eq!(
         hex,
         concat!(
-            "ffff03ac02", "8101f0a204",
-            "ffffffffffffffffff01", "ffffffffffffffffff01",
-            "01", "808080808080808080808080808004",
-            "0000c03f", "000000000000d0bf",
-            "02c39f", "0368c3a9",
-            "03", "00", "0101", "0202fe",
-            "01", "016b", "020102",
-            "01", "0101",
-            "00", "03016e", "0177", "09090909",
+            "ffff03ac02",
+            "8101f0a204",
+            "ffffffffffffffffff01",
+            "ffffffffffffffffff01",
+            "01",
+            "808080808080808080808080808004",
+            "0000c03f",
+            "000000000000d0bf",
+            "02c39f",
+            "0368c3a9",
+            "03",
+            "00",
+            "0101",
+            "0202fe",
+            "01",
+            "016b",
+            "020102",
+            "01",
+            "0101",
+            "00",
+            "03016e",
+            "0177",
+            "09090909",
         )
     );
-    assert_eq!(read::<Packed>("Everything", &ContentType::Postcard, &bytes), event);
+    assert_eq!(
+        read::<Packed>("Everything", &ContentType::Postcard, &bytes),
+        event
+    );
 }
 
 mod before {
@@ -209,7 +234,11 @@ fn variants_may_be_inserted_and_moved_without_touching_what_was_recorded() {
 
     let naive = postcard::to_stdvec(&old).unwrap();
     let misread: after::Fact = postcard::from_bytes(&naive).unwrap();
-    assert_eq!(misread, after::Fact::Withdrawn { cents: 500 }, "what the rule prevents");
+    assert_eq!(
+        misread,
+        after::Fact::Withdrawn { cents: 500 },
+        "what the rule prevents"
+    );
 
     let recorded = payload(&old);
     let read: after::Fact = read("Deposited", &ContentType::Postcard, &recorded);
@@ -238,7 +267,12 @@ fn an_unknown_event_type_is_named_with_the_remedy() {
     let error = error.unwrap_err();
     let text = error.to_string();
     assert_eq!(error.code(), "codec");
-    for part in ["Refunded", "revision 3", "Deposited, Withdrawn", "Event::variant_name"] {
+    for part in [
+        "Refunded",
+        "revision 3",
+        "Deposited, Withdrawn",
+        "Event::variant_name",
+    ] {
         assert!(text.contains(part), "{part} is missing in: {text}");
     }
 }
@@ -291,7 +325,10 @@ fn a_newtype_around_an_enum_is_that_enum() {
     }
     let event = Renamed(before::Fact::Withdrawn { cents: 5 });
     assert_eq!(payload(&event), [5]);
-    assert_eq!(read::<Renamed>("Withdrawn", &ContentType::Postcard, &[5]), event);
+    assert_eq!(
+        read::<Renamed>("Withdrawn", &ContentType::Postcard, &[5]),
+        event
+    );
 }
 
 #[test]
@@ -315,8 +352,15 @@ fn event_types_and_variants_may_have_different_names() {
     let event = Fact::MoneyIn { cents: 5 };
     let recorded = NewEvent::encode(&event, id()).unwrap();
     assert_eq!(&*recorded.event_type, "bank.money-in");
-    assert_eq!(read::<Fact>("bank.money-in", &ContentType::Postcard, &[5]), event);
-    assert_eq!(read::<Fact>("Deposited", &ContentType::Postcard, &[5]), event, "its old name");
+    assert_eq!(
+        read::<Fact>("bank.money-in", &ContentType::Postcard, &[5]),
+        event
+    );
+    assert_eq!(
+        read::<Fact>("Deposited", &ContentType::Postcard, &[5]),
+        event,
+        "its old name"
+    );
 }
 
 #[test]
@@ -331,7 +375,10 @@ fn a_variant_name_that_serde_does_not_use_is_refused_before_it_is_recorded() {
         }
     }
     let reason = reason(NewEvent::encode(&Fact::MoneyIn(1), id()).unwrap_err());
-    assert!(reason.contains("\"MoneyIn\"") && reason.contains("\"Deposited\""), "{reason}");
+    assert!(
+        reason.contains("\"MoneyIn\"") && reason.contains("\"Deposited\""),
+        "{reason}"
+    );
 }
 
 #[test]
@@ -364,13 +411,22 @@ fn an_old_revision_is_read_by_upcast_and_refused_without() {
     }
     let packed = read::<Fact>("Deposited", &ContentType::Postcard, &[5]);
     let text = read::<Fact>("Deposited", &ContentType::Json, br#"{"cents":5}"#);
-    assert_eq!(packed, Fact::Deposited { cents: 5, currency: "EUR".into() });
+    assert_eq!(
+        packed,
+        Fact::Deposited {
+            cents: 5,
+            currency: "EUR".into()
+        }
+    );
     assert_eq!(text, packed);
 
     let bytes = payload(&packed);
     let second = decode_event::<Fact>("Deposited", 2, &ContentType::Postcard, &bytes);
     assert!(reason(second.unwrap_err()).contains("revision 3"));
-    assert_eq!(decode_event::<Fact>("Deposited", 3, &ContentType::Postcard, &bytes).unwrap(), packed);
+    assert_eq!(
+        decode_event::<Fact>("Deposited", 3, &ContentType::Postcard, &bytes).unwrap(),
+        packed
+    );
 }
 
 #[test]
@@ -414,7 +470,10 @@ fn a_hash_map_is_taken_although_it_comes_back_in_another_order() {
     let by_name = (0..50).map(|n| (format!("name {n}"), n)).collect();
     let event = Counted { by_name };
     let bytes = payload(&event);
-    assert_eq!(read::<Counted>("Counted", &ContentType::Postcard, &bytes), event);
+    assert_eq!(
+        read::<Counted>("Counted", &ContentType::Postcard, &bytes),
+        event
+    );
 }
 
 fn side() -> impl Strategy<Value = Side> {

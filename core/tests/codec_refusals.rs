@@ -59,7 +59,10 @@ fn encode<T: Inside, F: Format>(value: T) -> Result<Vec<u8>, String> {
 #[track_caller]
 fn refused<T: Inside, F: Format>(value: T, because: &str) {
     let reason = encode::<T, F>(value).expect_err("it should be refused");
-    assert!(reason.contains(because), "{because:?} is missing in: {reason}");
+    assert!(
+        reason.contains(because),
+        "{because:?} is missing in: {reason}"
+    );
 }
 
 #[track_caller]
@@ -76,7 +79,10 @@ struct Skips {
 
 #[test]
 fn a_field_left_out_is_refused_in_postcard_however_deep_it_stands() {
-    let skips = || Skips { note: None, cents: 5 };
+    let skips = || Skips {
+        note: None,
+        cents: 5,
+    };
     refused::<_, AsPostcard>(skips(), "\"note\"");
     refused::<_, AsPostcard>(vec![Some((1, skips()))], "skip_serializing_if");
     taken::<_, AsJson>(skips());
@@ -93,9 +99,18 @@ fn a_field_left_out_is_refused_in_postcard_however_deep_it_stands() {
 
 #[test]
 fn a_field_that_is_left_out_sometimes_is_refused_when_it_is() {
-    let there = Skips { note: Some("n".into()), cents: 5 };
+    let there = Skips {
+        note: Some("n".into()),
+        cents: 5,
+    };
     taken::<_, AsPostcard>(there);
-    refused::<_, AsPostcard>(Skips { note: None, cents: 5 }, "skip_serializing_if");
+    refused::<_, AsPostcard>(
+        Skips {
+            note: None,
+            cents: 5,
+        },
+        "skip_serializing_if",
+    );
 }
 
 #[test]
@@ -114,7 +129,10 @@ fn a_field_left_out_of_an_events_own_variant_is_refused() {
     }
     let error = NewEvent::encode(&Fact::Noted { note: None }, EventId::generate()).unwrap_err();
     let text = error.to_string();
-    assert!(text.contains("encoding an event of type Noted revision 1"), "{text}");
+    assert!(
+        text.contains("encoding an event of type Noted revision 1"),
+        "{text}"
+    );
     assert!(text.contains("skip_serializing_if"), "{text}");
 }
 
@@ -130,7 +148,10 @@ fn flatten_is_refused_in_postcard_and_works_in_json() {
         inner: Inner,
         note: String,
     }
-    let flat = || Flat { inner: Inner { cents: 5 }, note: "n".into() };
+    let flat = || Flat {
+        inner: Inner { cents: 5 },
+        note: "n".into(),
+    };
     refused::<_, AsPostcard>(flat(), "flatten");
     taken::<_, AsJson>(flat());
 }
@@ -209,7 +230,12 @@ fn an_untagged_json_event_that_is_read_as_another_variant_is_refused() {
     let deposited = NewEvent::encode(&Fact::Deposited { cents: 1 }, EventId::generate());
     assert!(deposited.is_ok(), "the first variant is found");
     let withdrawn = NewEvent::encode(&Fact::Withdrawn { cents: 1 }, EventId::generate());
-    assert!(withdrawn.unwrap_err().to_string().contains("decoded as \"Deposited\""));
+    assert!(
+        withdrawn
+            .unwrap_err()
+            .to_string()
+            .contains("decoded as \"Deposited\"")
+    );
     let read = decode_event::<Fact>("Withdrawn", 1, &ContentType::Json, br#"{"cents":1}"#);
     assert!(read.is_err(), "nor is one read that was recorded elsewhere");
 }
@@ -222,7 +248,10 @@ fn a_field_that_is_written_and_read_differently_is_refused() {
         secret: u64,
         cents: u64,
     }
-    let lost = Lost { secret: 1, cents: 5 };
+    let lost = Lost {
+        secret: 1,
+        cents: 5,
+    };
     assert_eq!(lost.secret, 1);
     refused::<_, AsPostcard>(lost, "could not be read back");
 
@@ -258,7 +287,10 @@ fn a_field_skipped_both_ways_is_taken() {
         memo: u64,
         cents: u64,
     }
-    assert_eq!(encode::<_, AsPostcard>(Cached { memo: 9, cents: 5 }).unwrap(), [5]);
+    assert_eq!(
+        encode::<_, AsPostcard>(Cached { memo: 9, cents: 5 }).unwrap(),
+        [5]
+    );
     assert_eq!(Cached { memo: 9, cents: 5 }.memo, 9);
 }
 
@@ -289,11 +321,15 @@ fn tree(depth: usize) -> Tree {
 
 #[test]
 fn what_is_nested_too_deeply_to_be_read_is_refused_when_it_is_written() {
-    let deepest = (0..200).rev().find(|depth| encode::<_, AsPostcard>(tree(*depth)).is_ok());
+    let deepest = (0..200)
+        .rev()
+        .find(|depth| encode::<_, AsPostcard>(tree(*depth)).is_ok());
     assert!(deepest > Some(100), "{deepest:?}");
     refused::<_, AsPostcard>(tree(deepest.unwrap() + 1), "nested");
 
-    let deepest = (0..200).rev().find(|depth| encode::<_, AsJson>(tree(*depth)).is_ok());
+    let deepest = (0..200)
+        .rev()
+        .find(|depth| encode::<_, AsJson>(tree(*depth)).is_ok());
     assert!(deepest > Some(100), "{deepest:?}");
     refused::<_, AsJson>(tree(deepest.unwrap() + 1), "nested");
 }
@@ -318,7 +354,10 @@ fn the_same_rules_hold_for_the_state_in_a_snapshot() {
         type Event = Holds<u8, AsPostcard>;
         type Error = std::convert::Infallible;
         fn apply(_: Option<Self>, _: &Self::Event) -> Result<Self, Self::Error> {
-            Ok(Self { cents: 0, note: None })
+            Ok(Self {
+                cents: 0,
+                note: None,
+            })
         }
     }
     let snapshot = |note: Option<String>| SnapshotEnvelope {
@@ -331,7 +370,10 @@ fn the_same_rules_hold_for_the_state_in_a_snapshot() {
         state: Account { cents: 300, note },
     };
     let refused = snapshot(None).encode().unwrap_err().to_string();
-    assert!(refused.contains("encoding a snapshot of type Account"), "{refused}");
+    assert!(
+        refused.contains("encoding a snapshot of type Account"),
+        "{refused}"
+    );
     assert!(refused.contains("skip_serializing_if"), "{refused}");
 
     let taken = snapshot(Some("n".into())).encode().unwrap();
@@ -340,8 +382,20 @@ fn the_same_rules_hold_for_the_state_in_a_snapshot() {
 
     let mut newer = taken.clone();
     newer.revision = 2;
-    assert!(newer.decode::<Account>().unwrap_err().to_string().contains("has revision 1"));
+    assert!(
+        newer
+            .decode::<Account>()
+            .unwrap_err()
+            .to_string()
+            .contains("has revision 1")
+    );
     let mut longer = taken;
     longer.state = [&longer.state[..], &[0]].concat().into();
-    assert!(longer.decode::<Account>().unwrap_err().to_string().contains("left over"));
+    assert!(
+        longer
+            .decode::<Account>()
+            .unwrap_err()
+            .to_string()
+            .contains("left over")
+    );
 }

@@ -1,1 +1,72 @@
-//! Placeholder.
+//! An embedded event store: durable and offline on one machine.
+//!
+//! A program adds this crate alone; it re-exports the contracts and building blocks of
+//! `tidelog-core` and the stores of `tidelog-backends`. [`Tidelog`] is the handle to begin with:
+//!
+//! ```
+//! use serde::{Deserialize, Serialize};
+//! use tidelog::{Aggregate, Command, Context, Decide, Event, Tidelog};
+//!
+//! #[derive(Clone, Serialize, Deserialize)]
+//! enum CounterEvent { Raised { by: u64 } }
+//! impl Event for CounterEvent {
+//!     fn event_type(&self) -> &'static str { "Raised" }
+//! }
+//!
+//! #[derive(Clone, Serialize, Deserialize)]
+//! struct Counter { value: u64 }
+//! impl Aggregate for Counter {
+//!     const TYPE: &'static str = "Counter";
+//!     type Event = CounterEvent;
+//!     type Error = std::convert::Infallible;
+//!     fn apply(state: Option<Self>, CounterEvent::Raised { by }: &CounterEvent) -> Result<Self, Self::Error> {
+//!         Ok(Self { value: state.map_or(0, |counter| counter.value) + by })
+//!     }
+//! }
+//!
+//! struct Raise { id: &'static str, by: u64 }
+//! impl Command for Raise {
+//!     type Aggregate = Counter;
+//!     fn target_aggregate_identifier(&self) -> Option<&str> { Some(self.id) }
+//! }
+//! impl Decide<Raise> for Counter {
+//!     type Rejection = std::convert::Infallible;
+//!     fn decide(_: Option<&Self>, raise: &Raise, _: &Context) -> Result<Vec<CounterEvent>, Self::Rejection> {
+//!         Ok(vec![CounterEvent::Raised { by: raise.by }])
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("events");
+//! let log = Tidelog::open(&path)?.blocking();
+//! log.execute(Raise { id: "visits", by: 2 })?;
+//! log.execute(Raise { id: "visits", by: 3 })?;
+//! let visits = log.load::<Counter>("visits")?.expect("raised twice");
+//! assert_eq!((visits.state.value, visits.sequence), (5, 2));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | to | see |
+//! |---|---|
+//! | model a domain | [`Event`], [`Aggregate`], [`Command`], [`Decide`] |
+//! | open a store and use it | [`Tidelog`], [`TidelogBuilder`], [`BlockingTidelog`] |
+//! | repeat a command safely, date it, trace it | [`Context`], [`CommandId`] |
+//! | answer questions | [`QueryHandler`], [`Repository`], [`Tidelog::subscribe`] |
+//! | test without a disk | [`MemoryStore`], [`ManualClock`] |
+//!
+
+mod blocking;
+mod builder;
+mod repositories;
+mod store;
+mod tidelog;
+
+pub use blocking::BlockingTidelog;
+pub use builder::TidelogBuilder;
+pub use store::EmbeddedStore;
+pub use tidelog::{CommandError, Tidelog};
+
+pub use tidelog_backends::*;
+pub use tidelog_core::*;

@@ -126,30 +126,28 @@ impl Model {
         parts: &[AppendBatch],
         window: usize,
     ) -> Result<Option<Vec<AppendReceipt>>, Error> {
-        let mut receipts = Vec::new();
+        let mut runs = Vec::new();
         for part in parts {
-            if let Some(stream) = self.streams.get(&part.stream)
-                && let Some(run) = recorded_run(stream, part, window)?
-            {
-                receipts.extend(receipt(run, AppendOutcome::AlreadyAppended));
+            if let Some(stream) = self.streams.get(&part.stream) {
+                runs.extend(recorded_run(stream, part, window)?);
             }
         }
-        if receipts.is_empty() {
+        let Some(first) = runs.first().and_then(|run| run.first()) else {
             return Ok(None);
+        };
+        if runs.len() < parts.len() {
+            return Err(Error::IdConflict {
+                stream: first.stream.clone(),
+                event_id: first.event_id,
+                reason: "other parts of its batch are not recorded",
+            });
         }
-        if receipts.len() == parts.len() {
-            return Ok(Some(receipts));
-        }
-        let is_recorded = |part: &&AppendBatch| receipts.iter().any(|r| r.stream == part.stream);
-        let clash = parts.iter().find(is_recorded);
-        Err(clash.map_or(Error::Closed, |part| Error::IdConflict {
-            stream: part.stream.clone(),
-            event_id: part
-                .events
-                .first()
-                .map_or(EventId::from_bytes([0; 16]), |e| e.event_id),
-            reason: "only some of the streams of its batch have their events already",
-        }))
+        let receipts = runs.iter();
+        Ok(Some(
+            receipts
+                .filter_map(|run| receipt(run, AppendOutcome::AlreadyAppended))
+                .collect(),
+        ))
     }
 
     fn record(&mut self, parts: &[AppendBatch], now: Timestamp) -> Vec<AppendReceipt> {

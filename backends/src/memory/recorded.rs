@@ -24,9 +24,9 @@ pub(super) fn recorded_run<'a>(
         .iter()
         .map(|event| stream.newest(event.event_id, counts))
         .collect();
-    if places.iter().all(Option::is_none) {
+    let Some((known, _)) = part.events.iter().zip(&places).find(|(_, at)| at.is_some()) else {
         return Ok(None);
-    }
+    };
 
     // Where the expectation says comes first: an id that was appended again beyond the window
     // stands twice.
@@ -53,15 +53,12 @@ pub(super) fn recorded_run<'a>(
         };
     }
 
-    let known = part.events.iter().zip(&places).find(|(_, at)| at.is_some());
     let reason = if places.contains(&None) {
         "it is recorded already, other events of its batch are not"
     } else {
         "its batch is recorded in another order"
     };
-    Err(known.map_or(Error::Closed, |(event, _)| {
-        conflict(part, event.event_id, reason)
-    }))
+    Err(conflict(part, known.event_id, reason))
 }
 
 fn conflict(part: &AppendBatch, event_id: EventId, reason: &'static str) -> Error {

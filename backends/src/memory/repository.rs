@@ -103,3 +103,34 @@ fn is_empty<K: Ord>(range: &impl RangeBounds<K>) -> bool {
         | (Bound::Excluded(start), Bound::Included(end)) => start >= end,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pollster::block_on;
+
+    use super::*;
+
+    #[test]
+    fn scans_go_in_key_order_and_stop_at_their_limit() {
+        let rows = MemoryRepository::new();
+        for key in [3, 1, 2] {
+            block_on(rows.put(key, key * 10)).unwrap();
+        }
+        assert_eq!(block_on(rows.scan(.., 2)).unwrap(), [(1, 10), (2, 20)]);
+        assert_eq!(block_on(rows.scan(2..=3, 9)).unwrap(), [(2, 20), (3, 30)]);
+        assert_eq!(block_on(rows.clone().remove(&2)).unwrap(), Some(20));
+        assert_eq!(block_on(rows.get(&2)).unwrap(), None);
+    }
+
+    #[test]
+    fn ranges_that_hold_nothing_are_empty() {
+        let rows = MemoryRepository::new();
+        block_on(rows.put(2, ())).unwrap();
+        let excluded = (Bound::Excluded(2), Bound::Excluded(2));
+        #[allow(clippy::reversed_empty_ranges, reason = "that is the case tested")]
+        let reversed = 3..1;
+        assert_eq!(block_on(rows.scan(reversed, 9)).unwrap(), []);
+        assert_eq!(block_on(rows.scan(2..2, 9)).unwrap(), []);
+        assert_eq!(block_on(rows.scan(excluded, 9)).unwrap(), []);
+    }
+}

@@ -71,12 +71,24 @@ impl SledStore {
             let (newest, end) = committer.end();
             (committer.mark(), newest, end)
         };
-        let mut report = BackupReport { last_position: mark.position, ..BackupReport::default() };
-        let segments: Vec<u64> =
-            shared.log.segments().iter().map(|info| info.number).filter(|number| *number <= newest).collect();
+        let mut report = BackupReport {
+            last_position: mark.position,
+            ..BackupReport::default()
+        };
+        let segments: Vec<u64> = shared
+            .log
+            .segments()
+            .iter()
+            .map(|info| info.number)
+            .filter(|number| *number <= newest)
+            .collect();
         let mut copied = Vec::new();
         for (done, number) in segments.iter().enumerate() {
-            let progress = Progress { phase: Phase::Backup, done: done as u64, total: segments.len() as u64 };
+            let progress = Progress {
+                phase: Phase::Backup,
+                done: done as u64,
+                total: segments.len() as u64,
+            };
             recover::report(shared.progress.as_ref(), progress)?;
             let source = shared.log.path(*number);
             let target = segment::path(&to.join(LOG), *number);
@@ -85,8 +97,15 @@ impl SledStore {
                 Some(_) => (0, [0; 32]),
                 None => hash_file(&source)?,
             };
-            let same = Copied { number: *number, len, hash };
-            if used.is_none() && known.contains(&same) && fs::metadata(&target).is_ok_and(|found| found.len() == len) {
+            let same = Copied {
+                number: *number,
+                len,
+                hash,
+            };
+            if used.is_none()
+                && known.contains(&same)
+                && fs::metadata(&target).is_ok_and(|found| found.len() == len)
+            {
                 report.kept_segments += 1;
                 copied.push(same);
                 continue;
@@ -94,10 +113,20 @@ impl SledStore {
             let (len, hash) = copy_segment(&source, &target, used)?;
             report.copied_segments += 1;
             report.copied_bytes += len;
-            copied.push(Copied { number: *number, len, hash });
+            copied.push(Copied {
+                number: *number,
+                len,
+                hash,
+            });
         }
-        let mark = Mark { commit: mark.commit, position: mark.position, hash: mark.hash, segments: copied };
-        platform::sync_dir(&to.join(LOG)).map_err(|error| Error::io("sync", to.join(LOG), error))?;
+        let mark = Mark {
+            commit: mark.commit,
+            position: mark.position,
+            hash: mark.hash,
+            segments: copied,
+        };
+        platform::sync_dir(&to.join(LOG))
+            .map_err(|error| Error::io("sync", to.join(LOG), error))?;
         write_mark(to, &mark)?;
         shared.format.write(to)?;
         Ok(report)
@@ -115,11 +144,24 @@ impl SledStore {
 /// file is not what was backed up; [`Error::Io`].
 pub fn restore_backup(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<(), Error> {
     let (from, to) = (from.as_ref(), to.as_ref());
-    let not = |path: &Path, reason: &str| Error::NotAStore { path: path.into(), reason: reason.into() };
+    let not = |path: &Path, reason: &str| Error::NotAStore {
+        path: path.into(),
+        reason: reason.into(),
+    };
     let mark = read_mark(from)?.ok_or_else(|| not(from, "it is not a complete backup"))?;
-    let format = format::Format::read(from)?.ok_or_else(|| not(from, "it is not a complete backup"))?;
-    if to.exists() && (!to.is_dir() || fs::read_dir(to).map_err(|error| Error::io("list", to, error))?.next().is_some()) {
-        return Err(not(to, "there is something already; give an empty or missing directory"));
+    let format =
+        format::Format::read(from)?.ok_or_else(|| not(from, "it is not a complete backup"))?;
+    if to.exists()
+        && (!to.is_dir()
+            || fs::read_dir(to)
+                .map_err(|error| Error::io("list", to, error))?
+                .next()
+                .is_some())
+    {
+        return Err(not(
+            to,
+            "there is something already; give an empty or missing directory",
+        ));
     }
     let log_dir = to.join(LOG);
     platform::create_dir(&log_dir).map_err(|error| Error::io("create", &log_dir, error))?;
@@ -128,7 +170,11 @@ pub fn restore_backup(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()
         let source = segment::path(&from.join(LOG), copied.number);
         let found = copy_segment(&source, &segment::path(&log_dir, copied.number), None)?;
         if found != (copied.len, copied.hash) {
-            return Err(Error::damaged(source, "it is not what was backed up", "use another backup"));
+            return Err(Error::damaged(
+                source,
+                "it is not what was backed up",
+                "use another backup",
+            ));
         }
     }
     platform::sync_dir(&log_dir).map_err(|error| Error::io("sync", &log_dir, error))?;
@@ -148,32 +194,54 @@ pub(crate) fn remove_mark(dir: &Path) -> Result<(), Error> {
 }
 
 fn prepare_target(to: &Path, format: &format::Format) -> Result<Vec<Copied>, Error> {
-    let not = |reason: &str| Error::NotAStore { path: to.into(), reason: reason.into() };
+    let not = |reason: &str| Error::NotAStore {
+        path: to.into(),
+        reason: reason.into(),
+    };
     if to.exists() {
         if !to.is_dir() {
             return Err(not("a file is there; give the path of a directory"));
         }
-        let empty = fs::read_dir(to).map_err(|error| Error::io("list", to, error))?.next().is_none();
+        let empty = fs::read_dir(to)
+            .map_err(|error| Error::io("list", to, error))?
+            .next()
+            .is_none();
         match (read_mark(to)?, format::Format::read(to)?) {
             (Some(mark), Some(there)) if there.origin == format.origin => return Ok(mark.segments),
             (Some(_), Some(_)) => return Err(not("it is the backup of another store")),
             (_, None) if empty || to.join(FILE).exists() => {}
-            _ => return Err(not("it holds something else; give an empty or missing directory")),
+            _ => {
+                return Err(not(
+                    "it holds something else; give an empty or missing directory",
+                ));
+            }
         }
     }
     let log_dir = to.join(LOG);
     platform::create_dir(&log_dir).map_err(|error| Error::io("create", &log_dir, error))?;
     // Until it is complete, it must not be taken for a store.
-    write_mark(to, &Mark { commit: 0, position: 0, hash: [0; 32], segments: Vec::new() })?;
+    write_mark(
+        to,
+        &Mark {
+            commit: 0,
+            position: 0,
+            hash: [0; 32],
+            segments: Vec::new(),
+        },
+    )?;
     Ok(Vec::new())
 }
 
 fn read_mark(dir: &Path) -> Result<Option<Mark>, Error> {
     let path = dir.join(FILE);
-    let Some(bytes) = sealed_file::read(&path)? else { return Ok(None) };
+    let Some(bytes) = sealed_file::read(&path)? else {
+        return Ok(None);
+    };
     let damaged = |what: &str| Error::damaged(&path, what, "make the backup again");
     let body = sealed_file::unseal(sealed_file::BACKUP_MAGIC, &bytes).map_err(damaged)?;
-    postcard::from_bytes(body).map(Some).map_err(|_| damaged("it cannot be read"))
+    postcard::from_bytes(body)
+        .map(Some)
+        .map_err(|_| damaged("it cannot be read"))
 }
 
 fn write_mark(dir: &Path, mark: &Mark) -> Result<(), Error> {
@@ -190,7 +258,10 @@ fn hash_file(path: &Path) -> Result<(u64, [u8; 32]), Error> {
 /// Copies a segment, of the newest only what is used; the rest of that one is zero, as it was made.
 fn copy_segment(source: &Path, target: &Path, used: Option<u64>) -> Result<(u64, [u8; 32]), Error> {
     let from = File::open(source).map_err(|error| Error::io("open", source, error))?;
-    let len = from.metadata().map_err(|error| Error::io("inspect", source, error))?.len();
+    let len = from
+        .metadata()
+        .map_err(|error| Error::io("inspect", source, error))?
+        .len();
     if target.exists() {
         fs::remove_file(target).map_err(|error| Error::io("replace", target, error))?;
     }
@@ -199,9 +270,12 @@ fn copy_segment(source: &Path, target: &Path, used: Option<u64>) -> Result<(u64,
     let mut hasher = blake3::Hasher::new();
     let mut at = 0;
     while at < len {
-        let step = usize::try_from(len - at).unwrap_or(usize::MAX).min(buffer.len());
+        let step = usize::try_from(len - at)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
         let part = buffer.get_mut(..step).unwrap_or_default();
-        platform::read_exact_at(&from, part, at).map_err(|error| Error::io("read", source, error))?;
+        platform::read_exact_at(&from, part, at)
+            .map_err(|error| Error::io("read", source, error))?;
         if let Some(used) = used
             && at + step as u64 > used
         {
@@ -209,9 +283,11 @@ fn copy_segment(source: &Path, target: &Path, used: Option<u64>) -> Result<(u64,
             part.iter_mut().skip(keep).for_each(|byte| *byte = 0);
         }
         hasher.update(part);
-        platform::write_all_at(&file, part, at).map_err(|error| Error::io("write", target, error))?;
+        platform::write_all_at(&file, part, at)
+            .map_err(|error| Error::io("write", target, error))?;
         at += step as u64;
     }
-    file.sync_all().map_err(|error| Error::io("sync", target, error))?;
+    file.sync_all()
+        .map_err(|error| Error::io("sync", target, error))?;
     Ok((len, *hasher.finalize().as_bytes()))
 }

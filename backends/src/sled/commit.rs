@@ -123,7 +123,18 @@ impl Committer {
         let known_synced = next.commit - 1;
         let frame = vec![0; frame::HEADER];
         let group = Group::default();
-        Self { shared, active, tail, next, last_recorded, epoch, known_synced, frame, group, closed: false }
+        Self {
+            shared,
+            active,
+            tail,
+            next,
+            last_recorded,
+            epoch,
+            known_synced,
+            frame,
+            group,
+            closed: false,
+        }
     }
 
     pub(crate) fn epoch(&self) -> Epoch {
@@ -170,11 +181,15 @@ impl Committer {
 
     fn commit_group(&mut self, waiting: Vec<Request>) {
         if self.closed {
-            waiting.into_iter().for_each(|request| answer(request, Err(Error::Closed)));
+            waiting
+                .into_iter()
+                .for_each(|request| answer(request, Err(Error::Closed)));
             return;
         }
         if let Some(cause) = self.shared.refusal() {
-            waiting.into_iter().for_each(|request| answer(request, Err(cause.clone())));
+            waiting
+                .into_iter()
+                .for_each(|request| answer(request, Err(cause.clone())));
             return;
         }
         self.group.recorded = self.shared.clock.now().max(self.last_recorded);
@@ -213,14 +228,20 @@ impl Committer {
             let prints = fingerprints.get(from..).unwrap_or_default();
             standings.push(self.standing(part, *hash, prints)?);
         }
-        let known = standings.iter().position(|standing| !matches!(standing, Standing::New));
+        let known = standings
+            .iter()
+            .position(|standing| !matches!(standing, Standing::New));
         match known {
             None => {
                 for part in &request.parts {
                     let actual = self.head_of(&part.stream);
                     if !part.expected.holds(actual) {
                         let (stream, expected) = (part.stream.clone(), part.expected);
-                        return Err(Error::WrongVersion { stream, expected, actual });
+                        return Err(Error::WrongVersion {
+                            stream,
+                            expected,
+                            actual,
+                        });
                     }
                 }
                 Ok(self.encode(request, &fingerprints))
@@ -237,10 +258,19 @@ impl Committer {
     ) -> Result<Vec<AppendReceipt>, Error> {
         let mut receipts = Vec::with_capacity(standings.len());
         let conflict = |at: usize, event_id, reason| {
-            let stream = request.parts.get(at).map_or_else(|| self.shared.control.clone(), |part| part.stream.clone());
-            Err(Error::IdConflict { stream, event_id, reason })
+            let stream = request
+                .parts
+                .get(at)
+                .map_or_else(|| self.shared.control.clone(), |part| part.stream.clone());
+            Err(Error::IdConflict {
+                stream,
+                event_id,
+                reason,
+            })
         };
-        let partly = standings.iter().any(|standing| matches!(standing, Standing::New));
+        let partly = standings
+            .iter()
+            .any(|standing| matches!(standing, Standing::New));
         for (at, (standing, part)) in standings.into_iter().zip(&request.parts).enumerate() {
             match standing {
                 Standing::Conflict(event_id, reason) => return conflict(at, event_id, reason),
@@ -257,9 +287,16 @@ impl Committer {
             }
         }
         if partly {
-            let id = request.parts.get(known).and_then(|part| part.events.first());
+            let id = request
+                .parts
+                .get(known)
+                .and_then(|part| part.events.first());
             let id = id.map_or(EventId::from_bytes([0; 16]), |event| event.event_id);
-            return conflict(known, id, "some streams of the batch have their events already, others have not");
+            return conflict(
+                known,
+                id,
+                "some streams of the batch have their events already, others have not",
+            );
         }
         Ok(receipts)
     }
@@ -275,12 +312,19 @@ impl Committer {
                 let window = self.shared.limits.retry_window();
                 let (sequence, prints) = self.shared.streams.recent(hash, stream, window)?;
                 if sequence > 0 {
-                    self.shared.heads.insert(stream.clone(), Head::new(sequence, prints));
+                    self.shared
+                        .heads
+                        .insert(stream.clone(), Head::new(sequence, prints));
                 }
                 sequence
             }
         };
-        let pending = Pending { published, slot: None, fingerprints: Vec::new(), places: Vec::new() };
+        let pending = Pending {
+            published,
+            slot: None,
+            fingerprints: Vec::new(),
+            places: Vec::new(),
+        };
         self.group.streams.insert(stream.clone(), pending);
         Ok(())
     }
@@ -290,11 +334,20 @@ impl Committer {
     }
 
     fn standing(&self, part: &AppendBatch, hash: u64, prints: &[u32]) -> Result<Standing, Error> {
-        let Some(pending) = self.group.streams.get(&part.stream) else { return Ok(Standing::New) };
+        let Some(pending) = self.group.streams.get(&part.stream) else {
+            return Ok(Standing::New);
+        };
         let mut found: Vec<Option<Found>> = Vec::new();
+        // An id may stand twice, once out of the window: the place that is implied counts first.
+        let implied = part.expected.implied_head();
         let mut note = |at: usize, candidate: Found| {
             found.resize(part.events.len(), None);
-            if let Some(slot) = found.get_mut(at) {
+            let is_implied = |found: &Found| {
+                implied.is_some_and(|head| head.saturating_add(1 + at as u64) == found.sequence)
+            };
+            if let Some(slot) = found.get_mut(at)
+                && !slot.as_ref().is_some_and(is_implied)
+            {
                 *slot = Some(candidate);
             }
         };
@@ -312,7 +365,8 @@ impl Committer {
                 // Evicted since it was loaded: look again without the cache.
                 None => {
                     let limit = self.shared.limits.retry_window();
-                    let (sequence, known) = self.shared.streams.recent(hash, &part.stream, limit)?;
+                    let (sequence, known) =
+                        self.shared.streams.recent(hash, &part.stream, limit)?;
                     let head = Head::new(sequence, known);
                     for (at, print) in prints.iter().enumerate() {
                         suspects.extend(head.candidates(*print).map(|sequence| (at, sequence)));
@@ -322,15 +376,17 @@ impl Committer {
             };
         }
         // Below the window, only the sequences that the expectation implies are looked at.
-        if let Some(implied) = part.expected.implied_head() {
+        if let Some(implied) = implied {
             let oldest_known = pending.published + 1 - window;
-            let sequences = (implied + 1..oldest_known).take(part.events.len());
+            let sequences = (implied.saturating_add(1)..oldest_known).take(part.events.len());
             suspects.extend((0..).zip(sequences));
         }
         suspects.sort_unstable();
         suspects.dedup();
         for (at, sequence) in suspects {
-            let Some(event) = part.events.get(at) else { continue };
+            let Some(event) = part.events.get(at) else {
+                continue;
+            };
             if let Some(known) = self.shared.read_event(&part.stream, hash, sequence)?
                 && known.event_id == event.event_id
             {
@@ -363,13 +419,18 @@ impl Committer {
         let first = self.next.position + self.group.records.len() as u64;
         let count: usize = request.parts.iter().map(|part| part.events.len()).sum();
         // `check_append` keeps a batch at 1,000,000 events or fewer.
-        let batch = Batch { first, count: u32::try_from(count).unwrap_or(u32::MAX) };
+        let batch = Batch {
+            first,
+            count: u32::try_from(count).unwrap_or(u32::MAX),
+        };
         let recorded_time = self.group.recorded;
         let mut position = first;
         let mut prints = fingerprints.iter();
         let mut receipts = Vec::with_capacity(request.parts.len());
         for (part, hash) in request.parts.iter().zip(&request.hashes) {
-            let Some(pending) = self.group.streams.get_mut(&part.stream) else { continue };
+            let Some(pending) = self.group.streams.get_mut(&part.stream) else {
+                continue;
+            };
             let slot = *pending.slot.get_or_insert_with(|| {
                 self.group.order.push((part.stream.clone(), *hash));
                 // A frame holds fewer records than a u32 counts.
@@ -399,7 +460,13 @@ impl Committer {
                 pending.fingerprints.push(*fingerprint);
                 pending.places.push((at, len));
                 let fingerprint = *fingerprint;
-                self.group.records.push(NewRecord { slot, sequence, at, len, fingerprint });
+                self.group.records.push(NewRecord {
+                    slot,
+                    sequence,
+                    at,
+                    len,
+                    fingerprint,
+                });
                 position += 1;
             }
             receipts.push(AppendReceipt {
@@ -437,7 +504,10 @@ impl Committer {
             position,
             sequence: 0,
             revision: 1,
-            batch: Batch { first: position, count: 1 },
+            batch: Batch {
+                first: position,
+                count: 1,
+            },
             stream: &self.shared.control,
             event_type: control::EPOCH,
             content_type: &tidelog_core::ContentType::Postcard,
@@ -446,7 +516,13 @@ impl Committer {
             payload: &payload,
         }
         .encode(&mut self.frame);
-        self.group.records.push(NewRecord { slot: u32::MAX, sequence: 0, at, len, fingerprint: 0 });
+        self.group.records.push(NewRecord {
+            slot: u32::MAX,
+            sequence: 0,
+            at,
+            len,
+            fingerprint: 0,
+        });
         let done = self.write(Durability::Power);
         self.reset_group();
         if done.is_ok() {
@@ -459,7 +535,11 @@ impl Committer {
     fn write(&mut self, durability: Durability) -> Result<(), Error> {
         let result = if self.group.records.is_empty() {
             // An answer for good may rest on commits that were not synced yet.
-            if durability == Durability::Power { self.sync() } else { Ok(()) }
+            if durability == Durability::Power {
+                self.sync()
+            } else {
+                Ok(())
+            }
         } else {
             self.write_frame(durability)
         };
@@ -494,7 +574,8 @@ impl Committer {
         if let Some(place) = self.frame.first_chunk_mut::<{ frame::HEADER }>() {
             *place = header.encode();
         }
-        self.frame.resize(usize::try_from(frame_len).unwrap_or(self.frame.len()), 0);
+        self.frame
+            .resize(usize::try_from(frame_len).unwrap_or(self.frame.len()), 0);
         let at = self.active.offset;
         fail::fail_point!("log_write", |_| Err(self.failed("write", injected())));
         platform::write_all_at(&self.active.file, &self.frame, at)
@@ -510,7 +591,7 @@ impl Committer {
         if durability == Durability::Power || began.is_some() {
             self.sync()?;
         }
-        self.publish(at, &header);
+        self.publish(at, &header)?;
         if let Some(sealed) = began {
             self.shared.indexer.seal(sealed);
         }
@@ -523,23 +604,37 @@ impl Committer {
             return Ok(());
         }
         fail::fail_point!("log_sync", |_| Err(self.failed("sync", injected())));
-        self.active.file.sync_data().map_err(|error| self.failed("sync", error))?;
+        self.active
+            .file
+            .sync_data()
+            .map_err(|error| self.failed("sync", error))?;
         self.known_synced = newest;
         Ok(())
     }
 
     /// Makes the group visible to readers.
-    fn publish(&mut self, at: u64, header: &FrameHeader) {
+    fn publish(&mut self, at: u64, header: &FrameHeader) -> Result<(), Error> {
         let shared = &self.shared;
         {
             let mut index = self.tail.index.write();
             for record in &self.group.records {
-                let Some((stream, hash)) = self.group.order.get(record.slot as usize) else { continue };
+                let Some((stream, hash)) = self.group.order.get(record.slot as usize) else {
+                    continue;
+                };
                 let offset = at + record.at as u64;
                 // A segment is at most 1 GiB, or one batch.
                 let offset = u32::try_from(offset).unwrap_or(u32::MAX);
                 let len = u32::try_from(record.len).unwrap_or(u32::MAX);
-                index.push(*hash, stream, record.sequence, offset, len, record.fingerprint);
+                index
+                    .push(
+                        *hash,
+                        stream,
+                        record.sequence,
+                        offset,
+                        len,
+                        record.fingerprint,
+                    )
+                    .map_err(super::index_failed)?;
             }
         }
         let streams = self.group.order.iter().filter_map(|(stream, _)| {
@@ -547,12 +642,19 @@ impl Committer {
             Some((stream, pending.published, &pending.fingerprints[..]))
         });
         shared.heads.publish(streams);
-        shared.log.passed(Hop { position: header.first_position, offset: at });
+        shared.log.passed(Hop {
+            position: header.first_position,
+            offset: at,
+        });
         let last = self.next.position - 1;
-        shared.live.publish(last, || self.frame.get(frame::HEADER..frame::HEADER + header.body_len as usize));
+        shared.live.publish(last, || {
+            self.frame
+                .get(frame::HEADER..frame::HEADER + header.body_len as usize)
+        });
         if self.known_synced == header.commit {
             shared.durable_position.store(last, Ordering::Release);
         }
+        Ok(())
     }
 
     fn reset_group(&mut self) {
@@ -573,7 +675,14 @@ impl Committer {
         self.sync()?;
         self.shared.indexer.wait_for_room()?;
         let needed = segment::DATA + frame_len;
-        let Prepared { number, file, mut capacity } = self.shared.preparer.take(self.active.number + 1, self.active.capacity)?;
+        let Prepared {
+            number,
+            file,
+            mut capacity,
+        } = self
+            .shared
+            .preparer
+            .take(self.active.number + 1, self.active.capacity)?;
         if needed > capacity {
             let failed = |error| Error::io("fill", self.shared.log.path(number), error);
             platform::zero_fill(&file, capacity, needed).map_err(failed)?;
@@ -593,8 +702,10 @@ impl Committer {
         platform::write_all_at(&file, &header.encode(), 0)
             .map_err(|error| Error::io("write", self.shared.log.path(number), error))?;
         let sealed = Arc::clone(&self.tail);
-        *sealed.end.lock() =
-            Some(SegmentEnd { offset: self.active.offset, hash: self.next.previous });
+        *sealed.end.lock() = Some(SegmentEnd {
+            offset: self.active.offset,
+            hash: self.next.previous,
+        });
         self.tail = Tail::new(SegmentIndex::new(number), None);
         self.shared.streams.begin(Arc::clone(&self.tail));
         self.shared.log.begin(SegmentInfo {
@@ -602,14 +713,21 @@ impl Committer {
             first_commit: self.next.commit,
             first_position: self.next.position,
         });
-        self.active = Active { number, file, offset: segment::DATA, capacity };
+        self.active = Active {
+            number,
+            file,
+            offset: segment::DATA,
+            capacity,
+        };
         Ok(sealed)
     }
 
     /// Asks for the next segment ahead of time, once this one is half full.
     pub(crate) fn prepare_ahead(&self) {
         if self.active.offset > self.active.capacity / 2 {
-            self.shared.preparer.ask(self.active.number + 1, self.active.capacity);
+            self.shared
+                .preparer
+                .ask(self.active.number + 1, self.active.capacity);
         }
     }
 
@@ -646,6 +764,7 @@ impl Committer {
     }
 }
 
+#[cfg(feature = "failpoints")]
 fn injected() -> std::io::Error {
     std::io::Error::other("injected by a test")
 }

@@ -65,7 +65,10 @@ impl Format {
         // Later versions may append fields, never move these.
         let (fixed, _) = body.split_first_chunk::<LEN>()?;
         let word = |at: usize| {
-            fixed.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes)
+            fixed
+                .get(at..at + 4)
+                .and_then(|b| b.try_into().ok())
+                .map(u32::from_le_bytes)
         };
         let long = |at: usize| fixed.get(at..at + 8).and_then(|b| b.try_into().ok());
         Some(Self {
@@ -83,18 +86,34 @@ impl Format {
     /// Reads the file in `dir` and refuses what this version may not write.
     pub(crate) fn read(dir: &Path) -> Result<Option<Self>, Error> {
         let path = dir.join(FILE);
-        let Some(bytes) = sealed_file::read(&path)? else { return Ok(None) };
+        let Some(bytes) = sealed_file::read(&path)? else {
+            return Ok(None);
+        };
         let damaged = |what: &str| {
-            Error::damaged(&path, what, "put it back from a backup; nothing else can replace it")
+            Error::damaged(
+                &path,
+                what,
+                "put it back from a backup; nothing else can replace it",
+            )
         };
         let body = sealed_file::unseal(sealed_file::FORMAT_MAGIC, &bytes).map_err(damaged)?;
         let format = Self::decode(body).ok_or_else(|| damaged("it is too short"))?;
         let refuse = |class, flags, remedy| {
-            Err(Error::UnsupportedFormat { path: path.clone(), version: format.version, class, flags, remedy })
+            Err(Error::UnsupportedFormat {
+                path: path.clone(),
+                version: format.version,
+                class,
+                flags,
+                remedy,
+            })
         };
         let unknown = format.incompatible & !KNOWN_INCOMPATIBLE;
         if unknown != 0 || format.version == 0 {
-            return refuse("incompatible", unknown, "open it with the version of tidelog that wrote it, or newer");
+            return refuse(
+                "incompatible",
+                unknown,
+                "open it with the version of tidelog that wrote it, or newer",
+            );
         }
         let unknown = format.read_only & !KNOWN_READ_ONLY;
         if unknown != 0 {
@@ -106,5 +125,82 @@ impl Format {
 
     pub(crate) fn write(&self, dir: &Path) -> Result<(), Error> {
         sealed_file::write(dir, FILE, sealed_file::FORMAT_MAGIC, &self.encode())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Format {
+        Format {
+            version: 1,
+            compatible: 0,
+            read_only: 0,
+            incompatible: 0,
+            origin: Uuid::from_bytes([1; 16]),
+            salt: 2,
+            name_key: [3; 16],
+            created: Timestamp::from_micros(4),
+        }
+    }
+
+    #[test]
+    fn golden_bytes_of_the_format_body() {
+        let hex: String = sample()
+            .encode()
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
+        let zeros = "00000000".repeat(3);
+        let golden = [
+            "01000000",
+            &zeros,
+            &"01".repeat(16),
+            "0200000000000000",
+            &"03".repeat(16),
+        ];
+        assert_eq!(hex, [&golden.concat()[..], "0400000000000000"].concat());
+    }
+
+    #[test]
+    fn each_class_of_unknown_flags_is_treated_as_it_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let with = |format: Format| {
+            format.write(dir.path()).unwrap();
+            Format::read(dir.path())
+        };
+        let newer = Format {
+            version: 2,
+            compatible: 1 << 31,
+            ..sample()
+        };
+        assert_eq!(with(newer).unwrap(), Some(newer));
+        for (format, expected) in [
+            (
+                Format {
+                    read_only: 4,
+                    ..sample()
+                },
+                "read-only compatible",
+            ),
+            (
+                Format {
+                    incompatible: 8,
+                    ..sample()
+                },
+                "incompatible",
+            ),
+        ] {
+            match with(format) {
+                Err(Error::UnsupportedFormat { class, flags, .. }) => {
+                    assert_eq!(
+                        (class, flags),
+                        (expected, format.read_only | format.incompatible)
+                    );
+                }
+                other => panic!("{other:?}"),
+            }
+        }
     }
 }

@@ -47,7 +47,10 @@ pub(crate) struct FrameReader<'a> {
 
 impl<'a> FrameReader<'a> {
     pub(crate) fn new(file: &'a File, path: PathBuf) -> Result<Self, Error> {
-        let len = file.metadata().map_err(|error| Error::io("inspect", &path, error))?.len();
+        let len = file
+            .metadata()
+            .map_err(|error| Error::io("inspect", &path, error))?
+            .len();
         Ok(Self {
             file,
             path,
@@ -78,7 +81,11 @@ impl<'a> FrameReader<'a> {
         let bytes = self.window.get(range).unwrap_or_default();
         let Some(header) = FrameHeader::decode(bytes) else {
             let zero = bytes.iter().all(|byte| *byte == 0);
-            return Ok(if zero { Step::End } else { Step::Bad("no frame header can be read") });
+            return Ok(if zero {
+                Step::End
+            } else {
+                Step::Bad("no frame header can be read")
+            });
         };
         if let Some(why) = disagreement(&header, expect, left) {
             return Ok(Step::Bad(why));
@@ -107,7 +114,10 @@ impl<'a> FrameReader<'a> {
     /// Looks at everything from `from` on: the newest commit that any frame of the store vouches
     /// for, and where the last byte that is not zero ends.
     pub(crate) fn survey(&mut self, from: u64, salt: u64) -> Result<Survey, Error> {
-        let mut survey = Survey { vouched: 0, nonzero_end: from };
+        let mut survey = Survey {
+            vouched: 0,
+            nonzero_end: from,
+        };
         let mut at = from.next_multiple_of(frame::ALIGN);
         while at < self.len {
             let range = self.fill(at, WINDOW.min(self.len - at))?;
@@ -141,8 +151,9 @@ impl<'a> FrameReader<'a> {
         let have = self.window_at..self.window_at + self.window.len() as u64;
         if from < have.start || from + len > have.end {
             let want = len.max(WINDOW.min(self.len.saturating_sub(from)));
-            let want = usize::try_from(want)
-                .map_err(|_| Error::damaged(&self.path, "a commit is larger than memory", "restore it"))?;
+            let want = usize::try_from(want).map_err(|_| {
+                Error::damaged(&self.path, "a commit is larger than memory", "restore it")
+            })?;
             self.window.clear();
             self.window.resize(want, 0);
             self.window_at = from;

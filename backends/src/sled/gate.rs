@@ -14,7 +14,11 @@ pub(crate) struct ByteGate {
 
 impl ByteGate {
     pub(crate) fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, inside: Mutex::new(0), left: Event::new() })
+        Arc::new(Self {
+            limit,
+            inside: Mutex::new(0),
+            left: Event::new(),
+        })
     }
 
     /// Waits for room without blocking the thread.
@@ -51,7 +55,10 @@ impl ByteGate {
             return None;
         }
         *inside += bytes;
-        Some(Permit { gate: Arc::clone(self), bytes })
+        Some(Permit {
+            gate: Arc::clone(self),
+            bytes,
+        })
     }
 }
 

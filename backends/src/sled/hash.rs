@@ -16,8 +16,15 @@ pub(crate) struct NameHash {
 impl NameHash {
     /// `bits` below 64 cuts stream hashes short, for tests that want collisions.
     pub(crate) fn new(key: &[u8; 16], bits: u32) -> Self {
-        let mask = if bits >= 64 { u64::MAX } else { (1 << bits) - 1 };
-        Self { hasher: SipHasher13::new_with_key(key), mask }
+        let mask = if bits >= 64 {
+            u64::MAX
+        } else {
+            (1 << bits) - 1
+        };
+        Self {
+            hasher: SipHasher13::new_with_key(key),
+            mask,
+        }
     }
 
     pub(crate) fn stream(&self, stream: &StreamId) -> u64 {

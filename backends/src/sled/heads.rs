@@ -23,7 +23,10 @@ pub(crate) struct Head {
 impl Head {
     /// A stream whose newest events have these fingerprints, oldest first.
     pub(crate) fn new(sequence: u64, fingerprints: Vec<u32>) -> Self {
-        let mut recent = Recent { ring: fingerprints.into(), table: None };
+        let mut recent = Recent {
+            ring: fingerprints.into(),
+            table: None,
+        };
         recent.tabulate();
         Self { sequence, recent }
     }
@@ -35,7 +38,11 @@ impl Head {
             Some(table) => !table.contains_key(&fingerprint),
             None => !self.recent.ring.contains(&fingerprint),
         };
-        let ring = if absent { None } else { Some(&self.recent.ring) };
+        let ring = if absent {
+            None
+        } else {
+            Some(&self.recent.ring)
+        };
         ring.into_iter()
             .flatten()
             .zip(oldest..)
@@ -53,7 +60,11 @@ impl Head {
     }
 
     fn bytes(&self) -> usize {
-        let table = self.recent.table.as_ref().map_or(0, |table| table.capacity() * 9);
+        let table = self
+            .recent
+            .table
+            .as_ref()
+            .map_or(0, |table| table.capacity() * 9);
         self.recent.ring.capacity() * 4 + table
     }
 }
@@ -82,7 +93,10 @@ impl Recent {
 
     fn tabulate(&mut self) {
         if self.table.is_none() && self.ring.len() >= TABLE_FROM {
-            let mut table = HashMap::with_capacity_and_hasher(self.ring.len() * 2, BuildHasherDefault::default());
+            let mut table = HashMap::with_capacity_and_hasher(
+                self.ring.len() * 2,
+                BuildHasherDefault::default(),
+            );
             for fingerprint in &self.ring {
                 *table.entry(*fingerprint).or_default() += 1;
             }
@@ -142,7 +156,10 @@ impl Heads {
     /// A cache of at most `bytes`, remembering the ids of `window` events a stream.
     pub(crate) fn new(bytes: usize, window: usize) -> Self {
         let cache = Cache::with_weighter(bytes / 256, bytes as u64, ByBytes);
-        Self { window, cache: Mutex::new(cache) }
+        Self {
+            window,
+            cache: Mutex::new(cache),
+        }
     }
 
     /// What `look` makes of the stream's head, when it is cached.
@@ -156,7 +173,10 @@ impl Heads {
     }
 
     /// Notes published events: for each stream its head before them and their fingerprints.
-    pub(crate) fn publish<'a>(&self, streams: impl Iterator<Item = (&'a StreamId, u64, &'a [u32])>) {
+    pub(crate) fn publish<'a>(
+        &self,
+        streams: impl Iterator<Item = (&'a StreamId, u64, &'a [u32])>,
+    ) {
         let mut cache = self.cache.lock();
         for (stream, before, fingerprints) in streams {
             if let Some(mut head) = cache.get_mut(stream) {

@@ -90,8 +90,7 @@ impl Indexer {
     /// What the thread does.
     pub(crate) fn run(&self, shared: &Shared) {
         while let Some(tail) = self.next() {
-            let done = seal(&shared.log, &tail)
-                .and_then(|()| shared.streams.fold(&tail));
+            let done = seal(&shared.log, &tail).and_then(|()| shared.streams.fold(&tail));
             {
                 let mut state = self.state.lock();
                 state.merging = true;
@@ -134,7 +133,9 @@ impl Indexer {
 /// Cuts a full segment to its length and makes it read-only.
 fn seal(log: &Log, tail: &Tail) -> Result<(), Error> {
     let path = log.path(tail.number);
-    let Some(end) = *tail.end.lock() else { return Ok(()) };
+    let Some(end) = *tail.end.lock() else {
+        return Ok(());
+    };
     let file = match File::options().write(true).open(&path) {
         Ok(file) => file,
         // Sealed before the store was opened last.

@@ -71,11 +71,16 @@ impl SledStore {
             let committer = self.committer().lock();
             (committer.epoch(), committer.mark())
         };
-        let stats = shared.streams.index().stats().map_err(super::index_failed)?;
+        let stats = shared
+            .streams
+            .index()
+            .stats()
+            .map_err(super::index_failed)?;
         let mut log_bytes = 0;
         for segment in shared.log.segments().iter() {
             let path = shared.log.path(segment.number);
-            let found = std::fs::metadata(&path).map_err(|error| Error::io("inspect", path, error))?;
+            let found =
+                std::fs::metadata(&path).map_err(|error| Error::io("inspect", path, error))?;
             log_bytes += found.len();
         }
         Ok(StoreInfo {

@@ -42,7 +42,10 @@ struct Commit {
 
 impl Live {
     pub(crate) fn new(last: u64) -> Self {
-        Self { last: AtomicU64::new(last), ..Self::default() }
+        Self {
+            last: AtomicU64::new(last),
+            ..Self::default()
+        }
     }
 
     /// The newest visible position.
@@ -64,7 +67,9 @@ impl Live {
     pub(crate) fn publish<'a>(&self, last: u64, body: impl FnOnce() -> Option<&'a [u8]>) {
         let first = self.last.load(Ordering::Relaxed) + 1;
         if self.subscribers.load(Ordering::SeqCst) > 0 {
-            self.recent.lock().push(first, last, body().unwrap_or_default());
+            self.recent
+                .lock()
+                .push(first, last, body().unwrap_or_default());
         } else {
             // What is kept must be without holes, so nothing is.
             self.recent.lock().clear();
@@ -81,9 +86,16 @@ impl Live {
     /// The kept records from `position` to the end of its commit; `None` when they are not kept.
     pub(crate) fn page(&self, position: u64) -> Option<Page> {
         let commit = self.recent.lock().find(position)?;
-        let all = commit.decoded.get_or_init(|| decode(&commit.body)).clone()?;
+        let all = commit
+            .decoded
+            .get_or_init(|| decode(&commit.body))
+            .clone()?;
         let skip = usize::try_from(position - commit.first).ok()?;
-        Some(Page { all, skip, last: commit.last })
+        Some(Page {
+            all,
+            skip,
+            last: commit.last,
+        })
     }
 
     pub(crate) fn subscribe(self: &Arc<Self>) -> Subscriber {
@@ -119,7 +131,12 @@ impl Drop for Subscriber {
 impl Recent {
     fn push(&mut self, first: u64, last: u64, body: &[u8]) {
         let size = body.len() * (1 + DECODED);
-        if size > KEEP_BYTES || self.commits.back().is_some_and(|newest| newest.last + 1 != first) {
+        if size > KEEP_BYTES
+            || self
+                .commits
+                .back()
+                .is_some_and(|newest| newest.last + 1 != first)
+        {
             self.clear();
         }
         if size > KEEP_BYTES {
@@ -132,7 +149,12 @@ impl Recent {
         }
         self.bytes += size;
         let body = Bytes::copy_from_slice(body);
-        self.commits.push_back(Arc::new(Commit { first, last, body, decoded: OnceLock::new() }));
+        self.commits.push_back(Arc::new(Commit {
+            first,
+            last,
+            body,
+            decoded: OnceLock::new(),
+        }));
     }
 
     fn clear(&mut self) {
@@ -141,8 +163,13 @@ impl Recent {
     }
 
     fn find(&self, position: u64) -> Option<Arc<Commit>> {
-        let at = self.commits.partition_point(|commit| commit.last < position);
-        self.commits.get(at).filter(|commit| commit.first <= position).cloned()
+        let at = self
+            .commits
+            .partition_point(|commit| commit.last < position);
+        self.commits
+            .get(at)
+            .filter(|commit| commit.first <= position)
+            .cloned()
     }
 }
 

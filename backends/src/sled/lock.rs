@@ -20,18 +20,23 @@ impl Lock {
     /// Takes the lock of the store in `dir`, or says who has it.
     pub(crate) fn take(dir: &Path, now: Timestamp) -> Result<Self, Error> {
         let path = dir.join(FILE);
-        let mut file =
-            platform::open_or_create_file(&path).map_err(|error| Error::io("open", &path, error))?;
+        let mut file = platform::open_or_create_file(&path)
+            .map_err(|error| Error::io("open", &path, error))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(Error::Locked { path: dir.into(), holder: holder(&path).into() });
+                return Err(Error::Locked {
+                    path: dir.into(),
+                    holder: holder(&path).into(),
+                });
             }
             Err(TryLockError::Error(error)) => return Err(Error::io("lock", path, error)),
         }
         // Information only: a holder that cannot be written down still holds the lock.
         let note = format!("{} since {now}\n", platform::describe_holder());
-        let _ = file.set_len(0).and_then(|()| file.write_all(note.as_bytes()));
+        let _ = file
+            .set_len(0)
+            .and_then(|()| file.write_all(note.as_bytes()));
         Ok(Self { _file: file })
     }
 }

@@ -80,7 +80,10 @@ impl Log {
     }
 
     pub(crate) fn first_position(&self) -> u64 {
-        self.segments.load().first().map_or(1, |first| first.first_position)
+        self.segments
+            .load()
+            .first()
+            .map_or(1, |first| first.first_position)
     }
 
     /// The writer begins the next segment.
@@ -103,7 +106,9 @@ impl Log {
     pub(crate) fn file(&self, number: u64) -> Result<Arc<File>, Error> {
         self.files.get_or_insert_with(&number, || {
             let path = self.path(number);
-            File::open(&path).map(Arc::new).map_err(|error| Error::io("open", path, error))
+            File::open(&path)
+                .map(Arc::new)
+                .map_err(|error| Error::io("open", path, error))
         })
     }
 
@@ -120,16 +125,29 @@ impl Log {
     }
 
     /// Reads up to `len` bytes from `offset`; fewer at the end of the file.
-    pub(crate) fn read_up_to(&self, number: u64, offset: u64, len: usize) -> Result<Vec<u8>, Error> {
+    pub(crate) fn read_up_to(
+        &self,
+        number: u64,
+        offset: u64,
+        len: usize,
+    ) -> Result<Vec<u8>, Error> {
         let file = self.file(number)?;
         let failed = |error| Error::io("read", self.path(number), error);
-        let there = file.metadata().map_err(failed)?.len().saturating_sub(offset);
+        let there = file
+            .metadata()
+            .map_err(failed)?
+            .len()
+            .saturating_sub(offset);
         let len = usize::try_from(there).unwrap_or(usize::MAX).min(len);
         let mut bytes = vec![0; len];
         // A segment is cut to its used length when it is sealed, which may be right now.
         match platform::read_exact_at(&file, &mut bytes, offset) {
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-                let there = file.metadata().map_err(failed)?.len().saturating_sub(offset);
+                let there = file
+                    .metadata()
+                    .map_err(failed)?
+                    .len()
+                    .saturating_sub(offset);
                 bytes.truncate(usize::try_from(there).unwrap_or(usize::MAX));
                 platform::read_exact_at(&file, &mut bytes, offset).map_err(failed)?;
             }
@@ -152,14 +170,20 @@ impl Log {
         let after = segments.partition_point(|segment| segment.first_position <= position);
         let Some(info) = after.checked_sub(1).and_then(|at| segments.get(at)) else {
             let first = segments.first().map_or(1, |first| first.first_position);
-            return Err(Error::invalid("position", position, format!("the log begins at {first}")));
+            return Err(Error::invalid(
+                "position",
+                position,
+                format!("the log begins at {first}"),
+            ));
         };
         let newest = after == segments.len();
         let start = if newest {
             best_hop(&self.newest_hops.lock(), position)
         } else {
             let number = info.number;
-            let hops = self.hops.get_or_insert_with(&number, || self.find_hops(number).map(Arc::new))?;
+            let hops = self
+                .hops
+                .get_or_insert_with(&number, || self.find_hops(number).map(Arc::new))?;
             best_hop(&hops, position)
         };
         let mut offset = start.map_or(segment::DATA, |hop| hop.offset);
@@ -169,15 +193,25 @@ impl Log {
             found = (header.first_position + u64::from(header.records) > position).then_some(at);
             found.is_none()
         })?;
-        let offset = found
-            .ok_or_else(|| self.damaged(info.number, offset, "a position that was recorded is gone"))?;
-        Ok(Cursor { segment: info.number, offset })
+        let offset = found.ok_or_else(|| {
+            self.damaged(info.number, offset, "a position that was recorded is gone")
+        })?;
+        Ok(Cursor {
+            segment: info.number,
+            offset,
+        })
     }
 
     fn find_hops(&self, number: u64) -> Result<Vec<Hop>, Error> {
         let mut hops = Vec::new();
         self.walk(number, segment::DATA, |header, offset| {
-            push_hop(&mut hops, Hop { position: header.first_position, offset });
+            push_hop(
+                &mut hops,
+                Hop {
+                    position: header.first_position,
+                    offset,
+                },
+            );
             true
         })?;
         Ok(hops)
@@ -211,7 +245,10 @@ impl Log {
 }
 
 pub(crate) fn push_hop(hops: &mut Vec<Hop>, hop: Hop) {
-    if hops.last().is_none_or(|last| hop.offset >= last.offset + HOP_BYTES) {
+    if hops
+        .last()
+        .is_none_or(|last| hop.offset >= last.offset + HOP_BYTES)
+    {
         hops.push(hop);
     }
 }

@@ -56,8 +56,10 @@ use tidelog_core::Error;
 fn index_failed(error: IndexError) -> Error {
     match error {
         IndexError::Failed(error) => error,
-        IndexError::Damaged(what) => {
-            Error::damaged("index", what, "reopen the store: the index is made again from the log")
-        }
+        IndexError::Damaged(what) => Error::damaged(
+            "index",
+            what,
+            "reopen the store: the index is made again from the log",
+        ),
     }
 }

@@ -78,16 +78,33 @@ pub(crate) fn open(options: SledStoreBuilder) -> Result<Opened, Error> {
             index.index
         }
         Some(_) => {
-            index.index.reset("it covers another history").map_err(super::index_failed)?;
+            index
+                .index
+                .reset("it covers another history")
+                .map_err(super::index_failed)?;
             index.index
         }
     };
     let recovered = recovery.run(BACKLOG - 1, &mut |segment, end| {
-        index.add_segment(segment, end).map_err(super::index_failed)?;
+        index
+            .add_segment(segment, end)
+            .map_err(super::index_failed)?;
         while index.merge_step().map_err(super::index_failed)? {}
         Ok(())
     })?;
-    let report = Progress { phase: Phase::Replay, done: 1, total: 1 };
+    if recovered.rewritten + recovered.cut > 0 {
+        let (rewritten, cut) = (recovered.rewritten, recovered.cut);
+        tracing::info!(
+            rewritten,
+            cut,
+            "the store was not closed; its end is made whole"
+        );
+    }
+    let report = Progress {
+        phase: Phase::Replay,
+        done: 1,
+        total: 1,
+    };
     recover::report(options.progress.as_ref(), report)?;
     let (workers, jobs) = Workers::new();
     let (shared, mut committer) = assemble(&options, format, hash, index, recovered, workers)?;
@@ -95,7 +112,13 @@ pub(crate) fn open(options: SledStoreBuilder) -> Result<Opened, Error> {
         committer.begin_epoch(options.ids.next_uuid())?;
         backup::remove_mark(dir)?;
     }
-    Ok(Opened { shared, committer, state, lock, jobs })
+    Ok(Opened {
+        shared,
+        committer,
+        state,
+        lock,
+        jobs,
+    })
 }
 
 fn assemble(
@@ -107,16 +130,38 @@ fn assemble(
     workers: Workers,
 ) -> Result<(Arc<Shared>, Committer), Error> {
     let log_dir = options.path.join(LOG);
-    let Recovered { segments, active, tails, sealed_ends, hops, next, last_recorded, epoch, .. } = recovered;
+    let Recovered {
+        segments,
+        active,
+        tails,
+        sealed_ends,
+        hops,
+        next,
+        last_recorded,
+        epoch,
+        ..
+    } = recovered;
     let log = Arc::new(Log::new(log_dir.clone(), format.salt, segments, hops));
     let mut ends = sealed_ends.into_iter().map(Some).chain([None]);
-    let tails: Vec<Arc<Tail>> =
-        tails.into_iter().map(|tail| Tail::new(tail, ends.next().flatten())).collect();
+    let tails: Vec<Arc<Tail>> = tails
+        .into_iter()
+        .map(|tail| Tail::new(tail, ends.next().flatten()))
+        .collect();
     let Some(newest) = tails.last().cloned() else {
-        return Err(Error::damaged(log_dir, "there is no segment to write to", "restore the store from a backup"));
+        return Err(Error::damaged(
+            log_dir,
+            "there is no segment to write to",
+            "restore the store from a backup",
+        ));
     };
     let last = next.position - 1;
-    let streams = Streams::new(index, tails.clone(), Arc::clone(&log), hash, options.progress.clone());
+    let streams = Streams::new(
+        index,
+        tails.clone(),
+        Arc::clone(&log),
+        hash,
+        options.progress.clone(),
+    );
     let budget = options.memory_budget;
     let shared = Arc::new(Shared {
         dir: options.path.clone(),
@@ -141,8 +186,14 @@ fn assemble(
     for tail in tails.iter().filter(|tail| tail.end.lock().is_some()) {
         shared.indexer.seal(Arc::clone(tail));
     }
-    let committer =
-        Committer::new(Arc::clone(&shared), active, newest, next, last_recorded, epoch);
+    let committer = Committer::new(
+        Arc::clone(&shared),
+        active,
+        newest,
+        next,
+        last_recorded,
+        epoch,
+    );
     Ok((shared, committer))
 }
 
@@ -175,13 +226,16 @@ fn open_index(
 
 /// Whether there is something to open; an error when it cannot be a store. Changes nothing.
 fn inspect(dir: &Path) -> Result<bool, Error> {
-    let not_a_store = |reason: &str| Error::NotAStore { path: dir.into(), reason: reason.into() };
+    let not_a_store = |reason: &str| Error::NotAStore {
+        path: dir.into(),
+        reason: reason.into(),
+    };
     match fs::metadata(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return match dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-                Some(parent) if parent.exists() && !parent.is_dir() => {
-                    Err(not_a_store("its parent is a file; choose a path inside a directory"))
-                }
+                Some(parent) if parent.exists() && !parent.is_dir() => Err(not_a_store(
+                    "its parent is a file; choose a path inside a directory",
+                )),
                 _ => Ok(false),
             };
         }
@@ -197,7 +251,9 @@ fn inspect(dir: &Path) -> Result<bool, Error> {
     // An empty directory may become a store, and so may one whose creation was interrupted.
     let ours = [lock::FILE, LOG, "format.new"];
     for entry in fs::read_dir(dir).map_err(|error| refused(dir, "list", error))? {
-        let name = entry.map_err(|error| refused(dir, "list", error))?.file_name();
+        let name = entry
+            .map_err(|error| refused(dir, "list", error))?
+            .file_name();
         if !ours.iter().any(|ours| name == *ours) {
             let reason = format!(
                 "it holds {} but no store; give an empty or missing directory",
@@ -213,7 +269,10 @@ fn refused(dir: &Path, action: &'static str, error: io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Error::NotAStore {
             path: dir.into(),
-            reason: format!("cannot {action} it ({error}); choose a path this process may write to").into(),
+            reason: format!(
+                "cannot {action} it ({error}); choose a path this process may write to"
+            )
+            .into(),
         },
         _ => Error::io(action, dir, error),
     }
@@ -226,7 +285,12 @@ fn create(dir: &Path, options: &SledStoreBuilder) -> Result<Format, Error> {
     remove_interrupted(dir, &log_dir)?;
     let format = new_format(options);
     let epoch_id = options.ids.next_uuid();
-    let epoch = Epoch { id: epoch_id, parent: Uuid::nil(), parent_position: 0, parent_hash: [0; 32] };
+    let epoch = Epoch {
+        id: epoch_id,
+        parent: Uuid::nil(),
+        parent_position: 0,
+        parent_hash: [0; 32],
+    };
     let prepared = segment::prepare(&log_dir, 1, options.first_segment)?;
     let header = SegmentHeader {
         origin: format.origin,
@@ -253,11 +317,21 @@ fn create(dir: &Path, options: &SledStoreBuilder) -> Result<Format, Error> {
 fn remove_interrupted(dir: &Path, log_dir: &Path) -> Result<(), Error> {
     let damaged = || {
         let remedy = "put the format file back from a backup; the log beside it may be whole";
-        Err(Error::damaged(dir.join(format::FILE), "it is missing, but there is a log", remedy))
+        Err(Error::damaged(
+            dir.join(format::FILE),
+            "it is missing, but there is a log",
+            remedy,
+        ))
     };
     for entry in fs::read_dir(log_dir).map_err(|error| Error::io("list", log_dir, error))? {
-        let path = entry.map_err(|error| Error::io("list", log_dir, error))?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let path = entry
+            .map_err(|error| Error::io("list", log_dir, error))?
+            .path();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         if name != "00000001.seg" && name != "00000001.seg.new" {
             return damaged();
         }

@@ -177,10 +177,18 @@ impl SledStoreBuilder {
 
     fn check(&self) -> Result<(), Error> {
         if !(MIN_SEGMENT..=1 << 30).contains(&self.segment_size) {
-            return Err(Error::invalid("segment size", self.segment_size, "it must be 64 KiB to 1 GiB"));
+            return Err(Error::invalid(
+                "segment size",
+                self.segment_size,
+                "it must be 64 KiB to 1 GiB",
+            ));
         }
         if self.memory_budget < MIN_BUDGET {
-            return Err(Error::invalid("memory budget", self.memory_budget, "it must be at least 8 MiB"));
+            return Err(Error::invalid(
+                "memory budget",
+                self.memory_budget,
+                "it must be at least 8 MiB",
+            ));
         }
         let limits = &self.limits;
         let sane = limits.payload_bytes <= 64 << 20

@@ -35,6 +35,8 @@ pub(crate) struct StreamPages {
     left: u64,
     /// Nothing above this position is seen.
     pin: u64,
+    /// A sequence that the stream must have reached, or reading it makes no sense.
+    must_hold: u64,
     names: Names,
 }
 
@@ -47,22 +49,58 @@ impl StreamPages {
         pin: u64,
     ) -> Self {
         let left = query.limit.unwrap_or(u64::MAX);
-        Self { streams, log, hash, query, left, pin, names: Names::new() }
+        Self {
+            streams,
+            log,
+            hash,
+            query,
+            left,
+            pin,
+            must_hold: 0,
+            names: Names::new(),
+        }
+    }
+
+    /// Makes the first page an error when the stream does not reach to `sequence`.
+    pub(crate) fn must_hold(&mut self, sequence: u64) {
+        self.must_hold = sequence;
+    }
+
+    fn check_reach(&mut self) -> Result<(), Error> {
+        let wanted = std::mem::take(&mut self.must_hold);
+        let head = self
+            .streams
+            .head(self.hash, &self.query.stream)?
+            .map_or(0, |(head, _)| head);
+        if head >= wanted {
+            return Ok(());
+        }
+        let reason = format!(
+            "{} ends at {head}: what was seen there is not in it any more",
+            self.query.stream
+        );
+        Err(Error::invalid("sequence", wanted, reason))
     }
 }
 
 impl Pages for StreamPages {
     fn next_page(&mut self) -> Result<Option<Vec<EventEnvelope>>, Error> {
+        if self.must_hold > 0 {
+            self.check_reach()?;
+        }
         loop {
             let (from, to) = (self.query.from.max(1), self.query.to);
             if from > to || self.left == 0 {
                 return Ok(None);
             }
-            let limit = usize::try_from(self.left).unwrap_or(usize::MAX).min(STREAM_PAGE);
+            let limit = usize::try_from(self.left)
+                .unwrap_or(usize::MAX)
+                .min(STREAM_PAGE);
             let stream = &self.query.stream;
             let direction = self.query.direction;
             let mut places =
-                self.streams.postings(self.hash, stream, (from, to), direction, limit)?;
+                self.streams
+                    .postings(self.hash, stream, (from, to), direction, limit)?;
             let mut bytes = 0;
             let fitting = places.iter().take_while(|(_, place)| {
                 let fits = bytes < PAGE_BYTES;
@@ -71,14 +109,20 @@ impl Pages for StreamPages {
             });
             let fitting = fitting.count();
             places.truncate(fitting);
-            let Some((last, _)) = places.last().copied() else { return Ok(None) };
+            let Some((last, _)) = places.last().copied() else {
+                return Ok(None);
+            };
             let mut page = read_places(&self.log, stream, &places, &mut self.names)?;
             match direction {
                 Direction::Forward => self.query.from = last + 1,
                 Direction::Backward => self.query.to = last - 1,
             }
             let read = page.len();
-            page.retain(|envelope| envelope.position.is_some_and(|position| position <= self.pin));
+            page.retain(|envelope| {
+                envelope
+                    .position
+                    .is_some_and(|position| position <= self.pin)
+            });
             if direction == Direction::Forward && page.len() < read {
                 // All that follows is newer still.
                 self.left = 0;
@@ -112,10 +156,14 @@ pub(crate) fn read_places(
     for (sequence, place) in places {
         let damaged = |what: &str| log.damaged(place.segment, u64::from(place.offset), what);
         let start = offset_in(&spans, place).ok_or_else(|| damaged("its place was not read"))?;
-        let bytes = page.get(start..start + place.len as usize).unwrap_or_default();
+        let bytes = page
+            .get(start..start + place.len as usize)
+            .unwrap_or_default();
         let parsed = record::parse(bytes).map_err(damaged)?;
         if parsed.sequence != *sequence || !parsed.is_of(stream) {
-            return Err(damaged("another record stands where the index points; rebuild the index"));
+            return Err(damaged(
+                "another record stands where the index points; rebuild the index",
+            ));
         }
         let event_type = names.event_type(parsed.event_type);
         let envelope = parsed.to_envelope(&page, stream.clone(), event_type);
@@ -144,14 +192,22 @@ fn spans(places: &[(u64, Posting)]) -> Vec<Span> {
     ordered.sort_unstable_by_key(|place| (place.segment, place.offset));
     let mut spans: Vec<Span> = Vec::new();
     for place in ordered {
-        let (start, end) = (u64::from(place.offset), u64::from(place.offset) + u64::from(place.len));
+        let (start, end) = (
+            u64::from(place.offset),
+            u64::from(place.offset) + u64::from(place.len),
+        );
         match spans.last_mut() {
             Some(span) if span.segment == place.segment && start <= span.end + NEAR => {
                 span.end = span.end.max(end);
             }
             _ => {
                 let at = spans.last().map_or(0, |span| span.at + span.len());
-                spans.push(Span { segment: place.segment, start, end, at });
+                spans.push(Span {
+                    segment: place.segment,
+                    start,
+                    end,
+                    at,
+                });
             }
         }
     }
@@ -187,7 +243,13 @@ impl LogPages {
     /// Records `from..=to`; `to` must not be above the newest visible position.
     pub(crate) fn new(log: Arc<Log>, from: u64, to: u64) -> Self {
         let next = from.max(log.first_position());
-        Self { log, next, to, place: None, names: Names::new() }
+        Self {
+            log,
+            next,
+            to,
+            place: None,
+            names: Names::new(),
+        }
     }
 
     fn scan(&mut self, place: &mut Place) -> Result<Vec<EventEnvelope>, Error> {
@@ -218,10 +280,20 @@ impl LogPages {
                         }
                         _ if rest.iter().take(frame::HEADER).all(|byte| *byte == 0) => {
                             // The position wanted is in the log, so another segment follows.
-                            *place = Place { segment: place.segment + 1, offset: segment::DATA, frame: None };
+                            *place = Place {
+                                segment: place.segment + 1,
+                                offset: segment::DATA,
+                                frame: None,
+                            };
                             break;
                         }
-                        _ => return Err(self.log.damaged(place.segment, place.offset, "no frame header can be read")),
+                        _ => {
+                            return Err(self.log.damaged(
+                                place.segment,
+                                place.offset,
+                                "no frame header can be read",
+                            ));
+                        }
                     }
                     continue;
                 };
@@ -232,16 +304,28 @@ impl LogPages {
                 }
                 let Some(len) = record::total_len(rest) else {
                     if rest.len() >= record::PREFIX || inside == 0 {
-                        return Err(self.log.damaged(place.segment, place.offset, "the record's length is impossible"));
+                        return Err(self.log.damaged(
+                            place.segment,
+                            place.offset,
+                            "the record's length is impossible",
+                        ));
                     }
                     break;
                 };
                 if place.offset + len as u64 > body_end {
-                    return Err(self.log.damaged(place.segment, place.offset, "the record does not fit into its commit"));
+                    return Err(self.log.damaged(
+                        place.segment,
+                        place.offset,
+                        "the record does not fit into its commit",
+                    ));
                 }
                 let Some(bytes) = rest.get(..len) else {
                     if inside == 0 && asked >= len {
-                        return Err(self.log.damaged(place.segment, place.offset, "the file ends before a record does"));
+                        return Err(self.log.damaged(
+                            place.segment,
+                            place.offset,
+                            "the file ends before a record does",
+                        ));
                     }
                     want = len.max(SCAN_WINDOW);
                     break;
@@ -254,7 +338,11 @@ impl LogPages {
                     }
                     let envelope = self.names.envelope(parsed, &window);
                     page.push(envelope.ok_or_else(|| {
-                        self.log.damaged(place.segment, place.offset, "the record's fields cannot be read")
+                        self.log.damaged(
+                            place.segment,
+                            place.offset,
+                            "the record's fields cannot be read",
+                        )
                     })?);
                     self.next += 1;
                 }
@@ -274,7 +362,11 @@ impl Pages for LogPages {
             Some(place) => place,
             None => {
                 let Cursor { segment, offset } = self.log.locate(self.next)?;
-                Place { segment, offset, frame: None }
+                Place {
+                    segment,
+                    offset,
+                    frame: None,
+                }
             }
         };
         let page = self.scan(&mut place)?;

@@ -26,7 +26,12 @@ struct State {
 
 impl Preparer {
     pub(crate) fn new(log_dir: PathBuf, largest: u64) -> Arc<Self> {
-        Arc::new(Self { log_dir, largest, state: Mutex::default(), changed: Condvar::new() })
+        Arc::new(Self {
+            log_dir,
+            largest,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        })
     }
 
     /// Asks for segment `number`, the one before it having `capacity`. Asking twice is once.

@@ -62,7 +62,10 @@ impl Record<'_> {
         out.extend_from_slice(self.event_id.as_bytes());
         let recorded = self.recorded_time.as_micros();
         out.extend_from_slice(&recorded.to_le_bytes());
-        varint::put(out, zigzag(self.event_time.as_micros().wrapping_sub(recorded)));
+        varint::put(
+            out,
+            zigzag(self.event_time.as_micros().wrapping_sub(recorded)),
+        );
         varint::put(out, self.position);
         varint::put(out, self.sequence);
         varint::put(out, u64::from(self.revision));
@@ -89,8 +92,9 @@ impl Record<'_> {
         }
         out.extend_from_slice(self.payload);
         let total = out.len() - start;
-        if let Some((prefix, body)) =
-            out.get_mut(start..).and_then(|record| record.split_first_chunk_mut::<PREFIX>())
+        if let Some((prefix, body)) = out
+            .get_mut(start..)
+            .and_then(|record| record.split_first_chunk_mut::<PREFIX>())
         {
             // Limits keep a record far below 4 GiB.
             let len = u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes();
@@ -192,8 +196,16 @@ fn parse_body(body: &[u8]) -> Option<Parsed<'_>> {
     let aggregate_id = r.text()?;
     let event_type = r.text()?;
     let content_name = if named { r.text()? } else { "" };
-    let metadata = if fields & HAS_METADATA != 0 { skip_list(&mut r, 2)? } else { &[] };
-    let tags = if fields & HAS_TAGS != 0 { skip_list(&mut r, 1)? } else { &[] };
+    let metadata = if fields & HAS_METADATA != 0 {
+        skip_list(&mut r, 2)?
+    } else {
+        &[]
+    };
+    let tags = if fields & HAS_TAGS != 0 {
+        skip_list(&mut r, 1)?
+    } else {
+        &[]
+    };
     if fields & HAS_KEY_ID != 0 {
         r.bytes()?;
     }
@@ -212,7 +224,10 @@ fn parse_body(body: &[u8]) -> Option<Parsed<'_>> {
         position,
         sequence,
         revision,
-        batch: Batch { first: position.checked_sub(batch_offset)?, count: batch_count },
+        batch: Batch {
+            first: position.checked_sub(batch_offset)?,
+            count: batch_count,
+        },
         aggregate_type,
         aggregate_id,
         event_type,
@@ -293,7 +308,9 @@ impl Parsed<'_> {
             return Some(Metadata::new());
         }
         let mut r = Reader(self.metadata);
-        (0..r.varint()?).map(|_| Some((r.text()?, r.text()?))).collect()
+        (0..r.varint()?)
+            .map(|_| Some((r.text()?, r.text()?)))
+            .collect()
     }
 
     fn tags(&self) -> Option<Tags> {
@@ -317,7 +334,10 @@ const TYPE_SLOTS: usize = 32;
 
 impl Names {
     pub(crate) fn new() -> Self {
-        Self { streams: Vec::new(), types: Vec::new() }
+        Self {
+            streams: Vec::new(),
+            types: Vec::new(),
+        }
     }
 
     /// The record as an envelope, with its names shared where they were met before.
@@ -378,7 +398,10 @@ mod tests {
             position: 300,
             sequence: 2,
             revision: 1,
-            batch: Batch { first: 299, count: 2 },
+            batch: Batch {
+                first: 299,
+                count: 2,
+            },
             stream,
             event_type: "Deposited",
             content_type,
@@ -399,10 +422,23 @@ mod tests {
         assert_eq!(
             hex,
             concat!(
-                "4a000000", "GOLDENCRC", "01030002", "07070707070707070707070707070707",
-                "40420f0000000000", "01", "ac02", "02", "01", "01", "02",
-                "074163636f756e74", "026131", "094465706f7369746564",
-                "01016b0176", "0103743a31", "7b7d"
+                "44000000",
+                "634ced81",
+                "01030002",
+                "07070707070707070707070707070707",
+                "40420f0000000000",
+                "01",
+                "ac02",
+                "02",
+                "01",
+                "01",
+                "02",
+                "074163636f756e74",
+                "026131",
+                "094465706f7369746564",
+                "01016b0176",
+                "0103743a31",
+                "7b7d"
             )
         );
     }

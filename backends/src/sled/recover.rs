@@ -83,7 +83,10 @@ impl Recovery<'_> {
             return Err(self.damaged(1, "it is the only segment and its header cannot be read"));
         };
         if self.covered >= newest.number {
-            let what = format!("the index covers segment {}, which is not sealed", self.covered);
+            let what = format!(
+                "the index covers segment {}, which is not sealed",
+                self.covered
+            );
             return Err(self.damaged(newest.number, what));
         }
         // A segment whose first commit never arrived was not begun after all. Its header says all
@@ -115,7 +118,10 @@ impl Recovery<'_> {
     /// The chain hash that segment `number` begins with.
     pub(crate) fn chain_before(&self, number: u64) -> Result<Option<ChainHash>, Error> {
         let (found, _) = self.list()?;
-        Ok(found.iter().find(|found| found.number == number).map(|found| found.header.previous))
+        Ok(found
+            .iter()
+            .find(|found| found.number == number)
+            .map(|found| found.header.previous))
     }
 
     /// Segments with a readable header, and the numbers of those at the end without one.
@@ -130,28 +136,36 @@ impl Recovery<'_> {
         let mut unbegun = Vec::new();
         for (index, number) in numbers.into_iter().enumerate() {
             if number != index as u64 + 1 {
-                return Err(self.damaged(index as u64 + 1, "it is missing, but later ones are there"));
+                return Err(
+                    self.damaged(index as u64 + 1, "it is missing, but later ones are there")
+                );
             }
             let Some(header) = self.header(number)? else {
                 unbegun.push(number);
                 continue;
             };
             if !unbegun.is_empty() {
-                return Err(self.damaged(number - 1, "its header cannot be read, but the next one's can"));
+                return Err(self.damaged(
+                    number - 1,
+                    "its header cannot be read, but the next one's can",
+                ));
             }
             if header.origin != self.format.origin || header.salt != self.format.salt {
                 return Err(self.damaged(number, "it belongs to another store"));
             }
+            // A segment whose room the first commit did not fit into stays empty.
             let follows = found.last().is_none_or(|before| {
-                header.first_commit > before.header.first_commit
-                    && header.first_position > before.header.first_position
+                header.first_commit >= before.header.first_commit
+                    && header.first_position >= before.header.first_position
             });
             let begins = number > 1
                 || (header.first_commit == 1
                     && header.first_position == 1
                     && header.previous == frame::genesis(&header.origin, &header.epoch.id));
             if header.number != number || !follows || !begins {
-                return Err(self.damaged(number, "its header does not follow the segment before it"));
+                return Err(
+                    self.damaged(number, "its header does not follow the segment before it")
+                );
             }
             found.push(Found { number, header });
         }
@@ -165,7 +179,9 @@ impl Recovery<'_> {
         let len = file.metadata().map_err(failed)?.len();
         let mut bytes = vec![0; usize::try_from(len.min(segment::DATA)).unwrap_or_default()];
         platform::read_exact_at(&file, &mut bytes, 0).map_err(failed)?;
-        let Some(header) = SegmentHeader::decode(&bytes) else { return Ok(None) };
+        let Some(header) = SegmentHeader::decode(&bytes) else {
+            return Ok(None);
+        };
         // What follows the fields is zero, or the header is not what was written.
         let rest_is_zero = bytes.iter().skip(segment::FIELDS).all(|byte| *byte == 0);
         Ok((rest_is_zero && len >= segment::DATA).then_some(header))
@@ -175,9 +191,14 @@ impl Recovery<'_> {
         let path = segment::path(self.log_dir, number);
         let file = File::open(&path).map_err(|error| Error::io("open", &path, error))?;
         let header = self.header(number)?;
-        let Some(header) = header else { return Ok(true) };
+        let Some(header) = header else {
+            return Ok(true);
+        };
         let mut reader = FrameReader::new(&file, path)?;
-        Ok(!matches!(reader.step(&expect_of(&header))?, Step::Commit { .. }))
+        Ok(!matches!(
+            reader.step(&expect_of(&header))?,
+            Step::Commit { .. }
+        ))
     }
 
     /// The newest commit that frames in a segment without a header vouch for.
@@ -195,19 +216,33 @@ impl Recovery<'_> {
         keep: usize,
         sealed: &mut dyn FnMut(&SegmentIndex, ChainHash) -> Result<(), Error>,
     ) -> Result<Recovered, Error> {
-        let mut uncovered = found.iter().filter(|found| found.number > self.covered).peekable();
+        let mut uncovered = found
+            .iter()
+            .filter(|found| found.number > self.covered)
+            .peekable();
         let total = found.len() as u64 - self.covered;
         let Some(first) = uncovered.peek() else {
             return Err(self.damaged(self.covered, "nothing follows what the index covers"));
         };
         let mut next = expect_of(&first.header);
-        let mut replayed = Replayed { last_recorded: Timestamp::from_micros(i64::MIN), epoch: first.header.epoch };
+        let mut replayed = Replayed {
+            last_recorded: Timestamp::from_micros(i64::MIN),
+            epoch: first.header.epoch,
+        };
         let mut tails: Vec<SegmentIndex> = Vec::new();
         let mut ends: Vec<SegmentEnd> = Vec::new();
         let mut done = 0;
         while let Some(Found { number, header }) = uncovered.next() {
-            if expect_of(header) != (Expect { salt: self.format.salt, ..next }) {
-                return Err(self.damaged(*number, "its header does not agree with the end of the segment before it"));
+            if expect_of(header)
+                != (Expect {
+                    salt: self.format.salt,
+                    ..next
+                })
+            {
+                return Err(self.damaged(
+                    *number,
+                    "its header does not agree with the end of the segment before it",
+                ));
             }
             vouched = vouched.max(header.first_commit - 1);
             replayed.epoch = header.epoch;
@@ -226,7 +261,10 @@ impl Recovery<'_> {
                     return Err(self.damaged_at(*number, walk.reader.offset(), why));
                 }
                 tails.push(walk.index);
-                ends.push(SegmentEnd { offset: walk.reader.offset(), hash: next.previous });
+                ends.push(SegmentEnd {
+                    offset: walk.reader.offset(),
+                    hash: next.previous,
+                });
                 if tails.len() > keep {
                     sealed(&tails.remove(0), ends.remove(0).hash)?;
                 }
@@ -243,13 +281,19 @@ impl Recovery<'_> {
             let rewritten = rewrite(&file, &walk, vouched, offset, header)?;
             if cut > 0 || rewritten > 0 {
                 let path = segment::path(self.log_dir, *number);
-                file.sync_all().map_err(|error| Error::io("sync", path, error))?;
+                file.sync_all()
+                    .map_err(|error| Error::io("sync", path, error))?;
             }
             let Walk { index, hops, .. } = walk;
             tails.push(index);
             return Ok(Recovered {
                 segments: Vec::new(),
-                active: Active { number: *number, file, offset, capacity },
+                active: Active {
+                    number: *number,
+                    file,
+                    offset,
+                    capacity,
+                },
                 tails,
                 sealed_ends: ends,
                 hops,
@@ -274,12 +318,18 @@ impl Recovery<'_> {
         end: &Step,
     ) -> Result<u64, Error> {
         let offset = walk.reader.offset();
-        let closed_here = self.clean.is_some_and(|mark| mark.commit + 1 == next.commit);
+        let closed_here = self
+            .clean
+            .is_some_and(|mark| mark.commit + 1 == next.commit);
         if let Some(mark) = self.clean
             && closed_here
             && mark.hash != next.previous
         {
-            return Err(self.damaged_at(number, offset, "its last commit is not the one that was closed with"));
+            return Err(self.damaged_at(
+                number,
+                offset,
+                "its last commit is not the one that was closed with",
+            ));
         }
         if closed_here && matches!(end, Step::End) && vouched < next.commit {
             return Ok(0);
@@ -294,7 +344,12 @@ impl Recovery<'_> {
             return Err(self.damaged_at(number, offset, &what));
         }
         if survey.nonzero_end > offset {
-            tracing::warn!(segment = number, offset, bytes = survey.nonzero_end - offset, "cutting a torn write away");
+            tracing::warn!(
+                segment = number,
+                offset,
+                bytes = survey.nonzero_end - offset,
+                "cutting a torn write away"
+            );
             platform::zero_fill(file, offset, survey.nonzero_end)
                 .map_err(|error| Error::io("cut", segment::path(self.log_dir, number), error))?;
         }
@@ -313,7 +368,14 @@ impl Recovery<'_> {
     }
 
     fn report(&self, done: u64, total: u64) -> Result<(), Error> {
-        report(self.progress, Progress { phase: Phase::Replay, done, total })
+        report(
+            self.progress,
+            Progress {
+                phase: Phase::Replay,
+                done,
+                total,
+            },
+        )
     }
 
     fn damaged(&self, number: u64, what: impl Into<Box<str>>) -> Error {
@@ -330,7 +392,9 @@ const REMEDY: &str = "nothing was changed; restore the store from a backup";
 /// Tells the caller how far a long operation is; an error when it asks to stop.
 pub(crate) fn report(callback: Option<&ProgressCallback>, progress: Progress) -> Result<(), Error> {
     match callback.map(|callback| callback(progress)) {
-        Some(ControlFlow::Break(())) => Err(Error::Cancelled { what: progress.phase.as_str() }),
+        Some(ControlFlow::Break(())) => Err(Error::Cancelled {
+            what: progress.phase.as_str(),
+        }),
         _ => Ok(()),
     }
 }
@@ -351,7 +415,12 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(file: &'a File, number: u64, path: std::path::PathBuf, hash: &'a NameHash) -> Result<Self, Error> {
+    fn new(
+        file: &'a File,
+        number: u64,
+        path: std::path::PathBuf,
+        hash: &'a NameHash,
+    ) -> Result<Self, Error> {
         Ok(Self {
             reader: FrameReader::new(file, path)?,
             index: SegmentIndex::new(number),
@@ -369,10 +438,14 @@ impl<'a> Walk<'a> {
     ) -> Result<Step, Error> {
         loop {
             let offset = self.reader.offset();
-            let Step::Commit { header, next: after } = (match self.reader.step(next)? {
+            let Step::Commit {
+                header,
+                next: after,
+            } = (match self.reader.step(next)? {
                 commit @ Step::Commit { .. } => commit,
                 end => return Ok(end),
-            }) else {
+            })
+            else {
                 continue;
             };
             let base = offset + frame::HEADER as u64;
@@ -406,7 +479,13 @@ impl<'a> Walk<'a> {
             if header.commit > *vouched {
                 self.unvouched.push((header.commit, offset));
             }
-            super::log::push_hop(&mut self.hops, Hop { position: header.first_position, offset });
+            super::log::push_hop(
+                &mut self.hops,
+                Hop {
+                    position: header.first_position,
+                    offset,
+                },
+            );
             *next = after;
         }
     }
@@ -420,13 +499,25 @@ pub(crate) fn push(
     offset: u64,
     len: usize,
 ) -> bool {
-    let Ok(stream) = tidelog_core::StreamId::new_reserved(parsed.aggregate_type, parsed.aggregate_id)
+    let Ok(stream) =
+        tidelog_core::StreamId::new_reserved(parsed.aggregate_type, parsed.aggregate_id)
     else {
         return false;
     };
-    let (Ok(offset), Ok(len)) = (u32::try_from(offset), u32::try_from(len)) else { return false };
+    let (Ok(offset), Ok(len)) = (u32::try_from(offset), u32::try_from(len)) else {
+        return false;
+    };
     let fingerprint = hash.fingerprint(&parsed.event_id);
-    index.push(hash.stream(&stream), &stream, parsed.sequence, offset, len, fingerprint).is_ok()
+    index
+        .push(
+            hash.stream(&stream),
+            &stream,
+            parsed.sequence,
+            offset,
+            len,
+            fingerprint,
+        )
+        .is_ok()
 }
 
 /// Writes again in place what may stand only in the page cache.
@@ -437,15 +528,23 @@ fn rewrite(
     end: u64,
     header: &SegmentHeader,
 ) -> Result<u64, Error> {
-    let unvouched: Vec<_> = walk.unvouched.iter().filter(|(commit, _)| *commit > vouched).collect();
-    let Some((_, mut at)) = unvouched.first().copied().copied() else { return Ok(0) };
+    let unvouched: Vec<_> = walk
+        .unvouched
+        .iter()
+        .filter(|(commit, _)| *commit > vouched)
+        .collect();
+    let Some((_, mut at)) = unvouched.first().copied().copied() else {
+        return Ok(0);
+    };
     let failed = |error| Error::io("write again", format!("segment {}", header.number), error);
     if header.first_commit > vouched {
         at = 0;
     }
     let mut buffer = vec![0; 1 << 20];
     while at < end {
-        let len = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
+        let len = usize::try_from(end - at)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
         let part = buffer.get_mut(..len).unwrap_or_default();
         platform::read_exact_at(file, part, at).map_err(failed)?;
         platform::write_all_at(file, part, at).map_err(failed)?;

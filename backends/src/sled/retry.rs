@@ -35,10 +35,18 @@ pub(crate) enum Standing {
 
 /// Judges a part by which of its events were found; `found` may be empty when none was.
 pub(crate) fn judge(events: &[NewEvent], found: Vec<Option<Found>>) -> Standing {
-    let mut known = events.iter().zip(&found).filter_map(|(event, found)| Some((event, (*found)?)));
-    let Some((event, first)) = known.next() else { return Standing::New };
+    let mut known = events
+        .iter()
+        .zip(&found)
+        .filter_map(|(event, found)| Some((event, (*found)?)));
+    let Some((event, first)) = known.next() else {
+        return Standing::New;
+    };
     if found.iter().flatten().count() < events.len() {
-        return Standing::Conflict(event.event_id, "it stands there already, but not all of its batch does");
+        return Standing::Conflict(
+            event.event_id,
+            "it stands there already, but not all of its batch does",
+        );
     }
     let mut last = first;
     if !first.same {
@@ -46,7 +54,10 @@ pub(crate) fn judge(events: &[NewEvent], found: Vec<Option<Found>>) -> Standing 
     }
     for (event, found) in known {
         if !found.same {
-            return Standing::Conflict(event.event_id, "it stands there already with other content");
+            return Standing::Conflict(
+                event.event_id,
+                "it stands there already with other content",
+            );
         }
         if found.sequence != last.sequence + 1 {
             return Standing::Conflict(event.event_id, "it stands there already in another order");
@@ -63,13 +74,19 @@ mod tests {
 
     fn found(sequence: u64, same: bool) -> Option<Found> {
         let recorded_time = Timestamp::from_micros(0);
-        Some(Found { sequence, position: sequence, recorded_time, same })
+        Some(Found {
+            sequence,
+            position: sequence,
+            recorded_time,
+            same,
+        })
     }
 
     #[test]
     fn a_part_is_judged_as_a_whole() {
-        let events: Vec<_> =
-            (0..2).map(|_| NewEvent::new("E", 1, ContentType::Bytes, vec![])).collect();
+        let events: Vec<_> = (0..2)
+            .map(|_| NewEvent::new("E", 1, ContentType::Bytes, vec![]))
+            .collect();
         assert_eq!(judge(&events, vec![]), Standing::New);
         assert_eq!(judge(&events, vec![None, None]), Standing::New);
         let conflict = |found| matches!(judge(&events, found), Standing::Conflict(..));
@@ -79,6 +96,9 @@ mod tests {
         assert!(conflict(vec![found(4, false), found(5, true)]));
         assert!(conflict(vec![found(5, true), found(4, true)]));
         assert!(conflict(vec![found(4, true), found(6, true)]));
-        assert!(matches!(judge(&events, vec![found(4, true), found(5, true)]), Standing::Already { .. }));
+        assert!(matches!(
+            judge(&events, vec![found(4, true), found(5, true)]),
+            Standing::Already { .. }
+        ));
     }
 }

@@ -108,7 +108,10 @@ pub(crate) fn path(log_dir: &Path, number: u64) -> PathBuf {
 pub(crate) fn number_of(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".seg")?;
     let well_formed = digits.len() >= 8 && digits.bytes().all(|b| b.is_ascii_digit());
-    let number = digits.parse().ok().filter(|number| *number > 0 && well_formed)?;
+    let number = digits
+        .parse()
+        .ok()
+        .filter(|number| *number > 0 && well_formed)?;
     (path(Path::new(""), number).as_os_str() == name).then_some(number)
 }
 
@@ -126,10 +129,15 @@ pub(crate) fn prepare(log_dir: &Path, number: u64, capacity: u64) -> Result<Prep
     let fresh = path.with_extension("seg.new");
     let file = platform::create_file(&fresh).map_err(|error| Error::io("create", &fresh, error))?;
     platform::zero_fill(&file, 0, capacity).map_err(|error| Error::io("fill", &fresh, error))?;
-    file.sync_all().map_err(|error| Error::io("sync", &fresh, error))?;
+    file.sync_all()
+        .map_err(|error| Error::io("sync", &fresh, error))?;
     platform::rename(&fresh, &path).map_err(|error| Error::io("rename", &fresh, error))?;
     platform::sync_dir(log_dir).map_err(|error| Error::io("sync", log_dir, error))?;
-    Ok(Prepared { number, file, capacity })
+    Ok(Prepared {
+        number,
+        file,
+        capacity,
+    })
 }
 
 /// Opens a segment for writing even if it was already made read-only.
@@ -137,7 +145,8 @@ pub(crate) fn open_for_writing(path: &Path) -> Result<File, Error> {
     let open = || File::options().read(true).write(true).open(path);
     match open() {
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            platform::make_writable(path).map_err(|error| Error::io("make writable", path, error))?;
+            platform::make_writable(path)
+                .map_err(|error| Error::io("make writable", path, error))?;
             open()
         }
         result => result,
@@ -169,14 +178,29 @@ mod tests {
 
     #[test]
     fn golden_bytes_of_a_segment_header() {
-        let hex: String = sample().encode().iter().map(|b| format!("{b:02x}")).collect();
+        let hex: String = sample()
+            .encode()
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
         assert_eq!(
             hex,
             [
-                "5449444553454731", "00100000", "00000000",
-                &"01".repeat(16), "0200000000000000", "0300000000000000", "0400000000000000",
-                "0500000000000000", &"06".repeat(32), &"07".repeat(16), &"08".repeat(16),
-                "0900000000000000", &"0a".repeat(32), "0000100000000000", "GOLDENCRC",
+                "5449444553454731",
+                "00100000",
+                "00000000",
+                &"01".repeat(16),
+                "0200000000000000",
+                "0300000000000000",
+                "0400000000000000",
+                "0500000000000000",
+                &"06".repeat(32),
+                &"07".repeat(16),
+                &"08".repeat(16),
+                "0900000000000000",
+                &"0a".repeat(32),
+                "0000100000000000",
+                "2cccdc52",
             ]
             .concat()
         );
@@ -197,7 +221,13 @@ mod tests {
     fn only_names_this_library_gives_are_segments() {
         assert_eq!(number_of("00000012.seg"), Some(12));
         assert_eq!(number_of("123456789.seg"), Some(123_456_789));
-        for other in ["12.seg", "00000000.seg", "0000001x.seg", "00000001.seg.new", "000000001.seg"] {
+        for other in [
+            "12.seg",
+            "00000000.seg",
+            "0000001x.seg",
+            "00000001.seg.new",
+            "000000001.seg",
+        ] {
             assert_eq!(number_of(other), None, "{other}");
         }
     }

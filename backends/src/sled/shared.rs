@@ -53,7 +53,9 @@ impl Shared {
 
     /// Why writes are refused, when they are.
     pub(crate) fn refusal(&self) -> Option<Error> {
-        self.refused.get().map(|cause| Error::Refused { cause: Box::new(cause.clone()) })
+        self.refused.get().map(|cause| Error::Refused {
+            cause: Box::new(cause.clone()),
+        })
     }
 
     pub(crate) fn durable(&self) -> u64 {
@@ -68,7 +70,9 @@ impl Shared {
         sequence: u64,
     ) -> Result<Option<EventEnvelope>, Error> {
         let range = (sequence, sequence);
-        let places = self.streams.postings(hash, stream, range, Direction::Forward, 1)?;
+        let places = self
+            .streams
+            .postings(hash, stream, range, Direction::Forward, 1)?;
         let mut events = read_places(&self.log, stream, &places, &mut Names::new())?;
         Ok(events.pop())
     }

@@ -24,17 +24,29 @@ pub(crate) fn read(shared: &Shared, stream: &StreamId) -> Result<Option<Snapshot
     let Some(bytes) = shared.streams.ask(|index| index.snapshot_get(stream))? else {
         return Ok(None);
     };
-    let Some(snapshot) = decode(stream, &bytes) else { return Ok(None) };
+    let Some(snapshot) = decode(stream, &bytes) else {
+        return Ok(None);
+    };
     Ok(stands(shared, &snapshot)?.then_some(snapshot))
 }
 
 /// Keeps `snapshot` unless one that is as new is there.
-pub(crate) fn persist(shared: &Shared, snapshot: &SnapshotEnvelope) -> Result<PersistOutcome, Error> {
+pub(crate) fn persist(
+    shared: &Shared,
+    snapshot: &SnapshotEnvelope,
+) -> Result<PersistOutcome, Error> {
     if snapshot.state.len() > MAX_SNAPSHOT_BYTES {
-        return Err(Error::too_large("snapshot", snapshot.state.len(), MAX_SNAPSHOT_BYTES));
+        return Err(Error::too_large(
+            "snapshot",
+            snapshot.state.len(),
+            MAX_SNAPSHOT_BYTES,
+        ));
     }
     if !stands(shared, snapshot)? {
-        let reason = format!("the stream has no event {} at sequence {}", snapshot.event_id, snapshot.sequence);
+        let reason = format!(
+            "the stream has no event {} at sequence {}",
+            snapshot.event_id, snapshot.sequence
+        );
         return Err(Error::invalid("snapshot", &snapshot.stream, reason));
     }
     let _one_at_a_time = shared.snapshots.lock();
@@ -52,7 +64,9 @@ pub(crate) fn persist(shared: &Shared, snapshot: &SnapshotEnvelope) -> Result<Pe
         taken_micros: snapshot.taken_time.as_micros(),
         state: &snapshot.state,
     })?;
-    shared.streams.ask(|index| index.snapshot_put(&snapshot.stream, &bytes))?;
+    shared
+        .streams
+        .ask(|index| index.snapshot_put(&snapshot.stream, &bytes))?;
     Ok(PersistOutcome::Persisted)
 }
 

@@ -30,9 +30,12 @@ impl State {
     /// The state of the store in `dir`; empty when it was never written.
     pub(crate) fn read(dir: &Path) -> Result<Self, Error> {
         let path = dir.join(FILE);
-        let Some(bytes) = sealed_file::read(&path)? else { return Ok(Self::default()) };
+        let Some(bytes) = sealed_file::read(&path)? else {
+            return Ok(Self::default());
+        };
         let damaged = |what: &str| {
-            let remedy = "restore it from a backup; it is replaced whole, so no crash explains this";
+            let remedy =
+                "restore it from a backup; it is replaced whole, so no crash explains this";
             Error::damaged(&path, what, remedy)
         };
         let body = sealed_file::unseal(sealed_file::STATE_MAGIC, &bytes).map_err(damaged)?;
@@ -71,7 +74,13 @@ mod tests {
 
     fn sample() -> State {
         let mut state = State::default();
-        state.set_clean(Some(&CleanMark { commit: 300, position: 5, hash: [7; 32] })).unwrap();
+        state
+            .set_clean(Some(&CleanMark {
+                commit: 300,
+                position: 5,
+                hash: [7; 32],
+            }))
+            .unwrap();
         state
     }
 

@@ -88,12 +88,24 @@ impl SledStore {
 
     pub(crate) fn open_with(options: SledStoreBuilder) -> Result<Self, Error> {
         let durability = options.durability;
-        let Opened { shared, committer, state, lock, jobs } = open(options)?;
+        let Opened {
+            shared,
+            committer,
+            state,
+            lock,
+            jobs,
+        } = open(options)?;
         let committer = Arc::new(Mutex::new(committer));
-        let mut running = Running { threads: Vec::new(), state, _lock: lock };
+        let mut running = Running {
+            threads: Vec::new(),
+            state,
+            _lock: lock,
+        };
         let mut spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             let builder = thread::Builder::new().name(format!("tidelog-{name}"));
-            let spawned = builder.spawn(run).map_err(|error| Error::io("start a thread for", &shared.dir, error));
+            let spawned = builder
+                .spawn(run)
+                .map_err(|error| Error::io("start a thread for", &shared.dir, error));
             spawned.map(|thread| running.threads.push(thread))
         };
         spawn("writer", {
@@ -110,17 +122,31 @@ impl SledStore {
         })?;
         for _ in 0..super::workers::READERS {
             let jobs = jobs.clone();
-            spawn("reader", Box::new(move || super::workers::Workers::run(&jobs)))?;
+            spawn(
+                "reader",
+                Box::new(move || super::workers::Workers::run(&jobs)),
+            )?;
         }
         let open = Mutex::new(Some(running));
-        let handle = Arc::new(Handle { shared, committer, durability, open });
-        Ok(Self { handle, face: Face::Async })
+        let handle = Arc::new(Handle {
+            shared,
+            committer,
+            durability,
+            open,
+        });
+        Ok(Self {
+            handle,
+            face: Face::Async,
+        })
     }
 
     /// The face for threads without a runtime: calls work on the calling thread, and a lone writer
     /// pays for no hand-over.
     pub fn blocking(&self) -> Blocking<Self> {
-        Blocking::new(Self { handle: Arc::clone(&self.handle), face: Face::Blocking })
+        Blocking::new(Self {
+            handle: Arc::clone(&self.handle),
+            face: Face::Blocking,
+        })
     }
 
     /// Waits for the appends under way, then closes the store: all handles answer
@@ -132,9 +158,11 @@ impl SledStore {
         let handle = Arc::clone(&self.handle);
         let (reply, done) = oneshot::async_channel();
         // The store's own threads end here, so this needs one more.
-        let spawned = thread::Builder::new().name("tidelog-closer".into()).spawn(move || {
-            let _ = reply.send(handle.close(true));
-        });
+        let spawned = thread::Builder::new()
+            .name("tidelog-closer".into())
+            .spawn(move || {
+                let _ = reply.send(handle.close(true));
+            });
         spawned.map_err(|error| Error::io("start a thread for", &self.handle.shared.dir, error))?;
         done.await.unwrap_or(Err(Error::Closed))
     }
@@ -162,7 +190,11 @@ impl SledStore {
     }
 
     pub(crate) fn ensure_open(&self) -> Result<(), Error> {
-        if self.handle.shared.live.is_closed() { Err(Error::Closed) } else { Ok(()) }
+        if self.handle.shared.live.is_closed() {
+            Err(Error::Closed)
+        } else {
+            Ok(())
+        }
     }
 
     /// Does `work` where this face works.
@@ -185,12 +217,25 @@ impl SledStore {
         self.ensure_open()?;
         let shared = &self.handle.shared;
         check_append(&parts, &shared.limits)?;
-        let asked = parts.iter().map(|part| part.durability.unwrap_or(self.handle.durability)).max();
+        let asked = parts
+            .iter()
+            .map(|part| part.durability.unwrap_or(self.handle.durability))
+            .max();
         let durability = asked.unwrap_or(self.handle.durability);
-        let hashes = parts.iter().map(|part| shared.hash.stream(&part.stream)).collect();
+        let hashes = parts
+            .iter()
+            .map(|part| shared.hash.stream(&part.stream))
+            .collect();
         let bytes = Request::size(&parts);
         let (reply, answer) = oneshot::async_channel();
-        let mut request = Request { parts, hashes, durability, bytes, reply, permit: None };
+        let mut request = Request {
+            parts,
+            hashes,
+            durability,
+            bytes,
+            reply,
+            permit: None,
+        };
         if self.face == Face::Blocking {
             if let Some(mut committer) = self.handle.committer.try_lock() {
                 committer.run(Some(request));
@@ -235,16 +280,27 @@ impl EventStore for SledStore {
         let shared = &self.handle.shared;
         let hash = shared.hash.stream(&query.stream);
         let (streams, log) = (Arc::clone(&shared.streams), Arc::clone(&shared.log));
-        self.stream(StreamPages::new(streams, log, hash, query, shared.live.last()))
+        self.stream(StreamPages::new(
+            streams,
+            log,
+            hash,
+            query,
+            shared.live.last(),
+        ))
     }
 
     async fn head(&self, stream: &StreamId) -> Result<Option<StreamHead>, Error> {
         let stream = stream.clone();
         self.read(move |shared| {
             let hash = shared.hash.stream(&stream);
-            let Some((sequence, _)) = shared.streams.head(hash, &stream)? else { return Ok(None) };
+            let Some((sequence, _)) = shared.streams.head(hash, &stream)? else {
+                return Ok(None);
+            };
             let event = shared.read_event(&stream, hash, sequence)?;
-            Ok(event.map(|event| StreamHead { sequence, event_id: event.event_id }))
+            Ok(event.map(|event| StreamHead {
+                sequence,
+                event_id: event.event_id,
+            }))
         })
         .await
     }
@@ -258,7 +314,9 @@ impl EventStore for SledStore {
         let shared = &self.handle.shared;
         let fingerprint = shared.hash.fingerprint(&event_id);
         // An id that is new to a stream at hand costs no read and no thread.
-        let known = shared.heads.with(stream, |head| head.candidates(fingerprint).collect::<Vec<_>>());
+        let known = shared.heads.with(stream, |head| {
+            head.candidates(fingerprint).collect::<Vec<_>>()
+        });
         if known.as_ref().is_some_and(Vec::is_empty) {
             return Ok(None);
         }
@@ -271,7 +329,10 @@ impl EventStore for SledStore {
                     let window = shared.limits.retry_window();
                     let (head, prints) = shared.streams.recent(hash, &stream, window)?;
                     let oldest = head + 1 - prints.len() as u64;
-                    let equal = prints.iter().zip(oldest..).filter(|(print, _)| **print == fingerprint);
+                    let equal = prints
+                        .iter()
+                        .zip(oldest..)
+                        .filter(|(print, _)| **print == fingerprint);
                     equal.map(|(_, sequence)| sequence).collect()
                 }
             };
@@ -327,16 +388,34 @@ impl EventLog for SledStore {
         let last = shared.live.last();
         let (target, next) = match what {
             Subscribe::All { after } if after > last => {
-                let reason = format!("the log ends at {last}: what was seen there is not in it any more");
+                let reason =
+                    format!("the log ends at {last}: what was seen there is not in it any more");
                 return EventStream::failed(Error::invalid("position", after, reason));
             }
             Subscribe::All { after } => (Target::All, after + 1),
+            Subscribe::Stream { stream, after } if after > 0 && last == 0 => {
+                let reason =
+                    format!("the log is empty: what was seen of {stream} is not in it any more");
+                return EventStream::failed(Error::invalid("sequence", after, reason));
+            }
             Subscribe::Stream { stream, after } => {
                 let hash = shared.hash.stream(&stream);
-                (Target::Stream { stream, hash, next_sequence: after + 1 }, 1)
+                (
+                    Target::Stream {
+                        stream,
+                        hash,
+                        next_sequence: after.saturating_add(1),
+                    },
+                    1,
+                )
             }
         };
-        EventStream::new(Subscription::new(Arc::clone(shared), self.face, target, next))
+        EventStream::new(Subscription::new(
+            Arc::clone(shared),
+            self.face,
+            target,
+            next,
+        ))
     }
 }
 
@@ -353,7 +432,9 @@ impl SnapshotStore for SledStore {
 
 impl Handle {
     fn close(&self, cleanly: bool) -> Result<(), Error> {
-        let Some(mut running) = self.open.lock().take() else { return Ok(()) };
+        let Some(mut running) = self.open.lock().take() else {
+            return Ok(());
+        };
         let shared = &self.shared;
         let mark = {
             let mut committer = self.committer.lock();
@@ -368,7 +449,7 @@ impl Handle {
                 Ok(None)
             }
         };
-        shared.queue.wake();
+        shared.queue.stop();
         drop_waiting(shared);
         shared.indexer.stop(!cleanly);
         shared.preparer.stop();

@@ -35,7 +35,11 @@ pub(crate) struct Tail {
 impl Tail {
     pub(crate) fn new(index: SegmentIndex, end: Option<SegmentEnd>) -> Arc<Self> {
         let number = index.segment();
-        Arc::new(Self { number, index: RwLock::new(index), end: Mutex::new(end) })
+        Arc::new(Self {
+            number,
+            index: RwLock::new(index),
+            end: Mutex::new(end),
+        })
     }
 }
 
@@ -88,11 +92,21 @@ impl Streams {
 
     /// The segment is in the runs now.
     fn forget(&self, number: u64) {
-        self.tails.rcu(|tails| tails.iter().filter(|tail| tail.number != number).cloned().collect::<Vec<_>>());
+        self.tails.rcu(|tails| {
+            tails
+                .iter()
+                .filter(|tail| tail.number != number)
+                .cloned()
+                .collect::<Vec<_>>()
+        });
     }
 
     /// Newest sequence of `stream` and its place.
-    pub(crate) fn head(&self, hash: u64, stream: &StreamId) -> Result<Option<(u64, Posting)>, Error> {
+    pub(crate) fn head(
+        &self,
+        hash: u64,
+        stream: &StreamId,
+    ) -> Result<Option<(u64, Posting)>, Error> {
         // The tails are looked at first: what leaves them afterwards is in the runs already.
         for tail in self.tails.load().iter().rev() {
             if let Some(head) = tail.index.read().head(hash, stream) {
@@ -115,13 +129,23 @@ impl Streams {
         let tails = self.tails.load();
         let mut first = Vec::new();
         for tail in tails.iter() {
-            tail.index.read().postings(hash, stream, 0, u64::MAX, Direction::Forward, 1, &mut first);
+            tail.index.read().postings(
+                hash,
+                stream,
+                0,
+                u64::MAX,
+                Direction::Forward,
+                1,
+                &mut first,
+            );
             if !first.is_empty() {
                 break;
             }
         }
         // A segment may be in the runs and still in these tails: each sequence is asked for once.
-        let runs_to = first.first().map_or(to, |(sequence, _)| to.min(sequence.saturating_sub(1)));
+        let runs_to = first
+            .first()
+            .map_or(to, |(sequence, _)| to.min(sequence.saturating_sub(1)));
         let runs = |out: &mut Vec<(u64, Posting)>| {
             let left = limit.saturating_sub(out.len());
             if left == 0 || from > runs_to {
@@ -138,7 +162,9 @@ impl Streams {
         let in_tail = |tail: &Tail, out: &mut Vec<(u64, Posting)>| {
             let left = limit.saturating_sub(out.len());
             if left > 0 {
-                tail.index.read().postings(hash, stream, from, to, direction, left, out);
+                tail.index
+                    .read()
+                    .postings(hash, stream, from, to, direction, left, out);
             }
         };
         match direction {
@@ -164,7 +190,9 @@ impl Streams {
         let mut newest: Vec<(u64, u32)> = Vec::new();
         for tail in self.tails.load().iter().rev() {
             let left = window.saturating_sub(newest.len());
-            tail.index.read().fingerprints(hash, stream, left, &mut newest);
+            tail.index
+                .read()
+                .fingerprints(hash, stream, left, &mut newest);
         }
         let mut known = newest.len();
         if known < window && newest.last().is_none_or(|(sequence, _)| *sequence > 1) {
@@ -177,7 +205,12 @@ impl Streams {
                 Ok(found)
             })?;
             let oldest = newest.last().map_or(u64::MAX, |(sequence, _)| *sequence);
-            newest.extend(found.into_iter().filter(|(sequence, _)| *sequence < oldest).take(left));
+            newest.extend(
+                found
+                    .into_iter()
+                    .filter(|(sequence, _)| *sequence < oldest)
+                    .take(left),
+            );
             known = newest.len();
         }
         let head = newest.first().map_or(0, |(sequence, _)| *sequence);
@@ -187,7 +220,10 @@ impl Streams {
     }
 
     /// Asks the runs; makes them anew when they are damaged.
-    pub(crate) fn ask<T>(&self, question: impl Fn(&Index) -> Result<T, IndexError>) -> Result<T, Error> {
+    pub(crate) fn ask<T>(
+        &self,
+        question: impl Fn(&Index) -> Result<T, IndexError>,
+    ) -> Result<T, Error> {
         let mut attempts = 0;
         loop {
             let generation = {
@@ -199,11 +235,19 @@ impl Streams {
                     Ok(answer) => return Ok(answer),
                     Err(IndexError::Failed(error)) => return Err(error),
                     Err(IndexError::Damaged(what)) if attempts < 3 => {
-                        tracing::warn!(what, "the stream index is damaged; making it again from the log");
+                        tracing::warn!(
+                            what,
+                            "the stream index is damaged; making it again from the log"
+                        );
                     }
                     Err(IndexError::Damaged(what)) => {
-                        let remedy = "sled or its disk keeps losing data; move the store to another disk";
-                        return Err(Error::damaged(self.log.dir().with_file_name("index"), what, remedy));
+                        let remedy =
+                            "sled or its disk keeps losing data; move the store to another disk";
+                        return Err(Error::damaged(
+                            self.log.dir().with_file_name("index"),
+                            what,
+                            remedy,
+                        ));
                     }
                 }
                 self.generation()?
@@ -219,10 +263,15 @@ impl Streams {
 
     /// Puts a sealed segment into the runs; what it says is on the disk when this returns.
     pub(crate) fn fold(&self, tail: &Tail) -> Result<(), Error> {
-        let Some(end) = *tail.end.lock() else { return Ok(()) };
+        let Some(end) = *tail.end.lock() else {
+            return Ok(());
+        };
         // Only the writer changes a tail, and it is done with this one.
         self.ask(|index| {
-            if index.covered().is_some_and(|covered| covered.segment >= tail.number) {
+            if index
+                .covered()
+                .is_some_and(|covered| covered.segment >= tail.number)
+            {
                 return Ok(());
             }
             index.add_segment(&tail.index.read(), end.hash)
@@ -246,7 +295,9 @@ impl Streams {
         if seen.is_some_and(|seen| Ok(seen) != self.generation().map_err(drop)) {
             return Ok(());
         }
-        let Some(last) = self.tails.load().first().map(|tail| tail.number - 1) else { return Ok(()) };
+        let Some(last) = self.tails.load().first().map(|tail| tail.number - 1) else {
+            return Ok(());
+        };
         if let Err(error) = self.rebuild_to(last, reason) {
             // Half an index would answer wrongly: nothing is answered until the store is reopened.
             *broken = Some(error.clone());
@@ -258,14 +309,20 @@ impl Streams {
     fn rebuild_to(&self, last: u64, reason: &str) -> Result<(), Error> {
         let failed = |error| match error {
             IndexError::Failed(error) => error,
-            IndexError::Damaged(what) => {
-                Error::damaged(self.log.dir().with_file_name("index"), what, "reopen the store")
-            }
+            IndexError::Damaged(what) => Error::damaged(
+                self.log.dir().with_file_name("index"),
+                what,
+                "reopen the store",
+            ),
         };
         self.index.reset(reason).map_err(failed)?;
         let segments = self.log.segments();
         for info in segments.iter().filter(|info| info.number <= last) {
-            let progress = Progress { phase: Phase::Rebuild, done: info.number - 1, total: last };
+            let progress = Progress {
+                phase: Phase::Rebuild,
+                done: info.number - 1,
+                total: last,
+            };
             recover::report(self.progress.as_ref(), progress)?;
             let (index, end) = read_segment(&self.log, info.number, &self.hash)?;
             self.index.add_segment(&index, end).map_err(failed)?;
@@ -305,7 +362,8 @@ pub(crate) fn walk_segment(
     let file = log.file(number)?;
     let path = log.path(number);
     let mut head = vec![0; segment::FIELDS];
-    platform::read_exact_at(&file, &mut head, 0).map_err(|error| Error::io("read", &path, error))?;
+    platform::read_exact_at(&file, &mut head, 0)
+        .map_err(|error| Error::io("read", &path, error))?;
     let header = SegmentHeader::decode(&head)
         .filter(|header| header.number == number && header.salt == log.salt)
         .ok_or_else(|| log.damaged(number, 0, "its header cannot be read"))?;
@@ -321,7 +379,10 @@ pub(crate) fn walk_segment(
         match reader.step(&next)? {
             Step::End => return Ok(next),
             Step::Bad(why) => return Err(log.damaged(number, offset, why)),
-            Step::Commit { header, next: after } => {
+            Step::Commit {
+                header,
+                next: after,
+            } => {
                 let base = offset + super::frame::HEADER as u64;
                 let mut position = header.first_position;
                 let mut dense = true;

@@ -16,7 +16,11 @@ use super::workers::{Face, Paged};
 /// What is followed.
 pub(crate) enum Target {
     All,
-    Stream { stream: StreamId, hash: u64, next_sequence: u64 },
+    Stream {
+        stream: StreamId,
+        hash: u64,
+        next_sequence: u64,
+    },
 }
 
 /// Follows the log from one position on. Behind, it reads the log page by page; level with the
@@ -30,12 +34,21 @@ pub(crate) struct Subscription {
     catching_up: Option<(Paged, u64)>,
     listener: Option<EventListener>,
     ended: bool,
+    /// Whether the place it starts after is known to be in the log.
+    checked: bool,
     _subscriber: Subscriber,
 }
 
 impl Subscription {
     pub(crate) fn new(shared: Arc<Shared>, face: Face, target: Target, next: u64) -> Self {
         let subscriber = shared.live.subscribe();
+        let checked = !matches!(
+            target,
+            Target::Stream {
+                next_sequence: 2..,
+                ..
+            }
+        );
         Self {
             shared,
             face,
@@ -44,6 +57,7 @@ impl Subscription {
             catching_up: None,
             listener: None,
             ended: false,
+            checked,
             _subscriber: subscriber,
         }
     }
@@ -58,10 +72,17 @@ impl Subscription {
                 let pages = LogPages::new(Arc::clone(&shared.log), query.from, query.to);
                 Paged::new(self.face, workers, live, pages)
             }
-            Target::Stream { stream, hash, next_sequence } => {
+            Target::Stream {
+                stream,
+                hash,
+                next_sequence,
+            } => {
                 let query = StreamQuery::new(stream.clone()).from(*next_sequence);
                 let (streams, log) = (Arc::clone(&shared.streams), Arc::clone(&shared.log));
-                let pages = StreamPages::new(streams, log, *hash, query, last);
+                let mut pages = StreamPages::new(streams, log, *hash, query, last);
+                if !self.checked {
+                    pages.must_hold(*next_sequence - 1);
+                }
                 Paged::new(self.face, workers, live, pages)
             }
         }
@@ -71,7 +92,11 @@ impl Subscription {
     fn take(&mut self, envelopes: &[EventEnvelope]) -> Vec<EventEnvelope> {
         match &mut self.target {
             Target::All => envelopes.to_vec(),
-            Target::Stream { stream, next_sequence, .. } => {
+            Target::Stream {
+                stream,
+                next_sequence,
+                ..
+            } => {
                 let wanted = |envelope: &&EventEnvelope| {
                     envelope.sequence >= *next_sequence && envelope.stream == *stream
                 };
@@ -84,17 +109,18 @@ impl Subscription {
         }
     }
 
-    fn poll_step(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Vec<EventEnvelope>, Error>> {
+    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Result<Vec<EventEnvelope>, Error>> {
         loop {
             if let Some((paged, last)) = &mut self.catching_up {
                 let last = *last;
                 match ready!(paged.poll_page(cx)) {
                     Some(Ok(page)) => {
-                        let newest = page.last().map(|envelope| (envelope.sequence, envelope.position));
-                        if let (Target::Stream { next_sequence, .. }, Some((sequence, _))) = (&mut self.target, newest) {
+                        let newest = page
+                            .last()
+                            .map(|envelope| (envelope.sequence, envelope.position));
+                        if let (Target::Stream { next_sequence, .. }, Some((sequence, _))) =
+                            (&mut self.target, newest)
+                        {
                             *next_sequence = sequence + 1;
                         }
                         if let Some((_, Some(position))) = newest {
@@ -115,7 +141,7 @@ impl Subscription {
             let last = self.shared.live.last();
             if self.next <= last {
                 self.listener = None;
-                match self.shared.live.page(self.next) {
+                match self.shared.live.page(self.next).filter(|_| self.checked) {
                     Some(page) => {
                         self.next = page.last + 1;
                         let taken = self.take(page.envelopes());
@@ -123,7 +149,10 @@ impl Subscription {
                             return Poll::Ready(Ok(taken));
                         }
                     }
-                    None => self.catching_up = Some((self.catch_up(last), last)),
+                    None => {
+                        self.catching_up = Some((self.catch_up(last), last));
+                        self.checked = true;
+                    }
                 }
                 continue;
             }

@@ -3,7 +3,10 @@
 /// Appends `value`.
 pub(crate) fn put(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
-        #[allow(clippy::cast_possible_truncation, reason = "the low seven bits are meant")]
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "the low seven bits are meant"
+        )]
         out.push(value as u8 | 0x80);
         value >>= 7;
     }
@@ -19,7 +22,10 @@ pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// Small numbers of either sign as small numbers.
 pub(crate) const fn zigzag(value: i64) -> u64 {
-    #[allow(clippy::cast_sign_loss, reason = "a change of representation, not of value")]
+    #[allow(
+        clippy::cast_sign_loss,
+        reason = "a change of representation, not of value"
+    )]
     {
         ((value << 1) ^ (value >> 63)) as u64
     }
@@ -27,7 +33,10 @@ pub(crate) const fn zigzag(value: i64) -> u64 {
 
 /// Undoes [`zigzag`].
 pub(crate) const fn unzigzag(value: u64) -> i64 {
-    #[allow(clippy::cast_possible_wrap, reason = "a change of representation, not of value")]
+    #[allow(
+        clippy::cast_possible_wrap,
+        reason = "a change of representation, not of value"
+    )]
     {
         (value >> 1) as i64 ^ -((value & 1) as i64)
     }

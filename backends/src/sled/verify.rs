@@ -54,13 +54,21 @@ impl SledStore {
 }
 
 /// Checks the log up to position `last` and answers how many events the runs must know.
-fn check_log(shared: &Shared, last: u64, report: &mut VerifyReport) -> Result<Vec<(u64, u64)>, Error> {
+fn check_log(
+    shared: &Shared,
+    last: u64,
+    report: &mut VerifyReport,
+) -> Result<Vec<(u64, u64)>, Error> {
     let segments = shared.log.segments();
     let mut sequences: HashMap<u128, u64> = HashMap::new();
     let mut events_in = Vec::new();
     let mut expected: Option<Expect> = None;
     for (done, info) in segments.iter().enumerate() {
-        let progress = Progress { phase: Phase::Verify, done: done as u64, total: segments.len() as u64 };
+        let progress = Progress {
+            phase: Phase::Verify,
+            done: done as u64,
+            total: segments.len() as u64,
+        };
         recover::report(shared.progress.as_ref(), progress)?;
         let mut events = 0;
         let mut check = |offset: u64, parsed: &record::Parsed<'_>| {
@@ -84,11 +92,17 @@ fn check_log(shared: &Shared, last: u64, report: &mut VerifyReport) -> Result<Ve
         let next = if newest {
             check_newest(shared, info.number, last, &mut check)?
         } else {
-            walk_segment(&shared.log, info.number, |offset, _, parsed| check(offset, parsed))?
+            walk_segment(&shared.log, info.number, |offset, _, parsed| {
+                check(offset, parsed)
+            })?
         };
         let begins = (info.first_commit, info.first_position);
         if expected.is_some_and(|end| (end.commit, end.position) != begins) {
-            return Err(shared.log.damaged(info.number, 0, "it does not begin where the segment before it ends"));
+            return Err(shared.log.damaged(
+                info.number,
+                0,
+                "it does not begin where the segment before it ends",
+            ));
         }
         report.commits += next.commit - info.first_commit;
         report.segments += 1;
@@ -130,8 +144,16 @@ fn check_newest(
     let mut reader = FrameReader::new(&file, shared.log.path(number))?;
     while next.position <= last {
         let offset = reader.offset();
-        let Step::Commit { header, next: after } = reader.step(&next)? else {
-            return Err(shared.log.damaged(number, offset, "a commit that is visible cannot be read"));
+        let Step::Commit {
+            header,
+            next: after,
+        } = reader.step(&next)?
+        else {
+            return Err(shared.log.damaged(
+                number,
+                offset,
+                "a commit that is visible cannot be read",
+            ));
         };
         let mut position = header.first_position;
         let mut dense = true;
@@ -141,7 +163,9 @@ fn check_newest(
             check(offset + at as u64, &parsed)
         })?;
         if count != Ok(header.records) || !dense {
-            return Err(shared.log.damaged(number, offset, "its records are not those stated"));
+            return Err(shared
+                .log
+                .damaged(number, offset, "its records are not those stated"));
         }
         next = after;
     }
@@ -155,46 +179,81 @@ fn check_index(
     events: Vec<(u64, u64)>,
     report: &mut VerifyReport,
 ) -> Result<(), Error> {
-    let covered = shared.streams.index().covered().map_or(0, |covered| covered.segment);
+    let covered = shared
+        .streams
+        .index()
+        .covered()
+        .map_or(0, |covered| covered.segment);
     let mut buffer = Vec::new();
     let mut indexed = 0;
     let wrong = |what: String| IndexError::Damaged(what);
     let mut visit = |hash: u64, name: &str, sequence: u64, place: super::index::Posting| {
         buffer.clear();
         buffer.resize(place.len as usize, 0);
-        shared.log.read_at(place.segment, u64::from(place.offset), &mut buffer)?;
+        shared
+            .log
+            .read_at(place.segment, u64::from(place.offset), &mut buffer)?;
         let at = format!("segment {} byte {}", place.segment, place.offset);
         let parsed = record::parse(&buffer)
             .map_err(|why| wrong(format!("the index points to {at}, where {why}")))?;
-        let names = (parsed.aggregate_type.len() + 1, name.strip_prefix(parsed.aggregate_type));
+        let names = (
+            parsed.aggregate_type.len() + 1,
+            name.strip_prefix(parsed.aggregate_type),
+        );
         let is_of = names.1.and_then(|rest| rest.strip_prefix('/')) == Some(parsed.aggregate_id);
         if !is_of || parsed.sequence != sequence {
-            return Err(wrong(format!("the index has {name} {sequence} at {at}, another record is there")));
+            return Err(wrong(format!(
+                "the index has {name} {sequence} at {at}, another record is there"
+            )));
         }
         let fingerprint = shared.hash.fingerprint(&parsed.event_id);
-        let stream = tidelog_core::StreamId::new_reserved(parsed.aggregate_type, parsed.aggregate_id);
-        if fingerprint != place.fingerprint || stream.is_ok_and(|stream| shared.hash.stream(&stream) != hash) {
-            return Err(wrong(format!("the index has wrong hashes for {name} {sequence}")));
+        let stream =
+            tidelog_core::StreamId::new_reserved(parsed.aggregate_type, parsed.aggregate_id);
+        if fingerprint != place.fingerprint
+            || stream.is_ok_and(|stream| shared.hash.stream(&stream) != hash)
+        {
+            return Err(wrong(format!(
+                "the index has wrong hashes for {name} {sequence}"
+            )));
         }
         indexed += 1;
         Ok(())
     };
     let remedy = "call rebuild_index(), or reopen the store: the log is whole";
     let index_dir = shared.dir.join("index");
-    shared.streams.index().verify(&mut visit).map_err(|error| match error {
-        IndexError::Failed(error) => error,
-        IndexError::Damaged(what) => Error::damaged(&index_dir, what, remedy),
-    })?;
-    let mut expected: u64 = events.iter().filter(|(number, _)| *number <= covered).map(|(_, n)| n).sum();
+    shared
+        .streams
+        .index()
+        .verify(&mut visit)
+        .map_err(|error| match error {
+            IndexError::Failed(error) => error,
+            IndexError::Damaged(what) => Error::damaged(&index_dir, what, remedy),
+        })?;
+    let mut expected: u64 = events
+        .iter()
+        .filter(|(number, _)| *number <= covered)
+        .map(|(_, n)| n)
+        .sum();
     if indexed != expected {
         let what = format!("it has {indexed} entries for {expected} events");
         return Err(Error::damaged(index_dir, what, remedy));
     }
-    for tail in shared.streams.tails().iter().filter(|tail| tail.number > covered) {
-        let in_log = events.iter().find(|(number, _)| *number == tail.number).map_or(0, |(_, n)| *n);
+    for tail in shared
+        .streams
+        .tails()
+        .iter()
+        .filter(|tail| tail.number > covered)
+    {
+        let in_log = events
+            .iter()
+            .find(|(number, _)| *number == tail.number)
+            .map_or(0, |(_, n)| *n);
         let in_memory = tail.index.read().events() as u64;
         if in_memory < in_log || (in_memory > in_log && shared.live.last() == last) {
-            let what = format!("memory has {in_memory} entries for {in_log} events of segment {}", tail.number);
+            let what = format!(
+                "memory has {in_memory} entries for {in_log} events of segment {}",
+                tail.number
+            );
             return Err(Error::damaged(index_dir, what, remedy));
         }
         expected += in_log;

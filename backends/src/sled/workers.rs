@@ -64,7 +64,9 @@ impl Workers {
         let (reply, answer) = oneshot::async_channel();
         // When the threads are gone the reply is dropped and the answer is an error; when nobody
         // waits any more the result is dropped.
-        let _ = self.0.send(Some(Box::new(move || drop(reply.send(work())))));
+        let _ = self
+            .0
+            .send(Some(Box::new(move || drop(reply.send(work())))));
         answer
     }
 }
@@ -87,7 +89,12 @@ enum State {
 
 impl Paged {
     pub(crate) fn new(face: Face, workers: Workers, live: Arc<Live>, pages: impl Pages) -> Self {
-        Self { face, workers, live, state: State::Idle(Box::new(pages)) }
+        Self {
+            face,
+            workers,
+            live,
+            state: State::Idle(Box::new(pages)),
+        }
     }
 
     fn finish(

@@ -9,9 +9,15 @@ use tidelog_core::{Aggregate, Command, Context, Decide, Event};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum AccountEvent {
-    Opened { owner: String },
-    Deposited { cents: u64 },
-    Withdrawn { cents: u64 },
+    Opened {
+        owner: String,
+    },
+    Deposited {
+        cents: u64,
+    },
+    Withdrawn {
+        cents: u64,
+    },
     /// What the aggregate decides but cannot apply.
     Impossible,
 }
@@ -60,7 +66,11 @@ impl Aggregate for Account {
         let (mut account, first) = match state {
             Some(account) => (account, false),
             None => (
-                Self { id_seen: String::new(), cents: 0, events: 0 },
+                Self {
+                    id_seen: String::new(),
+                    cents: 0,
+                    events: 0,
+                },
                 true,
             ),
         };
@@ -104,7 +114,11 @@ pub struct Do {
 }
 
 pub fn on(id: &str, what: What) -> Do {
-    Do { id: Some(id.into()), what, decisions: Decisions::default() }
+    Do {
+        id: Some(id.into()),
+        what,
+        decisions: Decisions::default(),
+    }
 }
 
 impl Command for Do {
@@ -122,7 +136,9 @@ impl Decide<Do> for Account {
         command.decisions.0.fetch_add(1, Ordering::SeqCst);
         let account = match (&command.what, state) {
             (What::Open, None) => {
-                return Ok(vec![AccountEvent::Opened { owner: ctx.aggregate_id().into() }]);
+                return Ok(vec![AccountEvent::Opened {
+                    owner: ctx.aggregate_id().into(),
+                }]);
             }
             (What::Open, Some(_)) => return Err(No::AlreadyOpen),
             (_, None) => return Err(No::NotOpen),
@@ -131,9 +147,9 @@ impl Decide<Do> for Account {
         match &command.what {
             What::Open | What::Nothing => Ok(vec![]),
             What::Deposit(cents) => Ok(vec![AccountEvent::Deposited { cents: *cents }]),
-            What::Withdraw(cents) if *cents > account.cents => {
-                Err(No::TooLittle { cents: account.cents })
-            }
+            What::Withdraw(cents) if *cents > account.cents => Err(No::TooLittle {
+                cents: account.cents,
+            }),
             What::Withdraw(cents) => Ok(vec![AccountEvent::Withdrawn { cents: *cents }]),
             What::Split(parts) => Ok(parts
                 .iter()

@@ -20,7 +20,11 @@ fn a_command_on_a_cached_state_reads_nothing() {
     assert!(store.reads().is_empty());
     assert_eq!(store.seen.heads.load(Ordering::SeqCst), 0);
     assert_eq!(cents(&accounts), 4);
-    assert_eq!(store.seen.heads.load(Ordering::SeqCst), 1, "a load asks for the head alone");
+    assert_eq!(
+        store.seen.heads.load(Ordering::SeqCst),
+        1,
+        "a load asks for the head alone"
+    );
     assert!(store.reads().is_empty());
 }
 
@@ -37,7 +41,9 @@ fn the_cache_is_shared_by_clones() {
 #[test]
 fn without_a_budget_everything_is_read_anew() {
     let store = opened();
-    let accounts = AggregateRepository::<Account, _>::new(store.clone()).with_cache(0).blocking();
+    let accounts = AggregateRepository::<Account, _>::new(store.clone())
+        .with_cache(0)
+        .blocking();
     accounts.execute(on("a", What::Deposit(1))).unwrap();
     accounts.execute(on("a", What::Deposit(1))).unwrap();
     assert_eq!(store.reads(), [1, 1]);
@@ -48,7 +54,9 @@ fn a_write_of_another_handle_is_found_out_by_the_append() {
     let store = opened();
     let accounts = cached(&store);
     accounts.load("a").unwrap();
-    uncached(&store).execute(on("a", What::Deposit(10))).unwrap();
+    uncached(&store)
+        .execute(on("a", What::Deposit(10)))
+        .unwrap();
     store.reads();
     let deposit = on("a", What::Deposit(1));
     let done = accounts.execute(deposit.clone()).unwrap();
@@ -62,7 +70,9 @@ fn no_command_is_rejected_for_an_old_state() {
     let store = opened();
     let accounts = cached(&store);
     accounts.load("a").unwrap();
-    uncached(&store).execute(on("a", What::Deposit(10))).unwrap();
+    uncached(&store)
+        .execute(on("a", What::Deposit(10)))
+        .unwrap();
     let withdraw = on("a", What::Withdraw(10));
     accounts.execute(withdraw.clone()).unwrap();
     assert_eq!(withdraw.decisions.count(), 2);
@@ -87,8 +97,13 @@ fn nothing_to_do_is_never_answered_for_an_old_state() {
     let store = opened();
     let accounts = cached(&store);
     accounts.load("a").unwrap();
-    uncached(&store).execute(on("a", What::Deposit(10))).unwrap();
-    assert_eq!(accounts.execute(on("a", What::Nothing)).unwrap().sequence, 2);
+    uncached(&store)
+        .execute(on("a", What::Deposit(10)))
+        .unwrap();
+    assert_eq!(
+        accounts.execute(on("a", What::Nothing)).unwrap().sequence,
+        2
+    );
 }
 
 #[test]
@@ -96,11 +111,17 @@ fn a_load_sees_what_another_handle_wrote() {
     let store = opened();
     let accounts = cached(&store);
     let before = accounts.load("a").unwrap().unwrap();
-    uncached(&store).execute(on("a", What::Deposit(10))).unwrap();
+    uncached(&store)
+        .execute(on("a", What::Deposit(10)))
+        .unwrap();
     store.reads();
     let after = accounts.load("a").unwrap().unwrap();
     assert_eq!(store.reads(), [2]);
-    assert_eq!((before.state.cents, after.state.cents), (0, 10), "what was handed out stays");
+    assert_eq!(
+        (before.state.cents, after.state.cents),
+        (0, 10),
+        "what was handed out stays"
+    );
 }
 
 #[test]
@@ -115,16 +136,28 @@ fn a_load_without_news_shares_the_cached_state() {
 #[test]
 fn more_aggregates_than_fit_are_still_answered() {
     let store = opened();
-    let accounts =
-        AggregateRepository::<Account, _>::new(store.clone()).with_cache(4_096).blocking();
+    let accounts = AggregateRepository::<Account, _>::new(store.clone())
+        .with_cache(4_096)
+        .blocking();
     for round in 0..3 {
         for n in 0..100 {
-            let what = if round == 0 { What::Open } else { What::Deposit(1) };
+            let what = if round == 0 {
+                What::Open
+            } else {
+                What::Deposit(1)
+            };
             accounts.execute(on(&format!("n{n}"), what)).unwrap();
         }
     }
     let sum: u64 = (0..100)
-        .map(|n| accounts.load(&format!("n{n}")).unwrap().unwrap().state.cents)
+        .map(|n| {
+            accounts
+                .load(&format!("n{n}"))
+                .unwrap()
+                .unwrap()
+                .state
+                .cents
+        })
         .sum();
     assert_eq!(sum, 200);
 }

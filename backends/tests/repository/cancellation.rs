@@ -33,7 +33,11 @@ fn drop_everywhere(cache: u64, meanwhile: fn(&Probe)) {
         let accounts = Async::new(store.clone())
             .with_cache(cache)
             .with_snapshots(store.clone(), SnapshotStrategy::EveryEvents(1));
-        accounts.clone().blocking().execute(on("a", What::Deposit(1))).unwrap();
+        accounts
+            .clone()
+            .blocking()
+            .execute(on("a", What::Deposit(1)))
+            .unwrap();
         meanwhile(&store);
         let before = events(&store).len();
 
@@ -43,14 +47,19 @@ fn drop_everywhere(cache: u64, meanwhile: fn(&Probe)) {
         store.seen.slow.store(false, Ordering::SeqCst);
 
         let added = events(&store).len() - before;
-        assert!(added == 0 || added == 2, "{added} of 2 events after {polls} polls");
+        assert!(
+            added == 0 || added == 2,
+            "{added} of 2 events after {polls} polls"
+        );
         assert!(!done || added == 2);
         recorded_but_unanswered += usize::from(added == 2 && !done);
 
         let blocking = accounts.blocking();
         let truth = cents(&uncached(&store));
         assert_eq!(cents(&blocking), truth, "after {polls} polls");
-        let again = blocking.execute_with(command, with_id("the command")).unwrap();
+        let again = blocking
+            .execute_with(command, with_id("the command"))
+            .unwrap();
         assert_eq!(again.already_executed, added == 2);
         assert_eq!(again.events, 2);
         blocking.execute(on("a", What::Deposit(1))).unwrap();

@@ -44,7 +44,9 @@ fn racing_threads_each_get_their_command_executed_once() {
 #[test]
 fn after_a_conflict_only_the_new_events_are_read_and_it_is_decided_anew() {
     let store = opened();
-    uncached(&store).execute(on("a", What::Deposit(100))).unwrap();
+    uncached(&store)
+        .execute(on("a", What::Deposit(100)))
+        .unwrap();
     let accounts = cached(&store);
     accounts.load("a").unwrap();
 
@@ -81,13 +83,20 @@ fn a_command_gives_up_after_the_attempts_it_has() {
         });
         let command = on("a", What::Deposit(1_000));
         let error = accounts.execute(command.clone()).unwrap_err();
-        let ExecuteError::Conflict { attempts: tried, last: Error::WrongVersion { .. } } = error
+        let ExecuteError::Conflict {
+            attempts: tried,
+            last: Error::WrongVersion { .. },
+        } = error
         else {
             panic!("{error}");
         };
         assert_eq!(tried, attempts);
         assert_eq!(command.decisions.count(), attempts as usize);
-        assert_eq!(events(&store).len(), 1 + attempts as usize, "the other's alone");
+        assert_eq!(
+            events(&store).len(),
+            1 + attempts as usize,
+            "the other's alone"
+        );
     }
 }
 
@@ -114,5 +123,9 @@ fn the_backoff_is_waited_for_and_told_how_many_attempts_have_failed() {
     });
     accounts.execute(on("a", What::Deposit(1))).unwrap();
     assert_eq!(*told.lock().unwrap(), [1, 2]);
-    assert_eq!(store.seen.appends.load(Ordering::SeqCst), 4, "opened, and three attempts");
+    assert_eq!(
+        store.seen.appends.load(Ordering::SeqCst),
+        4,
+        "opened, and three attempts"
+    );
 }

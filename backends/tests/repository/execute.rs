@@ -27,8 +27,13 @@ fn a_command_is_decided_recorded_and_answered() {
             already_executed: false,
         }
     );
-    let split = accounts.execute(on("a", What::Split(vec![1, 2, 3]))).unwrap();
-    assert_eq!((split.sequence, split.position, split.events), (4, Some(4), 3));
+    let split = accounts
+        .execute(on("a", What::Split(vec![1, 2, 3])))
+        .unwrap();
+    assert_eq!(
+        (split.sequence, split.position, split.events),
+        (4, Some(4), 3)
+    );
 
     let loaded = accounts.load("a").unwrap().unwrap();
     assert_eq!((loaded.state.cents, loaded.sequence), (6, 4));
@@ -44,7 +49,10 @@ fn a_rejected_command_records_nothing() {
         let accounts = accounts(&store);
         let error = accounts.execute(on("a", What::Withdraw(1))).unwrap_err();
         assert_eq!(error.code(), "rejected");
-        assert!(matches!(error, ExecuteError::Rejected(No::TooLittle { cents: 0 })));
+        assert!(matches!(
+            error,
+            ExecuteError::Rejected(No::TooLittle { cents: 0 })
+        ));
         assert_eq!(events(&store).len(), 1);
     }
 }
@@ -79,7 +87,10 @@ fn events_that_the_aggregate_cannot_apply_are_never_recorded() {
 #[test]
 fn a_history_that_cannot_be_applied_is_an_error_naming_the_place() {
     let store = opened();
-    let bad = tidelog_core::NewEvent::encode(&AccountEvent::Impossible, tidelog_core::EventId::generate());
+    let bad = tidelog_core::NewEvent::encode(
+        &AccountEvent::Impossible,
+        tidelog_core::EventId::generate(),
+    );
     let batch = tidelog_core::AppendBatch::new(
         stream(),
         tidelog_core::ExpectedVersion::Any,
@@ -88,7 +99,12 @@ fn a_history_that_cannot_be_applied_is_an_error_naming_the_place() {
     store.memory.blocking().append(batch).unwrap();
     let error = uncached(&store).load("a").unwrap_err();
     assert_eq!(error.code(), "apply");
-    assert!(error.to_string().contains("Account/a cannot apply its event at sequence 2"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("Account/a cannot apply its event at sequence 2"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -108,7 +124,9 @@ fn time_identity_and_metadata_of_the_context_stand_in_every_event() {
         .with_correlation_id("c-1")
         .with_traceparent(&traceparent.parse().unwrap());
     let command = on("a", What::Split(vec![1, 2]));
-    uncached(&store).execute_with(command, context.clone()).unwrap();
+    uncached(&store)
+        .execute_with(command, context.clone())
+        .unwrap();
 
     for (index, event) in (0..).zip(&envelopes(&store)[1..]) {
         assert_eq!(event.event_id, context.event_id(index));
@@ -116,7 +134,10 @@ fn time_identity_and_metadata_of_the_context_stand_in_every_event() {
         assert_eq!(event.metadata.get(ACTOR), Some("till 3"));
         assert_eq!(event.metadata.get(CORRELATION_ID), Some("c-1"));
         assert_eq!(event.metadata.get(TRACEPARENT), Some(traceparent));
-        assert_eq!(event.metadata.get(TRACE_ID), Some("4bf92f3577b34da6a3ce929d0e0e4736"));
+        assert_eq!(
+            event.metadata.get(TRACE_ID),
+            Some("4bf92f3577b34da6a3ce929d0e0e4736")
+        );
     }
 }
 
@@ -138,7 +159,10 @@ fn execute_takes_time_and_ids_from_where_it_is_told() {
         accounts.execute(on("a", What::Open)).unwrap();
         accounts.execute(on("a", What::Deposit(5))).unwrap();
         let all = envelopes(&store);
-        assert!(all.iter().all(|event| event.event_time == Timestamp::from_micros(5)));
+        assert!(
+            all.iter()
+                .all(|event| event.event_time == Timestamp::from_micros(5))
+        );
         all.iter().map(|event| event.event_id).collect::<Vec<_>>()
     };
     assert_eq!(run(), run());
@@ -149,7 +173,10 @@ fn an_aggregate_without_an_id_gets_one_which_it_is_told() {
     let store = Probe::default();
     let accounts = uncached(&store);
     let open = |context| {
-        let command = Do { id: None, ..on("", What::Open) };
+        let command = Do {
+            id: None,
+            ..on("", What::Open)
+        };
         accounts.execute_with(command, context).unwrap()
     };
     let one = open(Context::new());
@@ -177,7 +204,9 @@ fn long_streams_are_loaded_whole() {
     let store = opened();
     let accounts = uncached(&store);
     for _ in 0..7 {
-        accounts.execute(on("a", What::Split(vec![1; 500]))).unwrap();
+        accounts
+            .execute(on("a", What::Split(vec![1; 500])))
+            .unwrap();
     }
     assert_eq!(cents(&accounts), 3_500);
     assert_eq!(accounts.load("a").unwrap().unwrap().sequence, 3_501);

@@ -16,8 +16,8 @@ mod probe;
 mod snapshots;
 
 use tidelog_core::{
-    AggregateRepository, BlockingRepository, CommandId, Context, EventEnvelope, EventStore, StreamId,
-    StreamQuery, TypedEventStore,
+    AggregateRepository, BlockingRepository, CommandId, Context, EventEnvelope, EventStore,
+    StreamId, StreamQuery, TypedEventStore,
 };
 
 use bank::{Account, AccountEvent, What, on};
@@ -27,7 +27,9 @@ type Accounts = BlockingRepository<Account, Probe>;
 
 /// A repository over `store` that caches.
 fn cached(store: &Probe) -> Accounts {
-    AggregateRepository::new(store.clone()).with_cache(1 << 20).blocking()
+    AggregateRepository::new(store.clone())
+        .with_cache(1 << 20)
+        .blocking()
 }
 
 /// A repository over `store` that reads everything anew.
@@ -56,7 +58,11 @@ fn events(store: &Probe) -> Vec<EventEnvelope<AccountEvent>> {
 }
 
 fn envelopes(store: &Probe) -> Vec<EventEnvelope> {
-    now(store.memory.read_stream(StreamQuery::new(stream())).collect()).unwrap()
+    now(store
+        .memory
+        .read_stream(StreamQuery::new(stream()))
+        .collect())
+    .unwrap()
 }
 
 fn cents(accounts: &Accounts) -> u64 {

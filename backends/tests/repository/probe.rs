@@ -12,7 +12,7 @@ use tidelog_core::{
     PageSource, PersistOutcome, SnapshotEnvelope, SnapshotStore, StreamHead, StreamId, StreamQuery,
 };
 
-type BeforeAppend = Box<dyn FnMut(&MemoryStore) + Send>;
+type Act = Box<dyn FnMut(&MemoryStore) + Send>;
 
 #[derive(Clone, Default)]
 pub struct Probe {
@@ -30,7 +30,8 @@ pub struct Seen {
     /// Every call is pending once before and once after its work.
     pub slow: AtomicBool,
     pub snapshots_fail: AtomicBool,
-    pub before_append: Mutex<Option<BeforeAppend>>,
+    pub before_append: Mutex<Option<Act>>,
+    pub after_find: Mutex<Option<Act>>,
 }
 
 impl Probe {
@@ -41,6 +42,10 @@ impl Probe {
 
     pub fn before_append(&self, act: impl FnMut(&MemoryStore) + Send + 'static) {
         *self.seen.before_append.lock() = Some(Box::new(act));
+    }
+
+    pub fn after_find(&self, act: impl FnMut(&MemoryStore) + Send + 'static) {
+        *self.seen.after_find.lock() = Some(Box::new(act));
     }
 
     async fn pause(&self) {
@@ -76,7 +81,10 @@ impl EventStore for Probe {
         if !self.seen.slow.load(Ordering::SeqCst) {
             return inner;
         }
-        EventStream::new(SlowPages { inner, paused: false })
+        EventStream::new(SlowPages {
+            inner,
+            paused: false,
+        })
     }
 
     async fn head(&self, stream: &StreamId) -> Result<Option<StreamHead>, Error> {
@@ -92,7 +100,11 @@ impl EventStore for Probe {
     ) -> Result<Option<EventEnvelope>, Error> {
         self.seen.finds.fetch_add(1, Ordering::SeqCst);
         self.pause().await;
-        self.memory.find_event(stream, event_id).await
+        let found = self.memory.find_event(stream, event_id).await;
+        if let Some(act) = &mut *self.seen.after_find.lock() {
+            act(&self.memory);
+        }
+        found
     }
 
     fn limits(&self) -> Limits {

@@ -66,14 +66,20 @@ fn a_snapshot_says_what_it_is_and_saves_the_events_before_it() {
 
     store.reads();
     assert_eq!(cents(&accounts), 7);
-    assert_eq!(store.reads(), [3, 4], "the event it ends with, then those after it");
+    assert_eq!(
+        store.reads(),
+        [3, 4],
+        "the event it ends with, then those after it"
+    );
 }
 
 /// Puts `snapshot` where one is read from, without asking whether it is true.
 fn load_with(snapshot: SnapshotEnvelope) -> (u64, Vec<u64>) {
     let store = opened();
     let accounts = snapshotting(&store, SnapshotStrategy::Never, false);
-    accounts.execute(on("a", What::Split(vec![1, 2, 3]))).unwrap();
+    accounts
+        .execute(on("a", What::Split(vec![1, 2, 3])))
+        .unwrap();
     let accounts = AggregateRepository::<Account, _>::new(store.clone())
         .with_snapshots(One(snapshot), SnapshotStrategy::Never)
         .blocking();
@@ -105,7 +111,11 @@ fn untrue() -> SnapshotEnvelope {
         revision: 2,
         content_type: ContentType::Postcard,
         taken_time: Timestamp::from_micros(0),
-        state: Account { id_seen: "a".into(), cents: 1_000_000, events: 2 },
+        state: Account {
+            id_seen: "a".into(),
+            cents: 1_000_000,
+            events: 2,
+        },
     }
     .encode()
     .unwrap()
@@ -119,14 +129,20 @@ fn a_snapshot_of_another_history_is_passed_over() {
 
 #[test]
 fn a_snapshot_ahead_of_its_stream_is_passed_over() {
-    let (cents, reads) = load_with(SnapshotEnvelope { sequence: 99, ..untrue() });
+    let (cents, reads) = load_with(SnapshotEnvelope {
+        sequence: 99,
+        ..untrue()
+    });
     assert_eq!((cents, reads), (6, vec![99, 1]));
 }
 
 #[test]
 fn a_damaged_snapshot_is_passed_over() {
     for state in [vec![], vec![0xff; 30], [&untrue().state[..], &[0]].concat()] {
-        let (cents, reads) = load_with(SnapshotEnvelope { state: state.into(), ..untrue() });
+        let (cents, reads) = load_with(SnapshotEnvelope {
+            state: state.into(),
+            ..untrue()
+        });
         assert_eq!((cents, reads), (6, vec![1]));
     }
 }
@@ -134,10 +150,16 @@ fn a_damaged_snapshot_is_passed_over() {
 #[test]
 fn a_snapshot_of_another_revision_or_encoding_is_passed_over() {
     for revision in [1, 3] {
-        let (cents, reads) = load_with(SnapshotEnvelope { revision, ..untrue() });
+        let (cents, reads) = load_with(SnapshotEnvelope {
+            revision,
+            ..untrue()
+        });
         assert_eq!((cents, reads), (6, vec![1]));
     }
-    let (cents, _) = load_with(SnapshotEnvelope { content_type: ContentType::Json, ..untrue() });
+    let (cents, _) = load_with(SnapshotEnvelope {
+        content_type: ContentType::Json,
+        ..untrue()
+    });
     assert_eq!(cents, 6);
 }
 

@@ -40,8 +40,8 @@ pub(super) fn check(
     {
         return Ok(Arc::clone(name));
     }
-    let second = again()
-        .map_err(|fault| Fault::new(format_args!("it could not be read back: {fault}")))?;
+    let second =
+        again().map_err(|fault| Fault::new(format_args!("it could not be read back: {fault}")))?;
     if !same_bytes(bytes, &second) {
         return Err(Fault::new(
             "it is another one when it is read back (serde's skip_serializing or \

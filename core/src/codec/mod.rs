@@ -170,7 +170,9 @@ impl RecordedEvent<'_> {
     /// [`Error::Codec`] when the payload is not that.
     pub fn fields<T: DeserializeOwned>(&self) -> Result<T, Error> {
         match self.content_type {
-            ContentType::Postcard => postcard_de::from_slice(self.payload, |reader| T::deserialize(reader)),
+            ContentType::Postcard => {
+                postcard_de::from_slice(self.payload, |reader| T::deserialize(reader))
+            }
             ContentType::Json => read_json(self.payload, |reader| T::deserialize(reader)),
             other => Err(unsupported(other)),
         }
@@ -222,12 +224,7 @@ pub(crate) fn encode_state<A: Aggregate>(state: &A) -> Result<Bytes, Error> {
         Ok(Bytes::from(bytes))
     };
     encode().map_err(|fault: Fault| {
-        codec_error(
-            "encoding a snapshot",
-            A::TYPE,
-            A::SNAPSHOT_REVISION,
-            &fault,
-        )
+        codec_error("encoding a snapshot", A::TYPE, A::SNAPSHOT_REVISION, &fault)
     })
 }
 

@@ -238,10 +238,7 @@ impl<'de> EnumAccess<'de> for PostcardReader<'_, 'de> {
     type Error = Fault;
     type Variant = Self;
 
-    fn variant_seed<V: DeserializeSeed<'de>>(
-        mut self,
-        seed: V,
-    ) -> Result<(V::Value, Self), Fault> {
+    fn variant_seed<V: DeserializeSeed<'de>>(mut self, seed: V) -> Result<(V::Value, Self), Fault> {
         let index = self.scalar::<u32>()?;
         let variant = seed.deserialize(U32Deserializer::<Fault>::new(index))?;
         Ok((variant, self))
@@ -259,11 +256,7 @@ impl<'de> VariantAccess<'de> for PostcardReader<'_, 'de> {
         seed.deserialize(self)
     }
 
-    fn tuple_variant<V: Visitor<'de>>(
-        self,
-        length: usize,
-        visitor: V,
-    ) -> Result<V::Value, Fault> {
+    fn tuple_variant<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, Fault> {
         visitor.visit_seq(Elements {
             reader: self,
             left: length,

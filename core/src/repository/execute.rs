@@ -165,7 +165,10 @@ impl<A: Aggregate, S: EventStore> AggregateRepository<A, S> {
         let to = from + u64::from(batch.count.max(1)) - 1;
         let mut last = first;
         if to > from {
-            let query = StreamQuery::new(stream.clone()).from(from).to(to).backward();
+            let query = StreamQuery::new(stream.clone())
+                .from(from)
+                .to(to)
+                .backward();
             let mut events = self.store.read_stream(query);
             while let Some(event) = events.next().await.transpose()? {
                 if event.batch == batch {
@@ -234,8 +237,8 @@ fn after<A: Aggregate>(
     let mut event_id = None;
     for (event, encoded) in events.iter().zip(encoded) {
         sequence += 1;
-        let next = A::apply(state.take(), event)
-            .map_err(|error| apply_error(stream, sequence, error))?;
+        let next =
+            A::apply(state.take(), event).map_err(|error| apply_error(stream, sequence, error))?;
         state = Some(next);
         event_id = Some(encoded.event_id);
         since_snapshot.events += 1;

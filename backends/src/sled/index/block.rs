@@ -42,7 +42,13 @@ impl<'a> Chunk<'a> {
         let more = reader.varint()?.checked_sub(1)?;
         let last = first.checked_add(more)?;
         let body = reader.bytes()?;
-        Some(Self { hash, name, first, last, body })
+        Some(Self {
+            hash,
+            name,
+            first,
+            last,
+            body,
+        })
     }
 
     /// Hands out every posting in order; `None` when they do not decode.
@@ -65,7 +71,15 @@ impl<'a> Chunk<'a> {
             let len = u32::try_from(reader.varint()?).ok()?;
             let fingerprint = u32::from_le_bytes(reader.array()?);
             end = offset.checked_add(len)?;
-            visit(sequence, Posting { segment, offset, len, fingerprint });
+            visit(
+                sequence,
+                Posting {
+                    segment,
+                    offset,
+                    len,
+                    fingerprint,
+                },
+            );
         }
         reader.0.is_empty().then_some(())
     }
@@ -83,8 +97,15 @@ pub(super) struct ChunkWriter {
 
 impl ChunkWriter {
     pub(super) fn new(first_segment: u64) -> Self {
-        let body = Vec::with_capacity(super::page::MAX_PAGE);
-        Self { first_segment, segment: first_segment, end: 0, first: 0, count: 0, body }
+        let body = Vec::with_capacity(super::page::MAX_BLOCK_BODY);
+        Self {
+            first_segment,
+            segment: first_segment,
+            end: 0,
+            first: 0,
+            count: 0,
+            body,
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -120,7 +141,8 @@ impl ChunkWriter {
             varint::put(&mut self.body, further);
         }
         varint::put(&mut self.body, u64::from(posting.len));
-        self.body.extend_from_slice(&posting.fingerprint.to_le_bytes());
+        self.body
+            .extend_from_slice(&posting.fingerprint.to_le_bytes());
         if MAX_CHUNK_HEADER + name_len + self.body.len() > room {
             self.body.truncate(before);
             return Some(false);

@@ -63,7 +63,12 @@ impl Generations {
 
     /// The highest generation that left anything behind; 0 when there is none.
     pub(super) fn highest(&self) -> Result<u64, Error> {
-        Ok(self.list()?.into_iter().map(|(generation, _)| generation).max().unwrap_or(0))
+        Ok(self
+            .list()?
+            .into_iter()
+            .map(|(generation, _)| generation)
+            .max()
+            .unwrap_or(0))
     }
 
     /// Opens a generation, or makes it when `fresh`. The marker stays until [`Self::opened`].
@@ -91,7 +96,11 @@ impl Generations {
             })
             .map_err(|e| Error::io("start a thread to open", &dir, e))?;
         match receiver.recv_timeout(self.timeout) {
-            Ok(Ok(kv)) => Ok(OpenGeneration { kv: Arc::new(kv), dir, sync_flag }),
+            Ok(Ok(kv)) => Ok(OpenGeneration {
+                kv: Arc::new(kv),
+                dir,
+                sync_flag,
+            }),
             Ok(Err(error)) => Err(IndexError::damaged(format!("sled did not open: {error}"))),
             Err(crossbeam_channel::RecvTimeoutError::Disconnected) => {
                 Err(IndexError::damaged("sled panicked while it was opened"))
@@ -99,7 +108,9 @@ impl Generations {
             Err(crossbeam_channel::RecvTimeoutError::Timeout) => {
                 ABANDONED.lock().get_or_insert_default().insert(dir);
                 let seconds = self.timeout.as_secs_f32();
-                Err(IndexError::damaged(format!("sled did not open within {seconds} s")))
+                Err(IndexError::damaged(format!(
+                    "sled did not open within {seconds} s"
+                )))
             }
         }
     }
@@ -121,7 +132,12 @@ impl Generations {
     pub(super) fn remove_others(&self, keep: u64) {
         let Ok(found) = self.list() else { return };
         for (generation, path) in found {
-            let abandoned = || ABANDONED.lock().as_ref().is_some_and(|set| set.contains(&path));
+            let abandoned = || {
+                ABANDONED
+                    .lock()
+                    .as_ref()
+                    .is_some_and(|set| set.contains(&path))
+            };
             if generation != keep && !abandoned() {
                 let _ = fs::remove_dir_all(&path);
             }
@@ -167,7 +183,10 @@ fn open_sled(
 fn remove_half_made_snapshots(dir: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
         if name.starts_with("snap.") && name.ends_with(".generating") {
             fs::remove_file(&path)?;
         }

@@ -66,7 +66,13 @@ impl SledKv {
             }
         }
         let main = db.open_tree("index")?;
-        Ok(Self { main, ticks, db, moved: AtomicU64::new(0), ticked: AtomicU64::new(0) })
+        Ok(Self {
+            main,
+            ticks,
+            db,
+            moved: AtomicU64::new(0),
+            ticked: AtomicU64::new(0),
+        })
     }
 
     /// Keeps sled's cache within its bound: each of its 256 shards evicts only after 64 accesses,
@@ -157,7 +163,9 @@ fn guarded<T>(
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(engine_error(action, error)),
-        Err(_) => Err(IndexError::damaged(format!("sled panicked when asked to {action}"))),
+        Err(_) => Err(IndexError::damaged(format!(
+            "sled panicked when asked to {action}"
+        ))),
     }
 }
 
@@ -165,8 +173,15 @@ fn engine_error(action: &'static str, error: ::sled::Error) -> IndexError {
     use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
     match &error {
         // What sled says when its file is shorter or other than it expects.
-        ::sled::Error::Io(io) if !matches!(io.kind(), InvalidData | InvalidInput | UnexpectedEof) => {
-            Error::Engine { engine: "sled", action, source: Arc::new(error) }.into()
+        ::sled::Error::Io(io)
+            if !matches!(io.kind(), InvalidData | InvalidInput | UnexpectedEof) =>
+        {
+            Error::Engine {
+                engine: "sled",
+                action,
+                source: Arc::new(error),
+            }
+            .into()
         }
         _ => IndexError::damaged(format!("sled failed to {action}: {error}")),
     }

@@ -80,7 +80,10 @@ impl Manifest {
         for run in &self.runs {
             let id = run.id;
             if id == 0 || id >= self.next_run {
-                return Err(format!("run {id} is not below the next run {}", self.next_run));
+                return Err(format!(
+                    "run {id} is not below the next run {}",
+                    self.next_run
+                ));
             }
             if run.first_segment > run.last_segment || run.root_len > MAX_ROOT {
                 return Err(format!("the bounds of run {id} are impossible"));
@@ -95,7 +98,10 @@ impl Manifest {
                 return Err(format!("run {} does not follow run {}", newer.id, older.id));
             }
             if older.level < newer.level {
-                return Err(format!("run {} is of a higher level than older ones", newer.id));
+                return Err(format!(
+                    "run {} is of a higher level than older ones",
+                    newer.id
+                ));
             }
         }
         let mut ids: Vec<u64> = self.runs.iter().map(|run| run.id).collect();
@@ -144,7 +150,12 @@ mod tests {
     }
 
     fn manifest(runs: Vec<RunEntry>) -> Manifest {
-        Manifest { identity: [1; 16], generation: 3, next_run: 20, runs }
+        Manifest {
+            identity: [1; 16],
+            generation: 3,
+            next_run: 20,
+            runs,
+        }
     }
 
     #[test]
@@ -160,7 +171,11 @@ mod tests {
 
     #[test]
     fn runs_must_be_contiguous_of_falling_levels_and_known_ids() {
-        let good = manifest(vec![entry(9, 1, 1, 8), entry(11, 0, 9, 9), entry(10, 0, 10, 10)]);
+        let good = manifest(vec![
+            entry(9, 1, 1, 8),
+            entry(11, 0, 9, 9),
+            entry(10, 0, 10, 10),
+        ]);
         assert_eq!(Manifest::decode(&good.encode().unwrap()), Ok(good));
         for bad in [
             vec![entry(9, 1, 1, 8), entry(11, 0, 10, 10)],

@@ -27,11 +27,17 @@ pub(super) fn merge(
     let mut blocks = 0;
     while let Some(hash) = cursors.iter().filter_map(Cursor::hash).min() {
         let with_hash = cursors.iter().filter(|cursor| cursor.hash() == Some(hash));
-        let lowest = with_hash.filter_map(Cursor::chunk).map(|chunk| chunk.name).min();
+        let lowest = with_hash
+            .filter_map(Cursor::chunk)
+            .map(|chunk| chunk.name)
+            .min();
         name.clear();
         name.extend_from_slice(lowest.unwrap_or_default());
         writer.begin_stream(hash, &name)?;
-        for cursor in cursors.iter_mut().filter(|cursor| cursor.hash() == Some(hash)) {
+        for cursor in cursors
+            .iter_mut()
+            .filter(|cursor| cursor.hash() == Some(hash))
+        {
             while let Some(chunk) = cursor.chunk().filter(|c| c.hash == hash && c.name == name) {
                 let mut outcome = Ok(());
                 let decoded = chunk.decode(cursor.run.entry.first_segment, |sequence, posting| {
@@ -70,7 +76,14 @@ pub(super) struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     pub(super) fn open(run: &'a Run) -> Result<Self, IndexError> {
-        let mut cursor = Self { run, block: 0, page: None, rest: 0, current: 0, hash: None };
+        let mut cursor = Self {
+            run,
+            block: 0,
+            page: None,
+            rest: 0,
+            current: 0,
+            hash: None,
+        };
         cursor.load()?;
         Ok(cursor)
     }

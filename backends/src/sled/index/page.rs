@@ -25,6 +25,10 @@ pub(super) const MAX_PAGE: usize = 4096;
 pub(super) const HEADER: usize = 17;
 pub(super) const MAX_BODY: usize = MAX_PAGE - HEADER;
 
+/// Most bytes of a block's body. sled reads whole leaves, 8 to 16 values: with blocks of 4 KiB a
+/// stream load from 12 runs took 1.9 times as long, with 1 KiB merges took 1.6 times as long.
+pub(super) const MAX_BLOCK_BODY: usize = 2048 - HEADER;
+
 const KEY_LEN: usize = 14;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -113,7 +117,10 @@ impl Weighter<PageId, Page> for PageWeight {
 impl Pages {
     pub(super) fn new(kv: Arc<dyn Kv>, cache_bytes: u64) -> Self {
         let pages = usize::try_from(cache_bytes / MAX_PAGE as u64).unwrap_or(usize::MAX);
-        Self { kv, cache: Cache::with_weighter(pages.max(16), cache_bytes, PageWeight) }
+        Self {
+            kv,
+            cache: Cache::with_weighter(pages.max(16), cache_bytes, PageWeight),
+        }
     }
 
     /// A page with this CRC, from the cache or the engine.
@@ -129,7 +136,10 @@ impl Pages {
     /// The same past the cache, for walks over everything; without a CRC only the page's own
     /// counts, and the caller checks what it adds up to.
     pub(super) fn load(&self, id: PageId, crc: Option<u32>) -> Result<Page, IndexError> {
-        let page = self.kv.get(&id.key())?.ok_or_else(|| id.damaged("is missing"))?;
+        let page = self
+            .kv
+            .get(&id.key())?
+            .ok_or_else(|| id.damaged("is missing"))?;
         check(id, &page, crc)?;
         Ok(Page(page.into()))
     }

@@ -77,12 +77,17 @@ pub(super) struct Budget {
 
 impl Budget {
     pub(super) fn new(limit: usize) -> Self {
-        Self { limit, used: AtomicUsize::new(0) }
+        Self {
+            limit,
+            used: AtomicUsize::new(0),
+        }
     }
 
     fn take(&self, bytes: usize) -> bool {
         let taken = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.limit);
-        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).is_ok()
+        self.used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken)
+            .is_ok()
     }
 
     fn give_back(&self, bytes: usize) {
@@ -103,7 +108,8 @@ impl Drop for Run {
     fn drop(&mut self) {
         let slots = self.filters.iter().zip(&self.root.filters);
         let loaded = slots.filter(|(slot, _)| slot.get().is_some());
-        self.budget.give_back(loaded.map(|(_, entry)| entry.memory()).sum());
+        self.budget
+            .give_back(loaded.map(|(_, entry)| entry.memory()).sum());
     }
 }
 
@@ -132,12 +138,21 @@ impl Run {
             return Err(wrong("disagrees with the manifest"));
         }
         let filters = root.filters.iter().map(|_| OnceLock::new()).collect();
-        Ok(Self { entry, root, pages, budget, filters })
+        Ok(Self {
+            entry,
+            root,
+            pages,
+            budget,
+            filters,
+        })
     }
 
     /// `false` only when no stream of this hash is in the run.
     pub(super) fn may_know(&self, hash: u64) -> Result<bool, IndexError> {
-        let after = self.root.filters.partition_point(|filter| filter.first_hash <= hash);
+        let after = self
+            .root
+            .filters
+            .partition_point(|filter| filter.first_hash <= hash);
         let Some(at) = after.checked_sub(1) else {
             return Ok(false);
         };
@@ -157,9 +172,17 @@ impl Run {
 
     pub(super) fn load_filter(&self, entry: &FilterEntry) -> Result<Filter, IndexError> {
         let id = self.entry.id;
-        let bytes = load_parts(&self.pages, id, Kind::Filter, entry.first_page, entry.len as usize)?;
+        let bytes = load_parts(
+            &self.pages,
+            id,
+            Kind::Filter,
+            entry.first_page,
+            entry.len as usize,
+        )?;
         if crc32c::crc32c(&bytes) != entry.crc {
-            return Err(IndexError::damaged(format!("a filter of run {id} is another one")));
+            return Err(IndexError::damaged(format!(
+                "a filter of run {id} is another one"
+            )));
         }
         let unusable = || IndexError::damaged(format!("a filter of run {id} does not decode"));
         Filter::parse(&bytes).ok_or_else(unusable)
@@ -176,7 +199,13 @@ impl Run {
             newest = Some((sequence, posting));
             ControlFlow::Break(())
         };
-        let _ = self.scan(hash, name, 0..=u64::MAX, Direction::Backward, &mut take_first)?;
+        let _ = self.scan(
+            hash,
+            name,
+            0..=u64::MAX,
+            Direction::Backward,
+            &mut take_first,
+        )?;
         Ok(newest)
     }
 
@@ -310,15 +339,23 @@ impl Run {
     /// A block past the cache.
     pub(super) fn load_block(&self, number: u32) -> Result<Page, IndexError> {
         let fence = self.fence(number)?;
-        self.pages.load(self.id(Kind::Block, number), Some(fence.crc))
+        self.pages
+            .load(self.id(Kind::Block, number), Some(fence.crc))
     }
 
     pub(super) fn undecodable(&self, block: u32) -> IndexError {
-        IndexError::damaged(format!("block {block} of run {} does not decode", self.entry.id))
+        IndexError::damaged(format!(
+            "block {block} of run {} does not decode",
+            self.entry.id
+        ))
     }
 
     fn id(&self, kind: Kind, number: u32) -> PageId {
-        PageId { run: self.entry.id, kind, number }
+        PageId {
+            run: self.entry.id,
+            kind,
+            number,
+        }
     }
 }
 
@@ -344,6 +381,9 @@ fn load_parts(
     if bytes.len() == len {
         Ok(bytes)
     } else {
-        Err(IndexError::damaged(format!("the {kind:?} of run {run} has {} bytes", bytes.len())))
+        Err(IndexError::damaged(format!(
+            "the {kind:?} of run {run} has {} bytes",
+            bytes.len()
+        )))
     }
 }

@@ -4,11 +4,11 @@ use super::block::ChunkWriter;
 use super::filter::{self, Filter};
 use super::kv::Kv;
 use super::manifest::RunEntry;
-use super::page::{self, Kind, MAX_BODY, PageId};
-use super::run::{FENCES_A_PAGE, FENCE_ENTRY, Fence, FilterEntry, Root};
+use super::page::{self, Kind, MAX_BLOCK_BODY, MAX_BODY, PageId};
+use super::run::{FENCE_ENTRY, FENCES_A_PAGE, Fence, FilterEntry, Root};
 use super::{IndexError, Posting};
 
-/// Pages handed to the engine at once (2 MiB).
+/// Pages handed to the engine at once (1 MiB of blocks).
 const PENDING: usize = 512;
 
 pub(super) struct RunWriter<'a> {
@@ -52,7 +52,7 @@ impl<'a> RunWriter<'a> {
             hash: 0,
             name: Vec::new(),
             chunk: ChunkWriter::new(segments.0),
-            block: Vec::with_capacity(MAX_BODY),
+            block: Vec::with_capacity(MAX_BLOCK_BODY),
             block_first: None,
             fence_page: Vec::with_capacity(MAX_BODY),
             fence_page_first: None,
@@ -110,7 +110,7 @@ impl<'a> RunWriter<'a> {
 
     #[inline]
     fn push_into_block(&mut self, sequence: u64, posting: &Posting) -> Result<bool, IndexError> {
-        let room = MAX_BODY - self.block.len();
+        let room = MAX_BLOCK_BODY - self.block.len();
         let pushed = self.chunk.push(sequence, posting, self.name.len(), room);
         pushed.ok_or_else(|| self.unordered())
     }
@@ -119,7 +119,8 @@ impl<'a> RunWriter<'a> {
         if self.chunk.is_empty() {
             return;
         }
-        self.block_first.get_or_insert((self.hash, self.chunk.first()));
+        self.block_first
+            .get_or_insert((self.hash, self.chunk.first()));
         self.chunk.close(self.hash, &self.name, &mut self.block);
     }
 
@@ -152,7 +153,11 @@ impl<'a> RunWriter<'a> {
         let crc = self.put(Kind::Fence, number, &page)?;
         self.fence_page = page;
         self.fence_page.clear();
-        self.root.fences.push(Fence { hash, sequence, crc });
+        self.root.fences.push(Fence {
+            hash,
+            sequence,
+            crc,
+        });
         Ok(())
     }
 
@@ -169,7 +174,12 @@ impl<'a> RunWriter<'a> {
         }
         let len = u32::try_from(bytes.len()).map_err(|_| too_many())?;
         let crc = crc32c::crc32c(&bytes);
-        self.root.filters.push(FilterEntry { first_hash, first_page, len, crc });
+        self.root.filters.push(FilterEntry {
+            first_hash,
+            first_page,
+            len,
+            crc,
+        });
         Ok(())
     }
 
@@ -201,7 +211,11 @@ impl<'a> RunWriter<'a> {
     }
 
     fn put(&mut self, kind: Kind, number: u32, body: &[u8]) -> Result<u32, IndexError> {
-        let id = PageId { run: self.root.run, kind, number };
+        let id = PageId {
+            run: self.root.run,
+            kind,
+            number,
+        };
         let (page, crc) = page::encode(id, body);
         self.pending.push((id.key().to_vec(), page));
         if self.pending.len() >= PENDING {

@@ -61,19 +61,6 @@ impl SegmentIndex {
         self.events.len()
     }
 
-    /// Streams met.
-    pub(crate) fn streams(&self) -> usize {
-        self.streams.len()
-    }
-
-    /// Bytes of memory taken.
-    pub(crate) fn memory(&self) -> usize {
-        self.events.capacity() * size_of::<EventEntry>()
-            + self.streams.capacity() * size_of::<StreamEntry>()
-            + self.names.capacity()
-            + self.by_name.allocation_size()
-    }
-
     /// Takes the next event of the segment; `hash` is the keyed hash of the stream's name.
     ///
     /// # Errors
@@ -103,7 +90,11 @@ impl SegmentIndex {
                     .and_then(|step| u32::try_from(step).ok())
                     .filter(|step| *step > previous.sequence)
                     .ok_or_else(unordered)?;
-                if previous.offset.checked_add(previous.len).is_none_or(|end| offset < end) {
+                if previous
+                    .offset
+                    .checked_add(previous.len)
+                    .is_none_or(|end| offset < end)
+                {
                     return Err(unordered());
                 }
                 (step, found.newest, self.jump_of(found.newest))
@@ -148,7 +139,10 @@ impl SegmentIndex {
     }
 
     /// Appends the postings of the sequences `from..=to`, at most `limit`, in `direction`.
-    #[allow(clippy::too_many_arguments, reason = "the same question as `Index::postings`")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "the same question as `Index::postings`"
+    )]
     pub(crate) fn postings(
         &self,
         hash: u64,
@@ -193,9 +187,16 @@ impl SegmentIndex {
         let Some(found) = self.find(hash, stream.as_str().as_bytes()) else {
             return;
         };
-        let newest = Chain { index: self, at: found.newest };
+        let newest = Chain {
+            index: self,
+            at: found.newest,
+        };
         let sequence = |entry: &EventEntry| found.first_sequence + u64::from(entry.sequence);
-        out.extend(newest.take(limit).map(|(_, entry)| (sequence(entry), entry.fingerprint)));
+        out.extend(
+            newest
+                .take(limit)
+                .map(|(_, entry)| (sequence(entry), entry.fingerprint)),
+        );
     }
 
     /// Visits every stream, ordered by hash and name: hash, name, and its postings, oldest first.

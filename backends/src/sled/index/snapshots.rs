@@ -41,7 +41,9 @@ pub(super) fn get(kv: &dyn Kv, name: &str) -> Result<Option<Vec<u8>>, IndexError
 /// Replaces the snapshot under `name`. Calls must not overlap.
 pub(super) fn put(kv: &dyn Kv, name: &str, bytes: &[u8]) -> Result<(), IndexError> {
     let before = read_head(kv, name)?;
-    let version = before.as_ref().map_or(1, |head| head.version.wrapping_add(1));
+    let version = before
+        .as_ref()
+        .map_or(1, |head| head.version.wrapping_add(1));
     let inline = HEAD + bytes.len() <= PART;
     if !inline {
         for (part, number) in bytes.chunks(PART).zip(0..) {

@@ -31,8 +31,6 @@ pub(crate) struct Opened {
     pub index: Index,
     /// The segments that need not be added; `None`: all must be.
     pub covered: Option<Covered>,
-    /// Why what stood there was not believed.
-    pub rebuilt: Option<String>,
 }
 
 /// The runs of one store.
@@ -85,14 +83,12 @@ impl Index {
         let believed = match stored {
             None => Err("there is no manifest of it".into()),
             Some(Err(reason)) => Err(format!("its manifest is not whole: {reason}")),
-            Some(Ok(mut manifest)) => {
-                believable(&manifest, &options, &generations, sealed)
-                    .and_then(|()| open_existing(&mut manifest, &options, &generations, &budget))
-                    .map(|view| (manifest, view))
-            }
+            Some(Ok(mut manifest)) => believable(&manifest, &options, &generations, sealed)
+                .and_then(|()| open_existing(&mut manifest, &options, &generations, &budget))
+                .map(|view| (manifest, view)),
         };
-        let (manifest, view, rebuilt) = match believed {
-            Ok((manifest, view)) => (manifest, view, None),
+        let (manifest, view) = match believed {
+            Ok((manifest, view)) => (manifest, view),
             Err(reason) => {
                 let rebuilt = (!is_new).then_some(reason);
                 if let Some(reason) = &rebuilt {
@@ -104,8 +100,8 @@ impl Index {
                     next_run,
                     runs: Vec::new(),
                 };
-                let view = begin(root, &empty, &options, &generations, rebuilt.clone())?;
-                (empty, view, rebuilt)
+                let view = begin(root, &empty, &options, &generations, rebuilt)?;
+                (empty, view)
             }
         };
         generations.opened()?;
@@ -117,12 +113,15 @@ impl Index {
             generations,
             budget,
             view: ArcSwapOption::from_pointee(view),
-            writer: Mutex::new(Writer { manifest, retired: Vec::new() }),
+            writer: Mutex::new(Writer {
+                manifest,
+                retired: Vec::new(),
+            }),
             merging: Mutex::new(()),
             interruptions: AtomicU64::new(0),
             snapshots: Mutex::new(()),
         };
-        Ok(Opened { index, covered, rebuilt })
+        Ok(Opened { index, covered })
     }
 
     /// Makes the run of the next sealed segment; `chain` is the chain hash at its end. It survives
@@ -139,13 +138,17 @@ impl Index {
             && last.last_segment.checked_add(1) != Some(number)
         {
             let last = last.last_segment;
-            return Err(IndexError::damaged(format!("segment {number} was added after {last}")));
+            return Err(IndexError::damaged(format!(
+                "segment {number} was added after {last}"
+            )));
         }
         let id = writer.take_id();
         let mut run = RunWriter::new(&*view.kv, id, 0, (number, number));
         segment.visit_sorted(|hash, name, postings| {
             run.begin_stream(hash, name)?;
-            postings.iter().try_for_each(|(sequence, posting)| run.push(*sequence, posting))
+            postings
+                .iter()
+                .try_for_each(|(sequence, posting)| run.push(*sequence, posting))
         })?;
         let entry = run.finish(chain)?;
         self.publish(&mut writer, &view, entry, |_| false)
@@ -179,7 +182,9 @@ impl Index {
         let entry = run.finish(newest.entry.chain)?;
         let events: u64 = inputs.iter().map(|input| input.entry.events).sum();
         if entry.events != events {
-            return Err(IndexError::damaged(format!("a merge lost events of {events}")));
+            return Err(IndexError::damaged(format!(
+                "a merge lost events of {events}"
+            )));
         }
         let mut writer = self.writer.lock();
         let now = self.view()?;
@@ -203,10 +208,17 @@ impl Index {
     ) -> Result<(), IndexError> {
         view.kv.flush()?;
         fail::fail_point!("index_before_manifest", |_| Err(Error::Closed.into()));
-        let run = Run::open(entry.clone(), Arc::clone(&view.pages), Arc::clone(&self.budget))?;
+        let run = Run::open(
+            entry.clone(),
+            Arc::clone(&view.pages),
+            Arc::clone(&self.budget),
+        )?;
         let mut manifest = writer.manifest.clone();
         let mut runs = view.runs.clone();
-        let at = runs.iter().position(|run| replaced(run.entry.id)).unwrap_or(runs.len());
+        let at = runs
+            .iter()
+            .position(|run| replaced(run.entry.id))
+            .unwrap_or(runs.len());
         manifest.runs.retain(|run| !replaced(run.id));
         runs.retain(|run| !replaced(run.entry.id));
         manifest.runs.insert(at.min(manifest.runs.len()), entry);
@@ -223,7 +235,10 @@ impl Index {
     fn remove_retired(&self) -> Result<(), IndexError> {
         let unread: Vec<Arc<Run>> = {
             let mut writer = self.writer.lock();
-            writer.retired.extract_if(.., |run| Arc::strong_count(run) == 1).collect()
+            writer
+                .retired
+                .extract_if(.., |run| Arc::strong_count(run) == 1)
+                .collect()
         };
         let Ok(view) = self.view() else { return Ok(()) };
         for run in unread {
@@ -247,7 +262,10 @@ impl Index {
     }
 
     /// Appends the postings of the sequences `from..=to`, at most `limit`, ordered by `direction`.
-    #[allow(clippy::too_many_arguments, reason = "one question, asked in one place")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one question, asked in one place"
+    )]
     pub(crate) fn postings(
         &self,
         hash: u64,
@@ -264,7 +282,11 @@ impl Index {
         }
         let mut take = |sequence, posting| {
             out.push((sequence, posting));
-            if out.len() < end { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            if out.len() < end {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
         };
         self.read(|view| view.scan(hash, stream, (from, to), direction, &mut take))
     }
@@ -283,7 +305,11 @@ impl Index {
         }
         let mut take = |sequence, posting: Posting| {
             out.push((sequence, posting.fingerprint));
-            if out.len() < end { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            if out.len() < end {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
         };
         let all = (0, u64::MAX);
         self.read(|view| view.scan(hash, stream, all, Direction::Backward, &mut take))
@@ -315,7 +341,13 @@ impl Index {
             runs: Vec::new(),
         };
         let rebuilt = Some(reason.to_owned());
-        let view = begin(&self.root, &empty, &self.options, &self.generations, rebuilt)?;
+        let view = begin(
+            &self.root,
+            &empty,
+            &self.options,
+            &self.generations,
+            rebuilt,
+        )?;
         self.generations.opened()?;
         let generation = empty.generation;
         writer.manifest = empty;
@@ -373,7 +405,11 @@ impl Index {
         }
         flushed?;
         // After this a clean close can be believed also where sled's own writes cannot.
-        if sync_flag { Ok(()) } else { Ok(generation::sync_files(&dir)?) }
+        if sync_flag {
+            Ok(())
+        } else {
+            Ok(generation::sync_files(&dir)?)
+        }
     }
 
     /// What stands below, for tests that damage it.
@@ -412,7 +448,10 @@ impl Writer {
 }
 
 fn covered_by(run: &RunEntry) -> Covered {
-    Covered { segment: run.last_segment, chain: run.chain }
+    Covered {
+        segment: run.last_segment,
+        chain: run.chain,
+    }
 }
 
 /// The oldest runs of the lowest level that has enough of them.
@@ -442,9 +481,11 @@ fn believable(
         return Err(format!("its directory {} is gone", dir.display()));
     }
     if !options.clean_stop && !platform::set_sync_flag(&dir) {
-        return Err("the store was not closed cleanly, and this filesystem cannot write sled's \
+        return Err(
+            "the store was not closed cleanly, and this filesystem cannot write sled's \
                     files through"
-            .into());
+                .into(),
+        );
     }
     Ok(())
 }
@@ -482,14 +523,16 @@ fn begin(
     generations: &Generations,
     rebuilt: Option<String>,
 ) -> Result<View, IndexError> {
-    let opened = generations.open(empty.generation, true).map_err(|error| match error {
-        IndexError::Damaged(what) => IndexError::Failed(Error::Engine {
-            engine: "sled",
-            action: "open an empty directory",
-            source: Arc::new(std::io::Error::other(what)),
-        }),
-        failed @ IndexError::Failed(_) => failed,
-    })?;
+    let opened = generations
+        .open(empty.generation, true)
+        .map_err(|error| match error {
+            IndexError::Damaged(what) => IndexError::Failed(Error::Engine {
+                engine: "sled",
+                action: "open an empty directory",
+                source: Arc::new(std::io::Error::other(what)),
+            }),
+            failed @ IndexError::Failed(_) => failed,
+        })?;
     empty.write(root)?;
     let pages = Arc::new(Pages::new(Arc::clone(&opened.kv), options.cache_bytes));
     Ok(View {
@@ -509,7 +552,9 @@ fn remove_strays(kv: &dyn Kv, manifest: &Manifest) -> Result<u64, IndexError> {
     let mut run = 0;
     let mut highest = 0;
     while let Some(key) = kv.next_key(&page::first_key(run))? {
-        let Some(found) = page::run_of_key(&key) else { break };
+        let Some(found) = page::run_of_key(&key) else {
+            break;
+        };
         highest = found;
         if !manifest.runs.iter().any(|run| run.id == found) {
             remove_run(kv, found)?;

@@ -95,7 +95,10 @@ impl View {
                 Direction::Backward => count - 1 - step,
             };
             let Some(run) = self.runs.get(at) else { break };
-            if run.scan(hash, name, from..=to, direction, &mut in_order)?.is_break() {
+            if run
+                .scan(hash, name, from..=to, direction, &mut in_order)?
+                .is_break()
+            {
                 break;
             }
         }
@@ -107,10 +110,7 @@ impl View {
 }
 
 /// Walks every page of a run, and hands every posting to `visit` with its hash and name.
-pub(super) fn verify_run(
-    run: &Run,
-    visit: &mut VisitPosting<'_>,
-) -> Result<(), IndexError> {
+pub(super) fn verify_run(run: &Run, visit: &mut VisitPosting<'_>) -> Result<(), IndexError> {
     let entry = &run.entry;
     let wrong = |what: &str| IndexError::damaged(format!("run {}: {what}", entry.id));
     let mut filters = run.root.filters.iter().peekable();

@@ -6,7 +6,7 @@ use super::*;
 fn an_empty_index_is_small_and_knows_nothing() {
     let root = TempDir::new().unwrap();
     let opened = open(root.path(), 0);
-    assert_eq!((opened.covered, opened.rebuilt), (None, None));
+    assert_eq!((opened.covered, rebuilt(&opened)), (None, None));
     assert_eq!(opened.index.head(1, &stream_id(1)).unwrap(), None);
     let stats = opened.index.stats().unwrap();
     assert!(stats.disk_bytes <= 2 << 20, "{stats:?}");
@@ -19,13 +19,21 @@ fn segments_without_events_are_covered_too() {
     let root = TempDir::new().unwrap();
     let index = open(root.path(), 0).index;
     for number in 1..=7 {
-        index.add_segment(&SegmentIndex::new(number), chain(number)).unwrap();
+        index
+            .add_segment(&SegmentIndex::new(number), chain(number))
+            .unwrap();
     }
     merge_all(&index);
     index.verify(&mut |_, _, _, _| Ok(())).unwrap();
     drop(index);
     let opened = open(root.path(), 7);
-    assert_eq!(opened.covered, Some(Covered { segment: 7, chain: chain(7) }));
+    assert_eq!(
+        opened.covered,
+        Some(Covered {
+            segment: 7,
+            chain: chain(7)
+        })
+    );
 }
 
 #[test]
@@ -48,12 +56,21 @@ fn a_damaged_manifest_means_rebuild() {
 #[test]
 fn an_index_of_another_log_is_rebuilt() {
     let (root, model) = closed_store(3);
-    is_rebuilt(&open(root.path(), model.segments - 1), "covers the segments 1 to 3");
+    is_rebuilt(
+        &open(root.path(), model.segments - 1),
+        "covers the segments 1 to 3",
+    );
     let (root, _) = closed_store(3);
     is_rebuilt(&open(root.path(), 0), "no sealed segment");
     let (root, model) = closed_store(3);
-    let other = IndexOptions { identity: [1; 16], ..options() };
-    is_rebuilt(&Index::open(root.path(), other, Some(1..=model.segments)).unwrap(), "another store");
+    let other = IndexOptions {
+        identity: [1; 16],
+        ..options()
+    };
+    is_rebuilt(
+        &Index::open(root.path(), other, Some(1..=model.segments)).unwrap(),
+        "another store",
+    );
 }
 
 #[test]
@@ -109,7 +126,7 @@ fn an_open_that_never_ended_begins_a_new_generation() {
     opened.index.add_segment(&segment, chain(1)).unwrap();
     drop(opened);
     let opened = open(root.path(), 1);
-    assert_eq!(opened.rebuilt, None);
+    assert_eq!(rebuilt(&opened), None);
     assert_eq!(model.check(&opened.index, Hashing::Plain, 5), 0);
 }
 
@@ -119,7 +136,10 @@ fn a_sled_that_does_not_open_in_time_is_left_alone() {
     let generation = root.path().join("index/00000001");
     // Another owner of sled's lock makes its open wait.
     let holder = ::sled::open(&generation).unwrap();
-    let impatient = IndexOptions { open_timeout: Duration::from_millis(300), ..options() };
+    let impatient = IndexOptions {
+        open_timeout: Duration::from_millis(300),
+        ..options()
+    };
     let opened = Index::open(root.path(), impatient, Some(1..=model.segments)).unwrap();
     is_rebuilt(&opened, "sled did not open");
     drop(holder);
@@ -128,10 +148,12 @@ fn a_sled_that_does_not_open_in_time_is_left_alone() {
 #[test]
 fn half_made_snapshots_of_sled_are_removed_before_it_opens() {
     let (root, model) = closed_store(2);
-    let half_made = root.path().join("index/00000001/snap.00000000000000FF.generating");
+    let half_made = root
+        .path()
+        .join("index/00000001/snap.00000000000000FF.generating");
     fs::write(&half_made, "half").unwrap();
     let opened = open(root.path(), model.segments);
-    assert_eq!(opened.rebuilt, None);
+    assert_eq!(rebuilt(&opened), None);
     assert!(!half_made.exists());
 }
 
@@ -145,18 +167,24 @@ fn a_sled_file_cut_or_overwritten_is_right_or_rebuilt() {
         match damage {
             0 => bytes.truncate(half),
             1 => bytes.clear(),
-            2 => bytes.iter_mut().step_by(1009).for_each(|byte| *byte ^= 0x55),
+            2 => bytes
+                .iter_mut()
+                .step_by(1009)
+                .for_each(|byte| *byte ^= 0x55),
             3 => bytes[..half].fill(0),
             4 => bytes[half..].fill(0xff),
-            _ => bytes.iter_mut().skip(300).step_by(90_001).for_each(|byte| *byte ^= 1),
+            _ => bytes
+                .iter_mut()
+                .skip(300)
+                .step_by(90_001)
+                .for_each(|byte| *byte ^= 1),
         }
         fs::write(&db, bytes).unwrap();
         let opened = open(root.path(), model.segments);
-        if opened.rebuilt.is_none() {
+        if rebuilt(&opened).is_none() {
             model.check(&opened.index, Hashing::Plain, 3);
         } else {
             assert_eq!(opened.covered, None);
         }
     }
 }
-

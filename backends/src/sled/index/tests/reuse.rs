@@ -14,9 +14,12 @@ fn a_reset_index_is_empty_and_takes_segments_again() {
     let segment = model.segment(Hashing::Plain, &[(1, 5, false)]);
     index.add_segment(&segment, chain(1)).unwrap();
     assert_eq!(model.check(&index, Hashing::Plain, 5), 0);
-    assert_eq!(index.stats().unwrap().rebuilt.as_deref(), Some("a test wants it"));
+    assert_eq!(
+        index.stats().unwrap().rebuilt.as_deref(),
+        Some("a test wants it")
+    );
     drop(index);
-    assert_eq!(open(root.path(), 1).rebuilt, None);
+    assert_eq!(rebuilt(&open(root.path(), 1)), None);
 }
 
 #[test]
@@ -24,14 +27,18 @@ fn segments_out_of_order_are_refused() {
     let (root, model) = closed_store(3);
     let index = open(root.path(), model.segments).index;
     for wrong in [3, 5] {
-        assert!(index.add_segment(&SegmentIndex::new(wrong), chain(wrong)).is_err());
+        assert!(
+            index
+                .add_segment(&SegmentIndex::new(wrong), chain(wrong))
+                .is_err()
+        );
     }
     let mut segment = SegmentIndex::new(4);
     segment.push(1, &stream_id(1), 5, 4096, 100, 0).unwrap();
     assert!(segment.push(1, &stream_id(1), 5, 4196, 100, 0).is_err());
     assert!(segment.push(1, &stream_id(1), 6, 4195, 100, 0).is_err());
     segment.push(1, &stream_id(1), 6, 4196, 100, 0).unwrap();
-    assert_eq!((segment.events(), segment.streams()), (2, 1));
+    assert_eq!(segment.events(), 2);
 }
 
 #[test]
@@ -57,13 +64,17 @@ fn readers_and_merges_run_side_by_side() {
             while !merger.is_finished() {
                 let mut out = Vec::new();
                 let all = usize::MAX;
-                index.postings(hash, id, 1, 200, Direction::Forward, all, &mut out).unwrap();
+                index
+                    .postings(hash, id, 1, 200, Direction::Forward, all, &mut out)
+                    .unwrap();
                 assert_eq!(&out, expected);
             }
         });
         for number in 2..=9 {
             let segment = model.segment(Hashing::Plain, &[(number, 9, false), (0, 90, false)]);
-            index.add_segment(&segment, chain(u64::from(number))).unwrap();
+            index
+                .add_segment(&segment, chain(u64::from(number)))
+                .unwrap();
         }
         reader.join().unwrap();
     });
@@ -72,8 +83,10 @@ fn readers_and_merges_run_side_by_side() {
     assert!(!index.merge_step().unwrap());
     let stats = index.stats().unwrap();
     assert_eq!(stats.runs, 1);
-    let mut runs: Vec<_> =
-        all_keys(&*index.page_store()).iter().filter_map(|key| page::run_of_key(key)).collect();
+    let mut runs: Vec<_> = all_keys(&*index.page_store())
+        .iter()
+        .filter_map(|key| page::run_of_key(key))
+        .collect();
     runs.dedup();
     assert_eq!(runs.len(), 1);
 }
@@ -88,19 +101,24 @@ fn a_closed_index_says_so_and_frees_its_lock() {
     assert!(closed(index.head(1, &stream_id(1)).unwrap_err()));
     assert!(closed(index.merge_step().unwrap_err()));
     let again = open(root.path(), model.segments);
-    assert_eq!(again.rebuilt, None);
+    assert_eq!(rebuilt(&again), None);
 }
 
 #[test]
 fn filters_keep_within_their_budget() {
     let root = TempDir::new().unwrap();
-    let tight = IndexOptions { filter_bytes: 1500, ..options() };
+    let tight = IndexOptions {
+        filter_bytes: 1500,
+        ..options()
+    };
     let index = Index::open(root.path(), tight, None).unwrap().index;
     let mut model = Model::default();
     for _ in 0..5 {
         let parts: Vec<_> = (0..600).map(|stream| (stream, 1, false)).collect();
         let segment = model.segment(Hashing::Plain, &parts);
-        index.add_segment(&segment, chain(segment.segment())).unwrap();
+        index
+            .add_segment(&segment, chain(segment.segment()))
+            .unwrap();
         assert_eq!(model.check(&index, Hashing::Plain, 3), 0);
         let used = index.stats().unwrap().filter_bytes;
         assert!(used > 0 && used <= 1500, "{used}");
@@ -129,7 +147,10 @@ fn snapshots_come_back_whole_or_not_at_all() {
     let index = open(root.path(), 0).index;
     assert_eq!(index.snapshot_get(&a).unwrap(), Some(bytes(9000)));
     let kv = index.page_store();
-    for key in all_keys(&*kv).iter().filter(|key| key.windows(4).any(|part| part == b"0001")) {
+    for key in all_keys(&*kv)
+        .iter()
+        .filter(|key| key.windows(4).any(|part| part == b"0001"))
+    {
         let value = kv.get(key).unwrap().unwrap();
         let mut damaged = value.clone();
         *damaged.last_mut().unwrap() ^= 1;
@@ -141,7 +162,10 @@ fn snapshots_come_back_whole_or_not_at_all() {
         assert_eq!(index.snapshot_get(&a).unwrap(), Some(bytes(9000)));
     }
     index.snapshot_put(&a, b"small").unwrap();
-    assert_eq!(index.snapshot_get(&a).unwrap().as_deref(), Some(&b"small"[..]));
+    assert_eq!(
+        index.snapshot_get(&a).unwrap().as_deref(),
+        Some(&b"small"[..])
+    );
 }
 
 #[test]
@@ -149,12 +173,19 @@ fn golden_bytes_of_a_block() {
     let root = TempDir::new().unwrap();
     let index = open(root.path(), 0).index;
     let mut segment = SegmentIndex::new(1);
-    let (a, b) = (StreamId::new("T", "a").unwrap(), StreamId::new("T", "b").unwrap());
+    let (a, b) = (
+        StreamId::new("T", "a").unwrap(),
+        StreamId::new("T", "b").unwrap(),
+    );
     segment.push(2, &b, 1, 4096, 300, 0x0403_0201).unwrap();
     segment.push(1, &a, 7, 4396, 100, 0x0807_0605).unwrap();
     segment.push(2, &b, 2, 4496, 301, 0x0c0b_0a09).unwrap();
     index.add_segment(&segment, chain(1)).unwrap();
-    let id = PageId { run: 1, kind: Kind::Block, number: 0 };
+    let id = PageId {
+        run: 1,
+        kind: Kind::Block,
+        number: 0,
+    };
     assert_eq!(id.key(), *b"r\0\0\0\0\0\0\0\x01\x01\0\0\0\0");
     let page = index.page_store().get(&id.key()).unwrap().unwrap();
     let body = [

@@ -1,0 +1,81 @@
+//! The embedded store keeps every law, by both faces, with ordinary segments and with tiny ones
+//! whose streams collide.
+
+use tempfile::TempDir;
+use tidelog_backends::{SledStore, SledStoreBuilder};
+use tidelog_core::testing::{Harness, PersistentHarness, Settings};
+
+struct SledHarness {
+    dir: TempDir,
+    face: fn(SledStore) -> SledStore,
+    shape: fn(SledStoreBuilder) -> SledStoreBuilder,
+}
+
+impl SledHarness {
+    fn new(
+        face: fn(SledStore) -> SledStore,
+        shape: fn(SledStoreBuilder) -> SledStoreBuilder,
+    ) -> Self {
+        Self {
+            dir: TempDir::new().unwrap(),
+            face,
+            shape,
+        }
+    }
+}
+
+impl Harness for SledHarness {
+    type Store = SledStore;
+
+    fn open(&mut self, settings: Settings) -> SledStore {
+        let builder = SledStore::builder(self.dir.path().join("store"))
+            .limits(settings.limits)
+            .clock(settings.clock);
+        (self.face)((self.shape)(builder).open().unwrap())
+    }
+
+    fn close(&mut self, store: SledStore) {
+        store.close_blocking().unwrap();
+    }
+}
+
+impl PersistentHarness for SledHarness {
+    fn crash(&mut self, store: SledStore) {
+        store.crash();
+    }
+}
+
+fn is_async(store: SledStore) -> SledStore {
+    store
+}
+
+fn is_blocking(store: SledStore) -> SledStore {
+    store.blocking().inner().clone()
+}
+
+fn ordinary(builder: SledStoreBuilder) -> SledStoreBuilder {
+    builder
+}
+
+/// 64 KiB segments, two runs a merge, eight different stream hashes.
+fn tiny(builder: SledStoreBuilder) -> SledStoreBuilder {
+    builder.segment_size(64 << 10).stress_index(3, 2)
+}
+
+tidelog_core::conformance_tests!(
+    async_face, SledHarness::new(is_async, ordinary);
+    store, multi_stream, log, snapshots, persistence, log_persistence, multi_stream_persistence,
+    snapshot_persistence
+);
+
+tidelog_core::conformance_tests!(
+    blocking_face, SledHarness::new(is_blocking, ordinary);
+    store, multi_stream, log, snapshots, persistence, log_persistence, multi_stream_persistence,
+    snapshot_persistence
+);
+
+tidelog_core::conformance_tests!(
+    tiny_segments, SledHarness::new(is_async, tiny);
+    store, multi_stream, log, snapshots, persistence, log_persistence, multi_stream_persistence,
+    snapshot_persistence
+);

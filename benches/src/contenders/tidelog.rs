@@ -1,0 +1,115 @@
+//! tidelog's sled store, with default options.
+//!
+//! Fairness: every event carries a fresh UUID v7 and is checked for being a retry; the log is
+//! hash-chained. No other contender does either.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use tidelog_backends::SledStore;
+use tidelog_core::{
+    AppendBatch, Blocking, ContentType, EventStore, ExpectedVersion, LogQuery, NewEvent, StreamId,
+    StreamQuery,
+};
+use tokio::runtime::Runtime;
+
+use super::{AGGREGATE, Contender, EVENT, stream_name};
+use crate::Outcome;
+use crate::load::{Append, Client, Seen};
+
+/// An open store, used by one of its faces.
+pub struct Tidelog {
+    store: SledStore,
+    blocking: Blocking<SledStore>,
+    runtime: Option<Runtime>,
+    streams: Vec<StreamId>,
+}
+
+impl Tidelog {
+    /// Opens the store in `dir`; `on_tokio` chooses the async face for clients.
+    pub fn open(dir: &Path, streams: usize, on_tokio: bool) -> Outcome<Self> {
+        let store = SledStore::open(dir.join("store"))?;
+        let names = (0..streams).map(|stream| StreamId::new(AGGREGATE, &stream_name(stream)));
+        Ok(Self {
+            blocking: store.blocking(),
+            store,
+            runtime: if on_tokio {
+                Some(Runtime::new()?)
+            } else {
+                None
+            },
+            streams: names.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+fn batch(streams: &[StreamId], append: &Append<'_>) -> AppendBatch {
+    let payload = Bytes::copy_from_slice(append.payload);
+    let event = NewEvent::new(EVENT, 1, ContentType::Bytes, payload);
+    let stream = streams[append.stream].clone();
+    AppendBatch::new(stream, ExpectedVersion::Exact(append.expected), vec![event])
+}
+
+impl Contender for Tidelog {
+    fn clients(&mut self, clients: Vec<Client>) -> Outcome<()> {
+        let streams = &self.streams;
+        let Some(runtime) = &self.runtime else {
+            let blocking = &self.blocking;
+            let serve = |client: &Client| -> Outcome<()> {
+                for append in client.appends() {
+                    blocking.append(batch(streams, &append))?;
+                }
+                Ok(())
+            };
+            return super::on_threads(&clients, serve);
+        };
+        let tasks: Vec<_> = clients
+            .into_iter()
+            .map(|client| {
+                let (store, streams) = (self.store.clone(), streams.clone());
+                runtime.spawn(async move {
+                    for append in client.appends() {
+                        store.append(batch(&streams, &append)).await?;
+                    }
+                    Outcome::Ok(())
+                })
+            })
+            .collect();
+        runtime.block_on(super::all(tasks))
+    }
+
+    fn append_batch(&mut self, appends: &[Append<'_>]) -> Outcome<()> {
+        let parts = appends.iter().map(|append| batch(&self.streams, append));
+        self.blocking.append_streams(parts.collect())?;
+        Ok(())
+    }
+
+    fn drain(&mut self) -> Outcome<()> {
+        Ok(self.store.drain()?)
+    }
+
+    fn scan(&mut self) -> Outcome<Seen> {
+        let mut seen = Seen::default();
+        for envelope in self.blocking.read_all(LogQuery::all()) {
+            let envelope = envelope?;
+            // The log also holds the store's own records.
+            if envelope.sequence > 0 {
+                seen.note(&envelope.event);
+            }
+        }
+        Ok(seen)
+    }
+
+    fn load(&mut self, stream: usize) -> Outcome<Seen> {
+        let mut seen = Seen::default();
+        let query = StreamQuery::new(self.streams[stream].clone());
+        for envelope in self.blocking.read_stream(query) {
+            seen.note(&envelope?.event);
+        }
+        Ok(seen)
+    }
+
+    fn close(self: Box<Self>) -> Outcome<()> {
+        Ok(self.store.close_blocking()?)
+    }
+}

@@ -1,0 +1,127 @@
+//! The works, one file each.
+
+mod r1;
+mod r2;
+mod w1;
+mod w2;
+mod w3;
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::contenders::Contender;
+use crate::options::Options;
+use crate::{Failure, Outcome};
+
+/// Streams of one client, where clients append one event at a time.
+const STREAMS_A_CLIENT: usize = 16;
+
+/// What is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Work {
+    /// One client, one event an append.
+    W1,
+    /// Many clients, one event an append.
+    W2,
+    /// Batches over many streams.
+    W3,
+    /// Scan of everything W3 wrote.
+    R1,
+    /// Load of every stream W3 wrote.
+    R2,
+}
+
+/// How long a work took.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Timing {
+    /// Events appended or read, or streams loaded.
+    pub count: u64,
+    /// Until the last was acknowledged or read.
+    pub seconds: f64,
+    /// Until nothing was left to do in the background, for writers.
+    pub drained_seconds: Option<f64>,
+}
+
+impl Work {
+    /// All, in the order they run.
+    pub const ALL: [Self; 5] = [Self::W1, Self::W2, Self::W3, Self::R1, Self::R2];
+
+    /// Whether it reads what W3 wrote.
+    pub const fn reads(self) -> bool {
+        matches!(self, Self::R1 | Self::R2)
+    }
+
+    /// What one count of it is.
+    pub const fn unit(self) -> &'static str {
+        match self {
+            Self::R2 => "streams/s",
+            _ => "events/s",
+        }
+    }
+
+    /// What it is, with its sizes.
+    pub fn describe(self, options: &Options) -> String {
+        let (streams, w3) = (
+            options.streams.unwrap_or_default(),
+            options.w3_events.unwrap_or_default(),
+        );
+        match self {
+            Self::W1 => format!(
+                "1 client, 1 event an append, expected version checked; {} events",
+                options.w1_events.unwrap_or_default()
+            ),
+            Self::W2 => format!(
+                "{} concurrent clients, 1 event an append, expected version checked; {} events",
+                options.clients,
+                options.w2_events.unwrap_or_default()
+            ),
+            Self::W3 => format!(
+                "{w3} events in batches of {} over {streams} streams, round robin",
+                options.batch
+            ),
+            Self::R1 => "scan of all that W3 wrote, in a new process, page cache warm".into(),
+            Self::R2 => format!(
+                "load of each of W3's {streams} streams of {} events, shuffled, in a new process, page cache warm",
+                w3.checked_div(streams).unwrap_or_default()
+            ),
+        }
+    }
+
+    /// How many streams it names.
+    pub fn streams(self, options: &Options) -> Outcome<usize> {
+        Ok(match self {
+            Self::W1 => STREAMS_A_CLIENT,
+            Self::W2 => STREAMS_A_CLIENT * usize::try_from(options.clients)?,
+            Self::W3 | Self::R1 | Self::R2 => usize::try_from(options.streams.unwrap_or_default())?,
+        })
+    }
+
+    /// Does it.
+    pub fn run(self, contender: &mut dyn Contender, options: &Options) -> Outcome<Timing> {
+        match self {
+            Self::W1 => w1::run(contender, options),
+            Self::W2 => w2::run(contender, options),
+            Self::W3 => w3::run(contender, options),
+            Self::R1 => r1::run(contender, options),
+            Self::R2 => r2::run(contender, options),
+        }
+    }
+}
+
+impl fmt::Display for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+impl FromStr for Work {
+    type Err = Failure;
+
+    fn from_str(text: &str) -> Result<Self, Failure> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|work| work.to_string() == text)
+            .ok_or_else(|| format!("no work {text:?}").into())
+    }
+}

@@ -1,0 +1,41 @@
+//! R2: loads of whole streams that lie interleaved on the disk, in random order.
+
+use std::time::Instant;
+
+use super::Timing;
+use crate::Outcome;
+use crate::contenders::Contender;
+use crate::load::{Payloads, Seen, mix};
+use crate::options::Options;
+
+/// Runs it.
+pub fn run(contender: &mut dyn Contender, options: &Options) -> Outcome<Timing> {
+    let (events, streams) = (
+        options.w3_events.unwrap_or_default(),
+        options.streams.unwrap_or_default(),
+    );
+    let mut order: Vec<_> = (0..usize::try_from(streams)?).collect();
+    order.sort_unstable_by_key(|stream| mix(options.seed ^ *stream as u64));
+    let each = events / streams;
+    let mut all = Seen::default();
+    let start = Instant::now();
+    for stream in order {
+        let seen = contender.load(stream)?;
+        if seen.events != each {
+            return Err(format!("stream {stream} has {} events, not {each}", seen.events).into());
+        }
+        all.events += seen.events;
+        all.bytes += seen.bytes;
+        all.mark = all.mark.wrapping_add(seen.mark);
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    let expected = Seen::expected(&Payloads::new(options.seed, options.payload), events);
+    if all != expected {
+        return Err(format!("the loads met {all:?}, not {expected:?}").into());
+    }
+    Ok(Timing {
+        count: streams,
+        seconds,
+        drained_seconds: None,
+    })
+}

@@ -1,0 +1,32 @@
+//! W2: many clients at once, one event an append each, expected version checked.
+
+use std::time::Instant;
+
+use super::{STREAMS_A_CLIENT, Timing};
+use crate::Outcome;
+use crate::contenders::Contender;
+use crate::load::{Client, Payloads};
+use crate::options::Options;
+
+/// Runs it.
+pub fn run(contender: &mut dyn Contender, options: &Options) -> Outcome<Timing> {
+    let payloads = Payloads::new(options.seed, options.payload);
+    let events = options.w2_events.unwrap_or_default() / options.clients;
+    let mut clients = Vec::new();
+    for number in 0..options.clients {
+        clients.push(Client {
+            first_stream: usize::try_from(number)? * STREAMS_A_CLIENT,
+            streams: STREAMS_A_CLIENT,
+            first_event: number * events,
+            events,
+            payloads: payloads.clone(),
+        });
+    }
+    let start = Instant::now();
+    contender.clients(clients)?;
+    Ok(Timing {
+        count: events * options.clients,
+        seconds: start.elapsed().as_secs_f64(),
+        drained_seconds: None,
+    })
+}

@@ -1,0 +1,41 @@
+//! W3: batches over many streams, round robin: acknowledged, and until the background is done.
+
+use std::time::Instant;
+
+use super::Timing;
+use crate::Outcome;
+use crate::contenders::Contender;
+use crate::load::{Append, Payloads};
+use crate::options::Options;
+
+/// Runs it.
+pub fn run(contender: &mut dyn Contender, options: &Options) -> Outcome<Timing> {
+    let payloads = Payloads::new(options.seed, options.payload);
+    let (events, streams) = (
+        options.w3_events.unwrap_or_default(),
+        options.streams.unwrap_or_default(),
+    );
+    let divides = |a: u64, b: u64| a > 0 && b.is_multiple_of(a);
+    if !divides(options.batch, streams) || !divides(streams, events) {
+        return Err("--batch must divide --streams, and that must divide --w3-events".into());
+    }
+    let start = Instant::now();
+    for first in (0..events).step_by(usize::try_from(options.batch)?) {
+        let batch: Vec<_> = (first..first + options.batch)
+            .map(|event| Append {
+                #[allow(clippy::cast_possible_truncation, reason = "below the number of streams")]
+                stream: (event % streams) as usize,
+                expected: event / streams,
+                payload: payloads.get(event),
+            })
+            .collect();
+        contender.append_batch(&batch)?;
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    contender.drain()?;
+    Ok(Timing {
+        count: events,
+        seconds,
+        drained_seconds: Some(start.elapsed().as_secs_f64()),
+    })
+}

@@ -1,0 +1,231 @@
+//! The command line.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use tidelog::{
+    CommandResponse, Error, ExecuteError, StreamQuery, Tidelog,
+};
+
+use crate::aggregate::BankAccount;
+use crate::commands::{CloseAccount, Deposit, OpenAccount, Refusal, Withdraw};
+use crate::event::BankAccountEvent;
+use crate::import::{ImportError, Report, import};
+use crate::money;
+
+/// A bank whose accounts live in an embedded event store.
+///
+/// Exit codes: 0 done; 1 failed; 2 the command line is wrong; 3 refused by the bank's rules.
+#[derive(Debug, Parser)]
+#[command(name = "bank-account", version)]
+pub struct Cli {
+    /// Directory of the store.
+    #[arg(long, global = true, value_name = "DIR", default_value = "./.data/bank")]
+    pub store: PathBuf,
+    /// What to do.
+    #[command(subcommand)]
+    pub action: Action,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub enum Action {
+    /// Import a purchase log: each customer an account, each purchase a deposit.
+    Import {
+        /// The CDNOW purchase log. Its name and line numbers tell what was imported before.
+        file: PathBuf,
+        /// Stop at the first bad line.
+        #[arg(long)]
+        strict: bool,
+    },
+    /// Open an account.
+    Open {
+        /// Whose it is.
+        holder: String,
+        /// Its id; made if left out.
+        #[arg(long)]
+        id: Option<String>,
+    },
+    /// Put money into an account.
+    Deposit {
+        /// The account.
+        id: String,
+        /// How much, as 12.34.
+        #[arg(value_parser = money::parse, allow_hyphen_values = true)]
+        amount: u64,
+    },
+    /// Take money out of an account.
+    Withdraw {
+        /// The account.
+        id: String,
+        /// How much, as 12.34.
+        #[arg(value_parser = money::parse, allow_hyphen_values = true)]
+        amount: u64,
+    },
+    /// Close an account.
+    Close {
+        /// The account.
+        id: String,
+    },
+    /// Show an account.
+    Show {
+        /// The account.
+        id: String,
+    },
+    /// Show all that happened to an account.
+    History {
+        /// The account.
+        id: String,
+    },
+    /// Show the bank in numbers.
+    Report,
+    /// Check the whole store.
+    Verify,
+}
+
+/// Why nothing, or not all, was done.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The bank's rules say no.
+    #[error("refused: {0}")]
+    Refused(#[from] Refusal),
+    /// The import stopped.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] Error),
+    /// Somebody else changed the account again and again.
+    #[error("{0}")]
+    Conflict(String),
+}
+
+impl CliError {
+    /// What the process answers.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Refused(_) => ExitCode::from(3),
+            _ => ExitCode::FAILURE,
+        }
+    }
+}
+
+impl From<ExecuteError<Refusal>> for CliError {
+    fn from(error: ExecuteError<Refusal>) -> Self {
+        match error {
+            ExecuteError::Rejected(refusal) => Self::Refused(refusal),
+            ExecuteError::Store(error) => Self::Store(error),
+            conflict @ ExecuteError::Conflict { .. } => Self::Conflict(conflict.to_string()),
+        }
+    }
+}
+
+/// Does what the command line asks for.
+///
+/// # Errors
+/// See [`CliError`].
+pub async fn run(cli: Cli) -> Result<(), CliError> {
+    let store = cli.store;
+    if !matches!(cli.action, Action::Import { .. } | Action::Open { .. }) && !store.exists() {
+        let reason = "there is nothing; open an account or import a file first, or give --store";
+        return Err(Error::NotAStore { path: store, reason: reason.into() }.into());
+    }
+    let bank = Tidelog::open(&store)?;
+    let done = act(&bank, &store, cli.action).await;
+    // The first failure is the one to tell.
+    done.and(bank.close().await.map_err(CliError::from))
+}
+
+async fn act(bank: &Tidelog, store: &Path, action: Action) -> Result<(), CliError> {
+    match action {
+        Action::Import { file, strict } => {
+            let progress = progress_bar();
+            let imported = import(bank, &file, strict, &progress).await;
+            progress.finish_and_clear();
+            let report = Report::read(bank, store, Some(imported?)).await?;
+            print!("{report}");
+        }
+        Action::Open { holder, id } => {
+            let command = OpenAccount { account_id: id, holder };
+            let opened = bank.execute(command).await?;
+            println!("opened {}", opened.aggregate_id);
+        }
+        Action::Deposit { id, amount } => {
+            tell(bank, bank.execute(Deposit { account_id: id, cents: amount }).await?).await?;
+        }
+        Action::Withdraw { id, amount } => {
+            tell(bank, bank.execute(Withdraw { account_id: id, cents: amount }).await?).await?;
+        }
+        Action::Close { id } => {
+            let closed = bank.execute(CloseAccount { account_id: id }).await?;
+            println!("closed {}", closed.aggregate_id);
+        }
+        Action::Show { id } => show(bank, &id).await?,
+        Action::History { id } => history(bank, &id).await?,
+        Action::Report => print!("{}", Report::read(bank, store, None).await?),
+        Action::Verify => {
+            let found = bank.verify().await?;
+            println!(
+                "verified: {} events of {} accounts in {} commits, {} segments; no fault found",
+                money::group(found.records),
+                money::group(found.streams),
+                money::group(found.commits),
+                money::group(found.segments),
+            );
+        }
+    }
+    Ok(())
+}
+
+async fn tell(bank: &Tidelog, done: CommandResponse) -> Result<(), CliError> {
+    show(bank, &done.aggregate_id).await
+}
+
+async fn show(bank: &Tidelog, id: &str) -> Result<(), CliError> {
+    let found = bank.load::<BankAccount>(id).await?;
+    let found = found.ok_or_else(|| Refusal::NoAccount(id.to_owned()))?;
+    let account = &found.state;
+    println!("account  {id}");
+    println!("holder   {}", account.holder);
+    println!("balance  {}{}", money::format(account.cents), if account.closed { " (closed)" } else { "" });
+    println!("events   {}", found.sequence);
+    Ok(())
+}
+
+async fn history(bank: &Tidelog, id: &str) -> Result<(), CliError> {
+    let stream = bank.repository::<BankAccount>().stream_id(id)?;
+    let mut events = bank.read_stream(StreamQuery::new(stream));
+    let mut any = false;
+    while let Some(envelope) = events.next().await.transpose()? {
+        any = true;
+        let envelope = envelope.decode::<BankAccountEvent>()?;
+        let what = match &envelope.event {
+            BankAccountEvent::Opened { holder } => format!("opened by {holder}"),
+            BankAccountEvent::Deposited { cents } => format!("deposited {}", money::format(*cents)),
+            BankAccountEvent::Withdrawn { cents } => format!("withdrawn {}", money::format(*cents)),
+            BankAccountEvent::Closed => "closed".to_owned(),
+        };
+        let notes: Vec<_> =
+            envelope.metadata.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let line = format!(
+            "{:>6}  {}  {what}  {}",
+            envelope.sequence,
+            envelope.event_time,
+            notes.join(" ")
+        );
+        println!("{}", line.trim_end());
+    }
+    if any { Ok(()) } else { Err(Refusal::NoAccount(id.to_owned()).into()) }
+}
+
+fn progress_bar() -> ProgressBar {
+    let bar = ProgressBar::new(0);
+    let template = "{bar:30} {human_pos} of {human_len} lines  {per_sec}  {eta} left";
+    // The template is constant; if it were wrong, the plain bar would do.
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
+}

@@ -1,0 +1,262 @@
+//! Imports a purchase log: each customer an account, each purchase a deposit.
+//!
+//! Every line is a command of its own, appended and made durable by itself; what makes it fast is
+//! that many are under way at once and share the disk's work. Commands of one customer follow each
+//! other, so that the account is opened before its first deposit.
+
+mod line;
+mod report;
+mod source;
+
+use std::collections::HashSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use indicatif::ProgressBar;
+use tidelog::{CommandId, Context, Error, ExecuteError, Tidelog};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::commands::{Deposit, OpenAccount, Refusal};
+use crate::query::CDS;
+
+pub use line::{Purchase, is_header, parse};
+pub use report::{Report, bytes_on_disk};
+pub use source::{Line, Source};
+
+/// Commands under way at once.
+const LANES: usize = 256;
+/// Purchases that wait in each lane: together they bound the import's memory.
+const WAITING: usize = 16;
+
+/// Why an import stopped. What was imported until then stays; importing again goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A line is no purchase, and the import is strict.
+    #[error("line {number}: {reason}; correct it, or import without --strict to pass it over")]
+    BadLine {
+        /// The line, from 1.
+        number: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The store failed.
+    #[error("line {number}: {source}")]
+    Store {
+        /// The line, from 1.
+        number: u64,
+        /// Its error.
+        source: ExecuteError<Refusal>,
+    },
+    /// A part of the import ended without an answer.
+    #[error("a part of the import was lost; import again: what is there already is passed over")]
+    Lost,
+}
+
+/// What an import did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// Accounts opened by it.
+    pub opened: u64,
+    /// Deposits made by it.
+    pub deposited: u64,
+    /// Purchases that an earlier import had deposited.
+    pub already: u64,
+    /// Purchases that the rules refused.
+    pub refused: u64,
+    /// Lines that are no purchase.
+    pub bad: u64,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+impl Imported {
+    /// Events recorded in one second.
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    pub fn events_per_second(&self) -> u64 {
+        let events = (self.opened + self.deposited) as f64;
+        (events / self.elapsed.as_secs_f64().max(1e-6)).round() as u64
+    }
+}
+
+/// Imports `file` into `bank`.
+///
+/// Command ids derive from the file's name and the line, so importing again records nothing again.
+/// A bad line is reported on stderr and passed over, or ends the import when it is `strict`.
+///
+/// # Errors
+/// See [`ImportError`].
+pub async fn import(
+    bank: &Tidelog,
+    file: &Path,
+    strict: bool,
+    progress: &ProgressBar,
+) -> Result<Imported, ImportError> {
+    let begun = Instant::now();
+    let failed = |source| ImportError::File { path: file.into(), source };
+    let mut source = Source::open(file).map_err(failed)?;
+    progress.set_length(source.lines);
+    let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
+    let shared = Arc::new(Shared {
+        bank: bank.clone(),
+        name: name.into_owned(),
+        progress: progress.clone(),
+        counts: Counts::default(),
+    });
+    let mut tasks = JoinSet::new();
+    let mut lanes = Vec::with_capacity(LANES);
+    for _ in 0..LANES {
+        let (lane, purchases) = mpsc::channel(WAITING);
+        lanes.push(lane);
+        tasks.spawn(Arc::clone(&shared).work(purchases));
+    }
+
+    let mut stopped = None;
+    while let Some(line) = source.next_line().map_err(failed)? {
+        if line.number == 1 && is_header(&line.bytes) {
+            progress.inc(1);
+            continue;
+        }
+        let purchase = match parse(&line.bytes) {
+            Ok(purchase) => purchase,
+            Err(reason) if strict => {
+                stopped = Some(ImportError::BadLine { number: line.number, reason });
+                break;
+            }
+            Err(reason) => {
+                shared.counts.bad.fetch_add(1, Ordering::Relaxed);
+                progress.suspend(|| eprintln!("line {}: {reason}; passed over", line.number));
+                progress.inc(1);
+                continue;
+            }
+        };
+        let lane = purchase.customer.bytes().fold(0_usize, |sum, digit| {
+            sum.wrapping_mul(10).wrapping_add(usize::from(digit))
+        });
+        // One lane has failed if it takes nothing any more: its task says why.
+        let Some(lane) = lanes.get(lane % LANES) else { break };
+        if lane.send((line.number, purchase)).await.is_err() {
+            break;
+        }
+    }
+    drop(lanes);
+    while let Some(task) = tasks.join_next().await {
+        if let Err(error) = task.unwrap_or(Err(ImportError::Lost)) {
+            stopped.get_or_insert(error);
+        }
+    }
+    match stopped {
+        Some(error) => Err(error),
+        None => Ok(shared.counts.sum_up(begun.elapsed())),
+    }
+}
+
+#[derive(Default)]
+struct Counts {
+    opened: AtomicU64,
+    deposited: AtomicU64,
+    already: AtomicU64,
+    refused: AtomicU64,
+    bad: AtomicU64,
+}
+
+impl Counts {
+    fn sum_up(&self, elapsed: Duration) -> Imported {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Imported {
+            opened: count(&self.opened),
+            deposited: count(&self.deposited),
+            already: count(&self.already),
+            refused: count(&self.refused),
+            bad: count(&self.bad),
+            elapsed,
+        }
+    }
+}
+
+struct Shared {
+    bank: Tidelog,
+    name: String,
+    progress: ProgressBar,
+    counts: Counts,
+}
+
+impl Shared {
+    /// Executes the purchases of one lane, one after the other.
+    async fn work(
+        self: Arc<Self>,
+        mut purchases: mpsc::Receiver<(u64, Purchase)>,
+    ) -> Result<(), ImportError> {
+        let mut met = HashSet::new();
+        while let Some((number, purchase)) = purchases.recv().await {
+            let failed = |source| ImportError::Store { number, source };
+            if !met.contains(&purchase.customer) {
+                self.open(number, &purchase).await.map_err(failed)?;
+                met.insert(purchase.customer.clone());
+            }
+            self.deposit(number, purchase).await.map_err(failed)?;
+            self.progress.inc(1);
+        }
+        Ok(())
+    }
+
+    /// Opens the account of a customer met for the first time.
+    async fn open(
+        &self,
+        number: u64,
+        purchase: &Purchase,
+    ) -> Result<(), ExecuteError<Refusal>> {
+        let context = self.context(format!("{}:{number}:open", self.name), purchase)?;
+        let command = OpenAccount {
+            account_id: Some(purchase.customer.clone()),
+            holder: format!("CDNOW customer {}", purchase.customer),
+        };
+        match self.bank.execute_with(command, context).await {
+            Ok(response) => {
+                if !response.already_executed {
+                    self.counts.opened.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(())
+            }
+            // Somebody has opened it by other means. If it is closed, each deposit is refused.
+            Err(ExecuteError::Rejected(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn deposit(
+        &self,
+        number: u64,
+        purchase: Purchase,
+    ) -> Result<(), ExecuteError<Refusal>> {
+        let context = self
+            .context(format!("{}:{number}", self.name), &purchase)?
+            .with_metadata(CDS, purchase.cds.to_string());
+        let command = Deposit { account_id: purchase.customer, cents: purchase.cents };
+        let counts = &self.counts;
+        let counter = match self.bank.execute_with(command, context).await {
+            Ok(response) if response.already_executed => &counts.already,
+            Ok(_) => &counts.deposited,
+            Err(ExecuteError::Rejected(_)) => &counts.refused,
+            Err(error) => return Err(error),
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn context(&self, command_id: String, purchase: &Purchase) -> Result<Context, Error> {
+        let command_id = CommandId::new(command_id)?;
+        Ok(Context::new().with_command_id(command_id).with_event_time(purchase.date))
+    }
+}

@@ -1,0 +1,12 @@
+//! The tidelog example: a bank account, and a real ledger imported into it.
+//!
+//! One file a building block, to be copied: [`event`], [`aggregate`], [`commands`], [`query`]. The
+//! program around them is [`cli`], the import of the ledger [`import`].
+
+pub mod aggregate;
+pub mod cli;
+pub mod commands;
+pub mod event;
+pub mod import;
+pub mod money;
+pub mod query;

@@ -1,0 +1,225 @@
+//! The handle for threads without a runtime.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tidelog_backends::{BackupReport, StoreInfo, VerifyReport};
+use tidelog_core::{
+    Aggregate, AggregateRepository, AppendBatch, AppendReceipt, Blocking, BlockingEventStream,
+    BlockingRepository, Command, CommandResponse, Context, Decide, Error, Event, EventEnvelope,
+    ExpectedVersion, Loaded, LogQuery, StreamHead, StreamId, StreamQuery, Subscribe, TypedEventStore,
+};
+
+use crate::store::EmbeddedStore;
+use crate::tidelog::{CommandError, Tidelog};
+
+/// A [`Tidelog`] whose calls block the calling thread and commit on it: no runtime is needed, and
+/// a lone writer pays for no hand-over between threads. Made by [`Tidelog::blocking`].
+///
+/// Do not use it inside async code.
+///
+/// ```
+/// use tidelog::{
+///     AppendBatch, ContentType, Error, ExpectedVersion, NewEvent, StreamId, StreamQuery, Tidelog,
+/// };
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("events");
+/// let log = Tidelog::open(&path)?.blocking();
+/// let till = StreamId::new("Till", "3")?;
+/// let sold = NewEvent::new("Sold", 1, ContentType::Json, r#"{"article":"tea"}"#);
+/// log.append(AppendBatch::new(till.clone(), ExpectedVersion::NoStream, vec![sold]))?;
+/// for event in log.read_stream(StreamQuery::new(till)) {
+///     assert_eq!(&*event?.event_type, "Sold");
+/// }
+/// log.close()?;
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct BlockingTidelog {
+    log: Tidelog,
+    store: Blocking<EmbeddedStore>,
+}
+
+impl BlockingTidelog {
+    pub(crate) fn new(log: Tidelog) -> Self {
+        let store = Blocking::new(log.blocking_repositories().store().clone());
+        Self { log, store }
+    }
+
+    /// The async handle on the same store.
+    pub fn inner(&self) -> &Tidelog {
+        &self.log
+    }
+
+    /// The store below, for blocking use.
+    pub fn store(&self) -> &Blocking<EmbeddedStore> {
+        &self.store
+    }
+
+    fn of<A: Aggregate>(&self) -> Arc<AggregateRepository<A, EmbeddedStore>> {
+        self.log.blocking_repositories().of::<A>()
+    }
+
+    /// See [`Tidelog::repository`].
+    pub fn repository<A: Aggregate>(&self) -> BlockingRepository<A, EmbeddedStore> {
+        self.of::<A>().blocking()
+    }
+
+    /// See [`Tidelog::execute`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn execute<C>(&self, command: C) -> Result<CommandResponse, CommandError<C>>
+    where
+        C: Command,
+        C::Aggregate: Decide<C>,
+    {
+        pollster::block_on(self.of::<C::Aggregate>().execute(command))
+    }
+
+    /// See [`Tidelog::execute_with`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn execute_with<C>(
+        &self,
+        command: C,
+        context: Context,
+    ) -> Result<CommandResponse, CommandError<C>>
+    where
+        C: Command,
+        C::Aggregate: Decide<C>,
+    {
+        pollster::block_on(self.of::<C::Aggregate>().execute_with(command, context))
+    }
+
+    /// See [`Tidelog::load`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load<A: Aggregate>(&self, aggregate_id: &str) -> Result<Option<Loaded<A>>, Error> {
+        pollster::block_on(self.of::<A>().load(aggregate_id))
+    }
+
+    /// See [`Tidelog::append`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn append(&self, batch: AppendBatch) -> Result<AppendReceipt, Error> {
+        self.store.append(batch)
+    }
+
+    /// See [`Tidelog::append_streams`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn append_streams(&self, parts: Vec<AppendBatch>) -> Result<Vec<AppendReceipt>, Error> {
+        self.store.append_streams(parts)
+    }
+
+    /// See [`Tidelog::persist_events`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn persist_events<E: Event>(
+        &self,
+        stream: &StreamId,
+        expected: ExpectedVersion,
+        events: Vec<E>,
+        context: &Context,
+    ) -> Result<AppendReceipt, Error> {
+        let store = self.store.inner();
+        pollster::block_on(store.persist_events(stream, expected, events, context))
+    }
+
+    /// See [`Tidelog::read_stream`].
+    pub fn read_stream(&self, query: StreamQuery) -> BlockingEventStream {
+        self.store.read_stream(query)
+    }
+
+    /// See [`Tidelog::read_events`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read_events<E: Event>(
+        &self,
+        stream: &StreamId,
+    ) -> Result<Vec<EventEnvelope<E>>, Error> {
+        pollster::block_on(self.store.inner().read_events(stream))
+    }
+
+    /// See [`Tidelog::read_events_from`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read_events_from<E: Event>(
+        &self,
+        stream: &StreamId,
+        sequence: u64,
+    ) -> Result<Vec<EventEnvelope<E>>, Error> {
+        pollster::block_on(self.store.inner().read_events_from(stream, sequence))
+    }
+
+    /// See [`Tidelog::head`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn head(&self, stream: &StreamId) -> Result<Option<StreamHead>, Error> {
+        self.store.head(stream)
+    }
+
+    /// See [`Tidelog::read_all`].
+    pub fn read_all(&self, query: LogQuery) -> BlockingEventStream {
+        self.store.read_all(query)
+    }
+
+    /// See [`Tidelog::subscribe`].
+    pub fn subscribe(&self, what: Subscribe) -> BlockingEventStream {
+        self.store.subscribe(what)
+    }
+
+    /// See [`Tidelog::last_position`].
+    pub fn last_position(&self) -> u64 {
+        self.store.last_position()
+    }
+
+    /// See [`Tidelog::info`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn info(&self) -> Result<StoreInfo, Error> {
+        self.store.inner().sled().info()
+    }
+
+    /// See [`Tidelog::verify`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn verify(&self) -> Result<VerifyReport, Error> {
+        self.store.inner().sled().verify()
+    }
+
+    /// See [`Tidelog::backup`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn backup(&self, to: impl AsRef<Path>) -> Result<BackupReport, Error> {
+        self.store.inner().sled().backup(to)
+    }
+
+    /// See [`Tidelog::rebuild_index`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn rebuild_index(&self) -> Result<(), Error> {
+        self.store.inner().sled().rebuild_index()
+    }
+
+    /// See [`Tidelog::close`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn close(&self) -> Result<(), Error> {
+        self.store.inner().sled().close_blocking()
+    }
+}

@@ -1,0 +1,178 @@
+//! How a [`Tidelog`] is opened.
+
+use std::any::TypeId;
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidelog_backends::{Progress, SledStore, SledStoreBuilder};
+use tidelog_core::{
+    Aggregate, Clock, Durability, Error, IdSource, Limits, PayloadTransform, SnapshotStrategy,
+    SystemClock, SystemIds,
+};
+
+use crate::repositories::Settings;
+use crate::tidelog::Tidelog;
+
+/// Bytes of cached aggregate states of one aggregate type, unless set otherwise.
+const CACHE_BYTES: u64 = 8 << 20;
+
+/// Options of a [`Tidelog`]; made by [`Tidelog::builder`].
+///
+/// ```
+/// use tidelog::{Durability, SnapshotStrategy, Tidelog};
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("events");
+/// let log = Tidelog::builder(&path)
+///     .memory_budget(32 << 20)
+///     .aggregate_cache(4 << 20)
+///     .snapshots(SnapshotStrategy::EveryEvents(500))
+///     .open()?;
+/// log.blocking().close()?;
+/// # Ok::<(), tidelog::Error>(())
+/// ```
+#[must_use = "nothing is opened before `open` is called"]
+pub struct TidelogBuilder {
+    store: SledStoreBuilder,
+    settings: Settings,
+    transform: Option<Arc<dyn PayloadTransform>>,
+}
+
+impl TidelogBuilder {
+    pub(crate) fn new(path: &Path) -> Self {
+        Self {
+            store: SledStore::builder(path),
+            settings: Settings {
+                snapshots: SnapshotStrategy::Never,
+                snapshots_of: HashMap::new(),
+                cache_bytes: CACHE_BYTES,
+                max_attempts: None,
+                clock: Arc::new(SystemClock),
+                ids: Arc::new(SystemIds),
+            },
+            transform: None,
+        }
+    }
+
+    /// When snapshots of aggregates are taken; never, unless set.
+    ///
+    /// With snapshots, raise [`Aggregate::SNAPSHOT_REVISION`] whenever the fields of the state or
+    /// the meaning of `apply` change.
+    pub fn snapshots(mut self, strategy: SnapshotStrategy) -> Self {
+        self.settings.snapshots = strategy;
+        self
+    }
+
+    /// When snapshots of this one aggregate type are taken.
+    pub fn snapshots_of<A: Aggregate>(mut self, strategy: SnapshotStrategy) -> Self {
+        self.settings.snapshots_of.insert(TypeId::of::<A>(), strategy);
+        self
+    }
+
+    /// Bytes of memory for the states of recently used aggregates, for each aggregate type; 8 MiB
+    /// unless set, 0 for none. The async and the blocking face have a cache each, filled by use.
+    pub fn aggregate_cache(mut self, bytes: u64) -> Self {
+        self.settings.cache_bytes = bytes;
+        self
+    }
+
+    /// How often a command is decided again when other writers were faster;
+    /// [`AggregateRepository::MAX_ATTEMPTS`](tidelog_core::AggregateRepository::MAX_ATTEMPTS)
+    /// unless set, at least once.
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.settings.max_attempts = Some(attempts);
+        self
+    }
+
+    /// Passes every payload through `transform`, as for encryption or compression. A store must be
+    /// opened with what undoes the transform it was written with.
+    pub fn transform(mut self, transform: Arc<dyn PayloadTransform>) -> Self {
+        self.transform = Some(transform);
+        self
+    }
+
+    /// What the store takes at most.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.store = self.store.limits(limits);
+        self
+    }
+
+    /// What acknowledged commands and appends that name no durability have survived;
+    /// [`Durability::Power`] unless set.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.store = self.store.durability(durability);
+        self
+    }
+
+    /// Bytes of memory for the store's caches, filters and queues together; 48 MiB unless set, at
+    /// least 8 MiB. Aggregate caches come on top.
+    pub fn memory_budget(mut self, bytes: usize) -> Self {
+        self.store = self.store.memory_budget(bytes);
+        self
+    }
+
+    /// Bytes that segment files grow to; 16 MiB unless set, 64 KiB to 1 GiB.
+    pub fn segment_size(mut self, bytes: u64) -> Self {
+        self.store = self.store.segment_size(bytes);
+        self
+    }
+
+    /// How long opening sled may take before its folder is abandoned and made again from the log;
+    /// 30 s unless set.
+    pub fn index_open_timeout(mut self, timeout: Duration) -> Self {
+        self.store = self.store.index_open_timeout(timeout);
+        self
+    }
+
+    /// Where the present moment comes from: recorded times, and the contexts of commands that come
+    /// without one.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.store = self.store.clock(Arc::clone(&clock));
+        self.settings.clock = clock;
+        self
+    }
+
+    /// Where new ids come from: the store's own, and the contexts of commands that come without
+    /// one.
+    pub fn ids(mut self, ids: Arc<dyn IdSource>) -> Self {
+        self.store = self.store.ids(Arc::clone(&ids));
+        self.settings.ids = ids;
+        self
+    }
+
+    /// Called while opening, and during every later long operation; `Break` cancels it.
+    pub fn progress(
+        mut self,
+        callback: impl Fn(Progress) -> ControlFlow<()> + Send + Sync + 'static,
+    ) -> Self {
+        self.store = self.store.progress(callback);
+        self
+    }
+
+    /// Opens the store, making it if the path is empty or missing.
+    ///
+    /// Blocks for file I/O: inside async code, call it on a blocking thread, or before the work
+    /// begins.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] when it is open elsewhere, [`Error::NotAStore`] for a path that cannot be
+    /// one, [`Error::UnsupportedFormat`] for a newer one, [`Error::InvalidInput`] for an impossible
+    /// option, [`Error::Damaged`], [`Error::Cancelled`], [`Error::Io`].
+    pub fn open(self) -> Result<Tidelog, Error> {
+        Ok(Tidelog::new(self.store.open()?, self.transform, self.settings))
+    }
+}
+
+impl fmt::Debug for TidelogBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TidelogBuilder")
+            .field("store", &self.store)
+            .field("snapshots", &self.settings.snapshots)
+            .field("aggregate_cache", &self.settings.cache_bytes)
+            .field("transformed", &self.transform.is_some())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,318 @@
+//! The one handle over an embedded store.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+
+use tidelog_backends::{BackupReport, SledStore, StoreInfo, VerifyReport};
+use tidelog_core::{
+    Aggregate, AggregateRepository, AppendBatch, AppendReceipt, Command, CommandHandler,
+    CommandResponse, Context, Decide, Error, Event, EventEnvelope, EventLog, EventStore,
+    EventStream, ExecuteError, ExpectedVersion, Loaded, LogQuery, MultiStreamStore,
+    PayloadTransform, StreamHead, StreamId, StreamQuery, Subscribe, Transformed, TypedEventStore,
+};
+
+use crate::blocking::BlockingTidelog;
+use crate::builder::TidelogBuilder;
+use crate::repositories::{Repositories, Settings};
+use crate::store::EmbeddedStore;
+
+/// Why the command `C` was not executed; `Rejected` holds the reason of its aggregate.
+pub type CommandError<C> =
+    ExecuteError<<<C as Command>::Aggregate as Decide<C>>::Rejection>;
+
+/// An embedded event store with all that is done with it: execute commands, load aggregates,
+/// append, read, follow, check, back up.
+///
+/// A handle: clone it freely, all clones are one store. It is `Send + Sync + 'static` and has no
+/// type parameters, so it fits into any application state. When the last clone is dropped the
+/// store is closed and its lock is free.
+///
+/// These calls are async and need no particular runtime: they never do file I/O on the thread that
+/// polls them. [`blocking`](Tidelog::blocking) has the same calls for threads without a runtime.
+///
+/// ```
+/// use tidelog::{
+///     AppendBatch, ContentType, Error, ExpectedVersion, LogQuery, NewEvent, StreamId, Tidelog,
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Error> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("events");
+/// let log = Tidelog::open(&path)?;
+/// let till = StreamId::new("Till", "3")?;
+/// let sold = NewEvent::new("Sold", 1, ContentType::Json, r#"{"article":"tea"}"#);
+/// log.append(AppendBatch::new(till, ExpectedVersion::NoStream, vec![sold])).await?;
+///
+/// let mut events = log.read_all(LogQuery::all());
+/// while let Some(event) = events.next().await.transpose()? {
+///     println!("{} {}", event.stream, event.event_type);
+/// }
+/// log.close().await
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Tidelog(Arc<Inner>);
+
+struct Inner {
+    asynchronous: Repositories,
+    blocking: Repositories,
+}
+
+impl Tidelog {
+    /// Opens the store in directory `path` with default options, making it if need be.
+    ///
+    /// Blocks for file I/O: inside async code, call it on a blocking thread, or before the work
+    /// begins.
+    ///
+    /// # Errors
+    /// As [`TidelogBuilder::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
+        Self::builder(path).open()
+    }
+
+    /// Options for the store in directory `path`.
+    pub fn builder(path: impl AsRef<Path>) -> TidelogBuilder {
+        TidelogBuilder::new(path.as_ref())
+    }
+
+    pub(crate) fn new(
+        sled: SledStore,
+        transform: Option<Arc<dyn PayloadTransform>>,
+        settings: Settings,
+    ) -> Self {
+        let settings = Arc::new(settings);
+        let over = |face: SledStore| {
+            let store = match &transform {
+                Some(transform) => {
+                    EmbeddedStore::transformed(Transformed::new(face, Arc::clone(transform)))
+                }
+                None => EmbeddedStore::plain(face),
+            };
+            Repositories::new(store, Arc::clone(&settings))
+        };
+        let blocking = over(sled.blocking().inner().clone());
+        Self(Arc::new(Inner { asynchronous: over(sled), blocking }))
+    }
+
+    /// The same calls for threads without a runtime: each works on the calling thread, commits
+    /// included.
+    pub fn blocking(&self) -> BlockingTidelog {
+        BlockingTidelog::new(self.clone())
+    }
+
+    /// The store below, for whatever is generic over stores.
+    pub fn store(&self) -> &EmbeddedStore {
+        self.0.asynchronous.store()
+    }
+
+    pub(crate) fn blocking_repositories(&self) -> &Repositories {
+        &self.0.blocking
+    }
+
+    /// The repository of the aggregate type `A`; always the same one, with its cache.
+    pub fn repository<A: Aggregate>(&self) -> AggregateRepository<A, EmbeddedStore> {
+        AggregateRepository::clone(&self.0.asynchronous.of::<A>())
+    }
+
+    /// Executes `command` on its aggregate and answers when its events are durable.
+    ///
+    /// # Errors
+    /// As [`AggregateRepository::execute`].
+    pub async fn execute<C>(&self, command: C) -> Result<CommandResponse, CommandError<C>>
+    where
+        C: Command,
+        C::Aggregate: Decide<C>,
+    {
+        self.0.asynchronous.of::<C::Aggregate>().execute(command).await
+    }
+
+    /// Executes `command` with the time, identity and metadata of `context`. With a command id in
+    /// it, executing again records nothing again.
+    ///
+    /// # Errors
+    /// As [`AggregateRepository::execute_with`].
+    pub async fn execute_with<C>(
+        &self,
+        command: C,
+        context: Context,
+    ) -> Result<CommandResponse, CommandError<C>>
+    where
+        C: Command,
+        C::Aggregate: Decide<C>,
+    {
+        self.0.asynchronous.of::<C::Aggregate>().execute_with(command, context).await
+    }
+
+    /// The aggregate as it stands now; `None` when it has no events.
+    ///
+    /// # Errors
+    /// As [`AggregateRepository::load`].
+    pub async fn load<A: Aggregate>(&self, aggregate_id: &str) -> Result<Option<Loaded<A>>, Error> {
+        self.0.asynchronous.of::<A>().load(aggregate_id).await
+    }
+
+    /// Records `batch` and answers when it is as durable as it asks for.
+    ///
+    /// # Errors
+    /// As [`EventStore::append`].
+    pub async fn append(&self, batch: AppendBatch) -> Result<AppendReceipt, Error> {
+        self.store().append(batch).await
+    }
+
+    /// Records events of several streams, all or none.
+    ///
+    /// # Errors
+    /// As [`MultiStreamStore::append_streams`].
+    pub async fn append_streams(
+        &self,
+        parts: Vec<AppendBatch>,
+    ) -> Result<Vec<AppendReceipt>, Error> {
+        self.store().append_streams(parts).await
+    }
+
+    /// Records typed events on `stream`, with the ids, time and metadata of `context`.
+    ///
+    /// # Errors
+    /// As [`TypedEventStore::persist_events`].
+    pub async fn persist_events<E: Event>(
+        &self,
+        stream: &StreamId,
+        expected: ExpectedVersion,
+        events: Vec<E>,
+        context: &Context,
+    ) -> Result<AppendReceipt, Error> {
+        self.store().persist_events(stream, expected, events, context).await
+    }
+
+    /// Reads one stream as bytes. A stream never appended to is empty.
+    pub fn read_stream(&self, query: StreamQuery) -> EventStream {
+        self.store().read_stream(query)
+    }
+
+    /// All events of `stream`, decoded, in memory at once.
+    ///
+    /// # Errors
+    /// As [`TypedEventStore::read_events`].
+    pub async fn read_events<E: Event>(
+        &self,
+        stream: &StreamId,
+    ) -> Result<Vec<EventEnvelope<E>>, Error> {
+        self.store().read_events(stream).await
+    }
+
+    /// The events of `stream` from `sequence` on, decoded, in memory at once.
+    ///
+    /// # Errors
+    /// As [`TypedEventStore::read_events_from`].
+    pub async fn read_events_from<E: Event>(
+        &self,
+        stream: &StreamId,
+        sequence: u64,
+    ) -> Result<Vec<EventEnvelope<E>>, Error> {
+        self.store().read_events_from(stream, sequence).await
+    }
+
+    /// The newest event of `stream`; `None` when it has none.
+    ///
+    /// # Errors
+    /// As [`EventStore::head`].
+    pub async fn head(&self, stream: &StreamId) -> Result<Option<StreamHead>, Error> {
+        self.store().head(stream).await
+    }
+
+    /// Reads the whole log, oldest first, control records included.
+    pub fn read_all(&self, query: LogQuery) -> EventStream {
+        self.store().read_all(query)
+    }
+
+    /// What is there already, then what comes, without an end and without a gap between.
+    pub fn subscribe(&self, what: Subscribe) -> EventStream {
+        self.store().subscribe(what)
+    }
+
+    /// Position of the newest visible record; 0 when there is none.
+    pub fn last_position(&self) -> u64 {
+        self.store().last_position()
+    }
+
+    /// Facts about the store: identity, counts, bytes, health.
+    ///
+    /// # Errors
+    /// As [`SledStore::info`].
+    pub async fn info(&self) -> Result<StoreInfo, Error> {
+        self.on_thread(SledStore::info).await
+    }
+
+    /// Walks the whole log and the whole index and checks all that can be checked.
+    ///
+    /// # Errors
+    /// As [`SledStore::verify`].
+    pub async fn verify(&self) -> Result<VerifyReport, Error> {
+        self.on_thread(SledStore::verify).await
+    }
+
+    /// Copies the store to the directory `to` while it goes on working; put it back by
+    /// [`restore_backup`](crate::restore_backup).
+    ///
+    /// # Errors
+    /// As [`SledStore::backup`].
+    pub async fn backup(&self, to: impl AsRef<Path>) -> Result<BackupReport, Error> {
+        let to = to.as_ref().to_path_buf();
+        self.on_thread(move |store| store.backup(to)).await
+    }
+
+    /// Makes the stream index again from the log; reads and appends wait meanwhile.
+    ///
+    /// # Errors
+    /// As [`SledStore::rebuild_index`].
+    pub async fn rebuild_index(&self) -> Result<(), Error> {
+        self.on_thread(SledStore::rebuild_index).await
+    }
+
+    /// Waits for what is under way, then closes the store: all clones answer [`Error::Closed`]
+    /// from now on, and the lock is free when this returns.
+    ///
+    /// # Errors
+    /// As [`SledStore::close`].
+    pub async fn close(&self) -> Result<(), Error> {
+        self.store().sled().close().await
+    }
+
+    /// Does long file I/O on a thread of its own: the store's own threads stay free for reads.
+    async fn on_thread<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&SledStore) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let store = self.store().sled().clone();
+        let (reply, answer) = oneshot::async_channel();
+        let spawned = thread::Builder::new().name("tidelog-task".into()).spawn(move || {
+            let done = work(&store);
+            // Given up before the answer, so that whoever gets it may drop the last handle.
+            drop(store);
+            // Nobody waits any more when this fails.
+            let _ = reply.send(done);
+        });
+        spawned.map_err(|error| Error::io("start a thread for", ".", error))?;
+        answer.await.unwrap_or(Err(Error::Closed))
+    }
+}
+
+impl<C> CommandHandler<C> for Tidelog
+where
+    C: Command,
+    C::Aggregate: Decide<C>,
+{
+    type Error = CommandError<C>;
+
+    async fn handle(&self, command: C) -> Result<CommandResponse, Self::Error> {
+        self.execute(command).await
+    }
+}
+
+impl std::fmt::Debug for Tidelog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tidelog").field("store", self.store()).finish()
+    }
+}
