@@ -5,6 +5,9 @@
 //! | [`SledStore`] | one machine, one process, durable: the embedded store |
 //! | [`MemoryStore`] | tests and models: the same laws, nothing kept |
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod memory;
 mod platform;
 mod sled;

@@ -1,19 +1,21 @@
 //! The embedded store keeps every law, by both faces, with ordinary segments and with tiny ones
 //! whose streams collide.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use tempfile::TempDir;
 use tidelog_backends::{SledStore, SledStoreBuilder};
 use tidelog_core::testing::{Harness, PersistentHarness, Settings};
 
 struct SledHarness {
     dir: TempDir,
-    face: fn(SledStore) -> SledStore,
+    face: fn(&SledStore) -> SledStore,
     shape: fn(SledStoreBuilder) -> SledStoreBuilder,
 }
 
 impl SledHarness {
     fn new(
-        face: fn(SledStore) -> SledStore,
+        face: fn(&SledStore) -> SledStore,
         shape: fn(SledStoreBuilder) -> SledStoreBuilder,
     ) -> Self {
         Self {
@@ -31,7 +33,7 @@ impl Harness for SledHarness {
         let builder = SledStore::builder(self.dir.path().join("store"))
             .limits(settings.limits)
             .clock(settings.clock);
-        (self.face)((self.shape)(builder).open().unwrap())
+        (self.face)(&(self.shape)(builder).open().unwrap())
     }
 
     fn close(&mut self, store: SledStore) {
@@ -45,11 +47,11 @@ impl PersistentHarness for SledHarness {
     }
 }
 
-fn is_async(store: SledStore) -> SledStore {
-    store
+fn is_async(store: &SledStore) -> SledStore {
+    store.clone()
 }
 
-fn is_blocking(store: SledStore) -> SledStore {
+fn is_blocking(store: &SledStore) -> SledStore {
     store.blocking().inner().clone()
 }
 

@@ -69,9 +69,15 @@ pub fn machine(dir: &Path) -> Vec<String> {
     let load = read("/proc/loadavg");
     let load = load.split(' ').next().unwrap_or("unknown");
     vec![
-        format!("CPU: {cpus} × {}", field(&read("/proc/cpuinfo"), "model name")),
+        format!(
+            "CPU: {cpus} × {}",
+            field(&read("/proc/cpuinfo"), "model name")
+        ),
         format!("memory: {}", field(&read("/proc/meminfo"), "MemTotal")),
-        format!("kernel: Linux {}", read("/proc/sys/kernel/osrelease").trim()),
+        format!(
+            "kernel: Linux {}",
+            read("/proc/sys/kernel/osrelease").trim()
+        ),
         format!(
             "filesystem of the data: {}",
             filesystem(dir).unwrap_or_else(|| "unknown".into())

@@ -73,7 +73,10 @@ impl Client {
     pub fn appends(&self) -> impl Iterator<Item = Append<'_>> {
         let streams = self.streams as u64;
         (0..self.events).map(move |at| Append {
-            #[allow(clippy::cast_possible_truncation, reason = "below the number of streams")]
+            #[allow(
+                clippy::cast_possible_truncation,
+                reason = "below the number of streams"
+            )]
             stream: self.first_stream + (at % streams) as usize,
             expected: at / streams,
             payload: self.payloads.get(self.first_event + at),

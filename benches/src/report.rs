@@ -73,10 +73,12 @@ fn rates(rounds: &Rounds) -> Table {
     let mut table = table(&["work", "tidelog", "tidelog async", "raw file", "tephra"]);
     for (work, label, figure) in ROWS {
         let mut row = vec![format!("{work}{label}")];
-        row.extend(Kind::ALL.map(|kind| match figures(rounds, work, kind, figure) {
-            Some(all) => grouped(median(&all)),
-            None => "–".into(),
-        }));
+        row.extend(
+            Kind::ALL.map(|kind| match figures(rounds, work, kind, figure) {
+                Some(all) => grouped(median(&all)),
+                None => "–".into(),
+            }),
+        );
         table.add_row(row);
     }
     table
@@ -121,10 +123,12 @@ fn costs(rounds: &Rounds) -> Table {
     let mut table = table(&["", "tidelog", "tidelog async", "raw file", "tephra"]);
     for (work, label, figure) in rows {
         let mut row = vec![label.to_owned()];
-        row.extend(Kind::ALL.map(|kind| match figures(rounds, work, kind, figure) {
-            Some(all) => format!("{:.1}", median(&all)),
-            None => "–".into(),
-        }));
+        row.extend(
+            Kind::ALL.map(|kind| match figures(rounds, work, kind, figure) {
+                Some(all) => format!("{:.1}", median(&all)),
+                None => "–".into(),
+            }),
+        );
         table.add_row(row);
     }
     table
@@ -146,7 +150,11 @@ fn figures(rounds: &Rounds, work: Work, contender: Kind, figure: Figure) -> Opti
 
 /// Median of the ratios of each round, lowest and highest.
 fn spread(ours: &[f64], peer: &[f64]) -> String {
-    let ratios: Vec<_> = ours.iter().zip(peer).map(|(ours, peer)| ours / peer).collect();
+    let ratios: Vec<_> = ours
+        .iter()
+        .zip(peer)
+        .map(|(ours, peer)| ours / peer)
+        .collect();
     let lowest = ratios.iter().copied().fold(f64::INFINITY, f64::min);
     let highest = ratios.iter().copied().fold(0.0, f64::max);
     format!("{:.2} ({lowest:.2}–{highest:.2})", median(&ratios))

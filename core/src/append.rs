@@ -203,7 +203,11 @@ fn check_event(event: &NewEvent, limits: &Limits) -> Result<(), Error> {
     if let ContentType::Other(name) = &event.content_type
         && ContentType::parse(name)? != event.content_type
     {
-        return Err(Error::invalid("content type", name, "write it as ContentType::parse gives it"));
+        return Err(Error::invalid(
+            "content type",
+            name,
+            "write it as ContentType::parse gives it",
+        ));
     }
     if event.revision == 0 {
         return Err(Error::invalid("revision", 0, "revisions start at 1"));

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 /// ```
 /// use tidelog_core::Timestamp;
 /// let noon = Timestamp::from_micros(852_119_999_000_000);
-/// assert_eq!(noon.to_string(), "1997-01-01T14:39:59Z");
+/// assert_eq!(noon.to_string(), "1997-01-01T11:59:59Z");
 /// assert_eq!(Timestamp::from(noon.to_datetime()), noon);
 /// ```
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -291,7 +291,7 @@ impl TryFrom<Vec<String>> for Tags {
 
 impl From<Tags> for Vec<String> {
     fn from(tags: Tags) -> Self {
-        tags.as_slice().iter().map(|tag| tag.to_string()).collect()
+        tags.as_slice().iter().map(ToString::to_string).collect()
     }
 }
 

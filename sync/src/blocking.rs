@@ -7,7 +7,8 @@ use tidelog_backends::{BackupReport, StoreInfo, VerifyReport};
 use tidelog_core::{
     Aggregate, AggregateRepository, AppendBatch, AppendReceipt, Blocking, BlockingEventStream,
     BlockingRepository, Command, CommandResponse, Context, Decide, Error, Event, EventEnvelope,
-    ExpectedVersion, Loaded, LogQuery, StreamHead, StreamId, StreamQuery, Subscribe, TypedEventStore,
+    ExpectedVersion, Loaded, LogQuery, StreamHead, StreamId, StreamQuery, Subscribe,
+    TypedEventStore,
 };
 
 use crate::store::EmbeddedStore;
@@ -141,10 +142,7 @@ impl BlockingTidelog {
     ///
     /// # Errors
     /// As there.
-    pub fn read_events<E: Event>(
-        &self,
-        stream: &StreamId,
-    ) -> Result<Vec<EventEnvelope<E>>, Error> {
+    pub fn read_events<E: Event>(&self, stream: &StreamId) -> Result<Vec<EventEnvelope<E>>, Error> {
         pollster::block_on(self.store.inner().read_events(stream))
     }
 

@@ -68,7 +68,9 @@ impl TidelogBuilder {
 
     /// When snapshots of this one aggregate type are taken.
     pub fn snapshots_of<A: Aggregate>(mut self, strategy: SnapshotStrategy) -> Self {
-        self.settings.snapshots_of.insert(TypeId::of::<A>(), strategy);
+        self.settings
+            .snapshots_of
+            .insert(TypeId::of::<A>(), strategy);
         self
     }
 
@@ -162,7 +164,11 @@ impl TidelogBuilder {
     /// one, [`Error::UnsupportedFormat`] for a newer one, [`Error::InvalidInput`] for an impossible
     /// option, [`Error::Damaged`], [`Error::Cancelled`], [`Error::Io`].
     pub fn open(self) -> Result<Tidelog, Error> {
-        Ok(Tidelog::new(self.store.open()?, self.transform, self.settings))
+        Ok(Tidelog::new(
+            self.store.open()?,
+            self.transform,
+            self.settings,
+        ))
     }
 }
 

@@ -5,9 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use tidelog_core::{
-    Aggregate, AggregateRepository, Clock, IdSource, SnapshotStrategy,
-};
+use tidelog_core::{Aggregate, AggregateRepository, Clock, IdSource, SnapshotStrategy};
 
 use crate::store::EmbeddedStore;
 
@@ -31,7 +29,11 @@ pub(crate) struct Repositories {
 
 impl Repositories {
     pub(crate) fn new(store: EmbeddedStore, settings: Arc<Settings>) -> Self {
-        Self { store, settings, by_type: RwLock::default() }
+        Self {
+            store,
+            settings,
+            by_type: RwLock::default(),
+        }
     }
 
     pub(crate) fn store(&self) -> &EmbeddedStore {
@@ -43,11 +45,15 @@ impl Repositories {
         let known = self.by_type.read().get(&key).cloned();
         let repository = known.unwrap_or_else(|| {
             let mut by_type = self.by_type.write();
-            let made = by_type.entry(key).or_insert_with(|| Arc::new(self.make::<A>()));
+            let made = by_type
+                .entry(key)
+                .or_insert_with(|| Arc::new(self.make::<A>()));
             Arc::clone(made)
         });
         // What stands under a type's id was made for that type, so the other arm is never taken.
-        repository.downcast().unwrap_or_else(|_| Arc::new(self.make::<A>()))
+        repository
+            .downcast()
+            .unwrap_or_else(|_| Arc::new(self.make::<A>()))
     }
 
     fn make<A: Aggregate>(&self) -> AggregateRepository<A, EmbeddedStore> {

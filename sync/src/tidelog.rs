@@ -18,8 +18,7 @@ use crate::repositories::{Repositories, Settings};
 use crate::store::EmbeddedStore;
 
 /// Why the command `C` was not executed; `Rejected` holds the reason of its aggregate.
-pub type CommandError<C> =
-    ExecuteError<<<C as Command>::Aggregate as Decide<C>>::Rejection>;
+pub type CommandError<C> = ExecuteError<<<C as Command>::Aggregate as Decide<C>>::Rejection>;
 
 /// An embedded event store with all that is done with it: execute commands, load aggregates,
 /// append, read, follow, check, back up.
@@ -93,7 +92,10 @@ impl Tidelog {
             Repositories::new(store, Arc::clone(&settings))
         };
         let blocking = over(sled.blocking().inner().clone());
-        Self(Arc::new(Inner { asynchronous: over(sled), blocking }))
+        Self(Arc::new(Inner {
+            asynchronous: over(sled),
+            blocking,
+        }))
     }
 
     /// The same calls for threads without a runtime: each works on the calling thread, commits
@@ -125,7 +127,11 @@ impl Tidelog {
         C: Command,
         C::Aggregate: Decide<C>,
     {
-        self.0.asynchronous.of::<C::Aggregate>().execute(command).await
+        self.0
+            .asynchronous
+            .of::<C::Aggregate>()
+            .execute(command)
+            .await
     }
 
     /// Executes `command` with the time, identity and metadata of `context`. With a command id in
@@ -142,7 +148,11 @@ impl Tidelog {
         C: Command,
         C::Aggregate: Decide<C>,
     {
-        self.0.asynchronous.of::<C::Aggregate>().execute_with(command, context).await
+        self.0
+            .asynchronous
+            .of::<C::Aggregate>()
+            .execute_with(command, context)
+            .await
     }
 
     /// The aggregate as it stands now; `None` when it has no events.
@@ -183,7 +193,9 @@ impl Tidelog {
         events: Vec<E>,
         context: &Context,
     ) -> Result<AppendReceipt, Error> {
-        self.store().persist_events(stream, expected, events, context).await
+        self.store()
+            .persist_events(stream, expected, events, context)
+            .await
     }
 
     /// Reads one stream as bytes. A stream never appended to is empty.
@@ -287,13 +299,15 @@ impl Tidelog {
     ) -> Result<T, Error> {
         let store = self.store().sled().clone();
         let (reply, answer) = oneshot::async_channel();
-        let spawned = thread::Builder::new().name("tidelog-task".into()).spawn(move || {
-            let done = work(&store);
-            // Given up before the answer, so that whoever gets it may drop the last handle.
-            drop(store);
-            // Nobody waits any more when this fails.
-            let _ = reply.send(done);
-        });
+        let spawned = thread::Builder::new()
+            .name("tidelog-task".into())
+            .spawn(move || {
+                let done = work(&store);
+                // Given up before the answer, so that whoever gets it may drop the last handle.
+                drop(store);
+                // Nobody waits any more when this fails.
+                let _ = reply.send(done);
+            });
         spawned.map_err(|error| Error::io("start a thread for", ".", error))?;
         answer.await.unwrap_or(Err(Error::Closed))
     }
@@ -313,6 +327,8 @@ where
 
 impl std::fmt::Debug for Tidelog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tidelog").field("store", self.store()).finish()
+        f.debug_struct("Tidelog")
+            .field("store", self.store())
+            .finish()
     }
 }

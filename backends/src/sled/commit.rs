@@ -181,15 +181,15 @@ impl Committer {
 
     fn commit_group(&mut self, waiting: Vec<Request>) {
         if self.closed {
-            waiting
-                .into_iter()
-                .for_each(|request| answer(request, Err(Error::Closed)));
+            for request in waiting {
+                answer(request, Err(Error::Closed));
+            }
             return;
         }
         if let Some(cause) = self.shared.refusal() {
-            waiting
-                .into_iter()
-                .for_each(|request| answer(request, Err(cause.clone())));
+            for request in waiting {
+                answer(request, Err(cause.clone()));
+            }
             return;
         }
         self.group.recorded = self.shared.clock.now().max(self.last_recorded);
@@ -411,7 +411,7 @@ impl Committer {
                 }
             }
         }
-        Ok(judge(&part.events, found))
+        Ok(judge(&part.events, &found))
     }
 
     /// Adds the request's records to the frame.
@@ -707,7 +707,7 @@ impl Committer {
             hash: self.next.previous,
         });
         self.tail = Tail::new(SegmentIndex::new(number), None);
-        self.shared.streams.begin(Arc::clone(&self.tail));
+        self.shared.streams.begin(&self.tail);
         self.shared.log.begin(SegmentInfo {
             number,
             first_commit: self.next.commit,

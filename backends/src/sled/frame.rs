@@ -19,7 +19,7 @@
 use super::varint::Reader;
 
 pub(crate) const HEADER: usize = 88;
-pub(crate) const ALIGN: u64 = 8;
+pub(crate) const ALIGN: usize = 8;
 pub(crate) const MAGIC: [u8; 4] = *b"TLF1";
 
 /// BLAKE3 over the chain hash before it and a commit's body.
@@ -114,7 +114,7 @@ impl FrameHeader {
 
 /// Bytes that a frame with this much body and trailer takes.
 pub(crate) const fn frame_len(body: u64) -> u64 {
-    (HEADER as u64 + body).next_multiple_of(ALIGN)
+    (HEADER as u64 + body).next_multiple_of(ALIGN as u64)
 }
 
 /// The chain hash after a commit.

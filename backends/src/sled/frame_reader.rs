@@ -118,15 +118,15 @@ impl<'a> FrameReader<'a> {
             vouched: 0,
             nonzero_end: from,
         };
-        let mut at = from.next_multiple_of(frame::ALIGN);
+        let mut at = from.next_multiple_of(frame::ALIGN as u64);
         while at < self.len {
             let range = self.fill(at, WINDOW.min(self.len - at))?;
             let bytes = self.window.get(range).unwrap_or_default();
-            for (index, chunk) in bytes.chunks(frame::ALIGN as usize).enumerate() {
+            for (index, chunk) in bytes.chunks(frame::ALIGN).enumerate() {
                 if chunk.iter().all(|byte| *byte == 0) {
                     continue;
                 }
-                let inside = index * frame::ALIGN as usize;
+                let inside = index * frame::ALIGN;
                 survey.nonzero_end = at + (inside + chunk.len()) as u64;
                 if !chunk.starts_with(&frame::MAGIC) {
                     continue;
@@ -142,7 +142,7 @@ impl<'a> FrameReader<'a> {
                     survey.vouched = survey.vouched.max(header.known_synced);
                 }
             }
-            at += bytes.len().max(frame::ALIGN as usize) as u64;
+            at += bytes.len().max(frame::ALIGN) as u64;
         }
         Ok(survey)
     }

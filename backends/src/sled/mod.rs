@@ -14,6 +14,8 @@ mod control;
 mod format;
 mod frame;
 mod frame_reader;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod gate;
 mod hash;
 mod heads;

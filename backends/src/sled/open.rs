@@ -46,7 +46,7 @@ pub(crate) struct Opened {
 }
 
 /// Opens or makes the store.
-pub(crate) fn open(options: SledStoreBuilder) -> Result<Opened, Error> {
+pub(crate) fn open(options: &SledStoreBuilder) -> Result<Opened, Error> {
     let dir = options.path.as_path();
     let there = inspect(dir)?;
     if !there {
@@ -55,7 +55,7 @@ pub(crate) fn open(options: SledStoreBuilder) -> Result<Opened, Error> {
     let lock = Lock::take(dir, options.clock.now())?;
     let format = match Format::read(dir)? {
         Some(format) => format,
-        None => create(dir, &options)?,
+        None => create(dir, options)?,
     };
     let state = State::read(dir)?;
     let log_dir = dir.join(LOG);
@@ -70,7 +70,7 @@ pub(crate) fn open(options: SledStoreBuilder) -> Result<Opened, Error> {
         progress: options.progress.as_ref(),
     };
     let newest = recovery.newest()?;
-    let index = open_index(dir, &options, &format, clean.is_some(), newest)?;
+    let index = open_index(dir, options, &format, clean.is_some(), newest)?;
     let index = match index.covered {
         None => index.index,
         Some(covered) if recovery.chain_before(covered.segment + 1)? == Some(covered.chain) => {
@@ -107,7 +107,7 @@ pub(crate) fn open(options: SledStoreBuilder) -> Result<Opened, Error> {
     };
     recover::report(options.progress.as_ref(), report)?;
     let (workers, jobs) = Workers::new();
-    let (shared, mut committer) = assemble(&options, format, hash, index, recovered, workers)?;
+    let (shared, mut committer) = assemble(options, format, hash, index, recovered, workers)?;
     if backup::is_backup(dir) {
         committer.begin_epoch(options.ids.next_uuid())?;
         backup::remove_mark(dir)?;

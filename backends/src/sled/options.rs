@@ -172,7 +172,7 @@ impl SledStoreBuilder {
     /// [`Error::Io`]. Nothing on disk is changed then.
     pub fn open(self) -> Result<SledStore, Error> {
         self.check()?;
-        SledStore::open_with(self)
+        SledStore::open_with(&self)
     }
 
     fn check(&self) -> Result<(), Error> {

@@ -143,7 +143,7 @@ pub(crate) fn read_places(
     names: &mut Names,
 ) -> Result<Vec<EventEnvelope>, Error> {
     let spans = spans(places);
-    let total = spans.iter().map(|span| span.len()).sum();
+    let total = spans.iter().map(Span::len).sum();
     let mut buffer = vec![0; total];
     let mut rest = &mut buffer[..];
     for span in &spans {

@@ -147,6 +147,8 @@ pub(crate) struct Parsed<'a> {
     pub event_type: &'a str,
     pub payload: &'a [u8],
     origin_position: Option<u64>,
+    #[cfg(feature = "fuzzing")]
+    has_key_id: bool,
     content_code: u8,
     content_name: &'a str,
     metadata: &'a [u8],
@@ -233,6 +235,8 @@ fn parse_body(body: &[u8]) -> Option<Parsed<'_>> {
         event_type,
         payload: r.0,
         origin_position,
+        #[cfg(feature = "fuzzing")]
+        has_key_id: fields & HAS_KEY_ID != 0,
         content_code,
         content_name,
         metadata,
@@ -279,7 +283,7 @@ impl Parsed<'_> {
             kind: self.kind,
             event_type,
             revision: self.revision,
-            content_type: self.content_type()?,
+            content_type: self.content_type(),
             event_time: self.event_time,
             recorded_time: self.recorded_time,
             metadata: self.metadata()?,
@@ -289,18 +293,24 @@ impl Parsed<'_> {
         })
     }
 
+    /// Whether nothing is in it that the encoder cannot write yet.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn has_no_reserved_fields(&self) -> bool {
+        self.kind != RecordKind::Adopted && !self.has_key_id
+    }
+
     /// Whether the record belongs to `stream`.
     pub(crate) fn is_of(&self, stream: &StreamId) -> bool {
         self.aggregate_type == stream.aggregate_type() && self.aggregate_id == stream.aggregate_id()
     }
 
-    fn content_type(&self) -> Option<ContentType> {
-        Some(match self.content_code {
+    fn content_type(&self) -> ContentType {
+        match self.content_code {
             1 => ContentType::Postcard,
             2 => ContentType::Json,
             3 => ContentType::Bytes,
             _ => ContentType::Other(self.content_name.into()),
-        })
+        }
     }
 
     fn metadata(&self) -> Option<Metadata> {
@@ -478,7 +488,7 @@ mod tests {
         fn no_bytes_make_the_decoder_panic(mut bytes: Vec<u8>, fix_crc: bool) {
             if fix_crc && bytes.len() > PREFIX {
                 let (prefix, body) = bytes.split_at_mut(PREFIX);
-                prefix[..4].copy_from_slice(&(body.len() as u32).to_le_bytes());
+                prefix[..4].copy_from_slice(&u32::try_from(body.len()).unwrap().to_le_bytes());
                 prefix[4..].copy_from_slice(&crc32c::crc32c(body).to_le_bytes());
             }
             let page = Bytes::from(bytes);

@@ -255,7 +255,7 @@ impl Recovery<'_> {
                 File::open(&path).map_err(|error| Error::io("open", &path, error))?
             };
             let mut walk = Walk::new(&file, *number, path, self.hash)?;
-            let end = walk.to_end(&mut next, &mut vouched, &mut replayed)?;
+            let end = walk.walk(&mut next, &mut vouched, &mut replayed)?;
             if !newest {
                 if let Step::Bad(why) = end {
                     return Err(self.damaged_at(*number, walk.reader.offset(), why));
@@ -430,7 +430,7 @@ impl<'a> Walk<'a> {
         })
     }
 
-    fn to_end(
+    fn walk(
         &mut self,
         next: &mut Expect,
         vouched: &mut u64,

@@ -34,10 +34,10 @@ pub(crate) enum Standing {
 }
 
 /// Judges a part by which of its events were found; `found` may be empty when none was.
-pub(crate) fn judge(events: &[NewEvent], found: Vec<Option<Found>>) -> Standing {
+pub(crate) fn judge(events: &[NewEvent], found: &[Option<Found>]) -> Standing {
     let mut known = events
         .iter()
-        .zip(&found)
+        .zip(found)
         .filter_map(|(event, found)| Some((event, (*found)?)));
     let Some((event, first)) = known.next() else {
         return Standing::New;
@@ -72,6 +72,7 @@ mod tests {
     use super::*;
     use tidelog_core::ContentType;
 
+    #[allow(clippy::unnecessary_wraps, reason = "what `judge` is given")]
     fn found(sequence: u64, same: bool) -> Option<Found> {
         let recorded_time = Timestamp::from_micros(0);
         Some(Found {
@@ -87,17 +88,18 @@ mod tests {
         let events: Vec<_> = (0..2)
             .map(|_| NewEvent::new("E", 1, ContentType::Bytes, vec![]))
             .collect();
-        assert_eq!(judge(&events, vec![]), Standing::New);
-        assert_eq!(judge(&events, vec![None, None]), Standing::New);
-        let conflict = |found| matches!(judge(&events, found), Standing::Conflict(..));
-        assert!(conflict(vec![found(4, true), None]));
-        assert!(conflict(vec![None, found(4, true)]));
-        assert!(conflict(vec![found(4, true), found(5, false)]));
-        assert!(conflict(vec![found(4, false), found(5, true)]));
-        assert!(conflict(vec![found(5, true), found(4, true)]));
-        assert!(conflict(vec![found(4, true), found(6, true)]));
+        assert_eq!(judge(&events, &[]), Standing::New);
+        assert_eq!(judge(&events, &[None, None]), Standing::New);
+        let conflict =
+            |found: [Option<Found>; 2]| matches!(judge(&events, &found), Standing::Conflict(..));
+        assert!(conflict([found(4, true), None]));
+        assert!(conflict([None, found(4, true)]));
+        assert!(conflict([found(4, true), found(5, false)]));
+        assert!(conflict([found(4, false), found(5, true)]));
+        assert!(conflict([found(5, true), found(4, true)]));
+        assert!(conflict([found(4, true), found(6, true)]));
         assert!(matches!(
-            judge(&events, vec![found(4, true), found(5, true)]),
+            judge(&events, &[found(4, true), found(5, true)]),
             Standing::Already { .. }
         ));
     }

@@ -86,7 +86,7 @@ impl SledStore {
         SledStoreBuilder::new(path.as_ref())
     }
 
-    pub(crate) fn open_with(options: SledStoreBuilder) -> Result<Self, Error> {
+    pub(crate) fn open_with(options: &SledStoreBuilder) -> Result<Self, Error> {
         let durability = options.durability;
         let Opened {
             shared,

@@ -16,6 +16,9 @@ use super::recover;
 use super::segment::{self, SegmentHeader};
 use crate::platform;
 
+/// How often one question may find the runs damaged before it gives up.
+const MOST_REBUILDS: u32 = 3;
+
 /// Where a sealed segment ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentEnd {
@@ -82,10 +85,10 @@ impl Streams {
     }
 
     /// The writer begins a segment.
-    pub(crate) fn begin(&self, tail: Arc<Tail>) {
+    pub(crate) fn begin(&self, tail: &Arc<Tail>) {
         self.tails.rcu(|tails| {
             let mut tails = Vec::clone(tails);
-            tails.push(Arc::clone(&tail));
+            tails.push(Arc::clone(tail));
             tails
         });
     }
@@ -234,7 +237,7 @@ impl Streams {
                 match question(&self.index) {
                     Ok(answer) => return Ok(answer),
                     Err(IndexError::Failed(error)) => return Err(error),
-                    Err(IndexError::Damaged(what)) if attempts < 3 => {
+                    Err(IndexError::Damaged(what)) if attempts < MOST_REBUILDS => {
                         tracing::warn!(
                             what,
                             "the stream index is damaged; making it again from the log"
@@ -280,9 +283,23 @@ impl Streams {
         Ok(())
     }
 
-    /// Merges runs as long as there is something to merge.
+    /// Merges runs as long as there is something to merge. Not under the lock: a merge is long, and
+    /// making the runs anew interrupts it.
     pub(crate) fn merge(&self, stop: impl Fn() -> bool) -> Result<(), Error> {
-        while !stop() && self.ask(Index::merge_step)? {}
+        let mut damages = 0;
+        while !stop() {
+            let generation = self.generation()?;
+            match self.index.merge_step() {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(IndexError::Damaged(what)) if damages < MOST_REBUILDS => {
+                    tracing::warn!(what, "a merge met damage; making the stream index again");
+                    damages += 1;
+                    self.rebuild("a merge met damage", Some(generation))?;
+                }
+                Err(error) => return Err(super::index_failed(error)),
+            }
+        }
         Ok(())
     }
 

@@ -48,7 +48,7 @@ impl SledStore {
         let last = shared.live.last();
         let mut report = VerifyReport::default();
         let events = check_log(&shared, last, &mut report)?;
-        check_index(&shared, last, events, &mut report)?;
+        check_index(&shared, last, &events, &mut report)?;
         Ok(report)
     }
 }
@@ -176,7 +176,7 @@ fn check_newest(
 fn check_index(
     shared: &Shared,
     last: u64,
-    events: Vec<(u64, u64)>,
+    events: &[(u64, u64)],
     report: &mut VerifyReport,
 ) -> Result<(), Error> {
     let covered = shared

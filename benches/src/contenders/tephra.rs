@@ -69,7 +69,9 @@ impl Contender for Tephra {
             for append in client.appends() {
                 let tags = &self.streams[append.stream];
                 let event = event(&self.event_type, tags, &append)?;
-                let written = self.handle.append(vec![event], Some(guard(tags, observed)))?;
+                let written = self
+                    .handle
+                    .append(vec![event], Some(guard(tags, observed)))?;
                 observed = written.last;
             }
             return Ok(());

@@ -23,7 +23,10 @@ pub fn run(contender: &mut dyn Contender, options: &Options) -> Outcome<Timing> 
     for first in (0..events).step_by(usize::try_from(options.batch)?) {
         let batch: Vec<_> = (first..first + options.batch)
             .map(|event| Append {
-                #[allow(clippy::cast_possible_truncation, reason = "below the number of streams")]
+                #[allow(
+                    clippy::cast_possible_truncation,
+                    reason = "below the number of streams"
+                )]
                 stream: (event % streams) as usize,
                 expected: event / streams,
                 payload: payloads.get(event),

@@ -41,9 +41,11 @@ impl Aggregate for BankAccount {
     fn apply(state: Option<Self>, event: &BankAccountEvent) -> Result<Self, ImpossibleHistory> {
         let Some(account) = state else {
             return match event {
-                BankAccountEvent::Opened { holder } => {
-                    Ok(Self { holder: holder.clone(), cents: 0, closed: false })
-                }
+                BankAccountEvent::Opened { holder } => Ok(Self {
+                    holder: holder.clone(),
+                    cents: 0,
+                    closed: false,
+                }),
                 _ => Err(ImpossibleHistory::NotOpened),
             };
         };
@@ -53,13 +55,18 @@ impl Aggregate for BankAccount {
         let balance = |cents: Option<u64>| cents.ok_or(ImpossibleHistory::OutOfRange);
         match event {
             BankAccountEvent::Opened { .. } => Err(ImpossibleHistory::OpenedTwice),
-            BankAccountEvent::Deposited { cents } => {
-                Ok(Self { cents: balance(account.cents.checked_add(*cents))?, ..account })
-            }
-            BankAccountEvent::Withdrawn { cents } => {
-                Ok(Self { cents: balance(account.cents.checked_sub(*cents))?, ..account })
-            }
-            BankAccountEvent::Closed => Ok(Self { closed: true, ..account }),
+            BankAccountEvent::Deposited { cents } => Ok(Self {
+                cents: balance(account.cents.checked_add(*cents))?,
+                ..account
+            }),
+            BankAccountEvent::Withdrawn { cents } => Ok(Self {
+                cents: balance(account.cents.checked_sub(*cents))?,
+                ..account
+            }),
+            BankAccountEvent::Closed => Ok(Self {
+                closed: true,
+                ..account
+            }),
         }
     }
 

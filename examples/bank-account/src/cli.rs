@@ -5,9 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use tidelog::{
-    CommandResponse, Error, ExecuteError, StreamQuery, Tidelog,
-};
+use tidelog::{CommandResponse, Error, ExecuteError, StreamQuery, Tidelog};
 
 use crate::aggregate::BankAccount;
 use crate::commands::{CloseAccount, Deposit, OpenAccount, Refusal, Withdraw};
@@ -22,7 +20,12 @@ use crate::money;
 #[command(name = "bank-account", version)]
 pub struct Cli {
     /// Directory of the store.
-    #[arg(long, global = true, value_name = "DIR", default_value = "./.data/bank")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        default_value = "./.data/bank"
+    )]
     pub store: PathBuf,
     /// What to do.
     #[command(subcommand)]
@@ -130,7 +133,11 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
     let store = cli.store;
     if !matches!(cli.action, Action::Import { .. } | Action::Open { .. }) && !store.exists() {
         let reason = "there is nothing; open an account or import a file first, or give --store";
-        return Err(Error::NotAStore { path: store, reason: reason.into() }.into());
+        return Err(Error::NotAStore {
+            path: store,
+            reason: reason.into(),
+        }
+        .into());
     }
     let bank = Tidelog::open(&store)?;
     let done = act(&bank, &store, cli.action).await;
@@ -148,15 +155,34 @@ async fn act(bank: &Tidelog, store: &Path, action: Action) -> Result<(), CliErro
             print!("{report}");
         }
         Action::Open { holder, id } => {
-            let command = OpenAccount { account_id: id, holder };
+            let command = OpenAccount {
+                account_id: id,
+                holder,
+            };
             let opened = bank.execute(command).await?;
             println!("opened {}", opened.aggregate_id);
         }
         Action::Deposit { id, amount } => {
-            tell(bank, bank.execute(Deposit { account_id: id, cents: amount }).await?).await?;
+            tell(
+                bank,
+                bank.execute(Deposit {
+                    account_id: id,
+                    cents: amount,
+                })
+                .await?,
+            )
+            .await?;
         }
         Action::Withdraw { id, amount } => {
-            tell(bank, bank.execute(Withdraw { account_id: id, cents: amount }).await?).await?;
+            tell(
+                bank,
+                bank.execute(Withdraw {
+                    account_id: id,
+                    cents: amount,
+                })
+                .await?,
+            )
+            .await?;
         }
         Action::Close { id } => {
             let closed = bank.execute(CloseAccount { account_id: id }).await?;
@@ -189,7 +215,11 @@ async fn show(bank: &Tidelog, id: &str) -> Result<(), CliError> {
     let account = &found.state;
     println!("account  {id}");
     println!("holder   {}", account.holder);
-    println!("balance  {}{}", money::format(account.cents), if account.closed { " (closed)" } else { "" });
+    println!(
+        "balance  {}{}",
+        money::format(account.cents),
+        if account.closed { " (closed)" } else { "" }
+    );
     println!("events   {}", found.sequence);
     Ok(())
 }
@@ -207,8 +237,11 @@ async fn history(bank: &Tidelog, id: &str) -> Result<(), CliError> {
             BankAccountEvent::Withdrawn { cents } => format!("withdrawn {}", money::format(*cents)),
             BankAccountEvent::Closed => "closed".to_owned(),
         };
-        let notes: Vec<_> =
-            envelope.metadata.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let notes: Vec<_> = envelope
+            .metadata
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
         let line = format!(
             "{:>6}  {}  {what}  {}",
             envelope.sequence,
@@ -217,7 +250,11 @@ async fn history(bank: &Tidelog, id: &str) -> Result<(), CliError> {
         );
         println!("{}", line.trim_end());
     }
-    if any { Ok(()) } else { Err(Refusal::NoAccount(id.to_owned()).into()) }
+    if any {
+        Ok(())
+    } else {
+        Err(Refusal::NoAccount(id.to_owned()).into())
+    }
 }
 
 fn progress_bar() -> ProgressBar {

@@ -110,7 +110,9 @@ impl Decide<OpenAccount> for BankAccount {
     ) -> Result<Vec<BankAccountEvent>, Refusal> {
         let id = || context.aggregate_id().to_owned();
         match account {
-            None => Ok(vec![BankAccountEvent::Opened { holder: command.holder.clone() }]),
+            None => Ok(vec![BankAccountEvent::Opened {
+                holder: command.holder.clone(),
+            }]),
             Some(account) if account.closed => Err(Refusal::Closed(id())),
             Some(_) => Err(Refusal::OpenAlready(id())),
         }
@@ -143,7 +145,10 @@ impl Decide<Withdraw> for BankAccount {
         let account = open_account(account, &command.account_id)?;
         let cents = positive(command.cents)?;
         if cents > account.cents {
-            return Err(Refusal::Overdraft { balance: account.cents, wanted: cents });
+            return Err(Refusal::Overdraft {
+                balance: account.cents,
+                wanted: cents,
+            });
         }
         Ok(vec![BankAccountEvent::Withdrawn { cents }])
     }
@@ -174,5 +179,9 @@ fn open_account<'a>(
 }
 
 fn positive(cents: u64) -> Result<u64, Refusal> {
-    if cents == 0 { Err(Refusal::ZeroAmount) } else { Ok(cents) }
+    if cents == 0 {
+        Err(Refusal::ZeroAmount)
+    } else {
+        Ok(cents)
+    }
 }

@@ -28,8 +28,14 @@ pub fn parse(text: &str) -> Result<u64, NotAnAmount> {
     let dollars: u64 = whole.parse().map_err(|_| NotAnAmount::TooLarge)?;
     // At most two digits, so the fallback is for none at all.
     let digits: u64 = decimals.parse().unwrap_or(0);
-    let cents = if decimals.len() == 1 { digits * 10 } else { digits };
-    let total = dollars.checked_mul(100).and_then(|whole| whole.checked_add(cents));
+    let cents = if decimals.len() == 1 {
+        digits * 10
+    } else {
+        digits
+    };
+    let total = dollars
+        .checked_mul(100)
+        .and_then(|whole| whole.checked_add(cents));
     total.ok_or(NotAnAmount::TooLarge)
 }
 
@@ -57,7 +63,13 @@ mod tests {
 
     #[test]
     fn amounts_are_exact_in_cents() {
-        let good = [("0", 0), ("12", 1_200), ("12.3", 1_230), ("12.34", 1_234), ("0.07", 7)];
+        let good = [
+            ("0", 0),
+            ("12", 1_200),
+            ("12.3", 1_230),
+            ("12.34", 1_234),
+            ("0.07", 7),
+        ];
         for (text, cents) in good {
             assert_eq!(parse(text), Ok(cents), "{text}");
         }
@@ -67,14 +79,21 @@ mod tests {
 
     #[test]
     fn what_is_no_amount_is_refused() {
-        for text in ["", ".", ".5", "5.", "-1", "+1", "1.234", "1,000", "1e3", " 1", "1 ", "½"] {
+        for text in [
+            "", ".", ".5", "5.", "-1", "+1", "1.234", "1,000", "1e3", " 1", "1 ", "½",
+        ] {
             assert_eq!(parse(text), Err(NotAnAmount::Malformed), "{text:?}");
         }
     }
 
     #[test]
     fn amounts_are_shown_with_groups() {
-        let shown = [(0, "$0.00"), (7, "$0.07"), (99_999, "$999.99"), (100_000, "$1,000.00")];
+        let shown = [
+            (0, "$0.00"),
+            (7, "$0.07"),
+            (99_999, "$999.99"),
+            (100_000, "$1,000.00"),
+        ];
         for (cents, text) in shown {
             assert_eq!(format(cents), text);
         }

@@ -110,7 +110,11 @@ where
                 row.deposited_cents += cents;
                 let cds = envelope.metadata.get(CDS).and_then(|cds| cds.parse().ok());
                 row.cds += cds.unwrap_or(0);
-                let month = envelope.event_time.to_datetime().format("%Y-%m").to_string();
+                let month = envelope
+                    .event_time
+                    .to_datetime()
+                    .format("%Y-%m")
+                    .to_string();
                 let before = self.months.get(&month).await?.unwrap_or(0);
                 self.months.put(month, before + cents).await?;
             }

@@ -40,7 +40,10 @@ pub fn is_header(line: &[u8]) -> bool {
 pub fn parse(line: &[u8]) -> Result<Purchase, String> {
     if line.len() != LINE_BYTES || !line.is_ascii() {
         let shown = String::from_utf8_lossy(line.get(..40).unwrap_or(line)).into_owned();
-        return Err(format!("expected {LINE_BYTES} characters, found {}: {shown:?}", line.len()));
+        return Err(format!(
+            "expected {LINE_BYTES} characters, found {}: {shown:?}",
+            line.len()
+        ));
     }
     // ASCII of a known length, so no part is ever missing.
     let text = std::str::from_utf8(line).unwrap_or_default();
@@ -48,11 +51,15 @@ pub fn parse(line: &[u8]) -> Result<Purchase, String> {
 
     let customer = column(0, 6).strip_prefix(' ').filter(|id| is_digits(id));
     let customer = customer.ok_or_else(|| bad("customer id", column(0, 6), "five digits"))?;
-    let date = column(6, 15).strip_prefix(' ').filter(|date| is_digits(date));
+    let date = column(6, 15)
+        .strip_prefix(' ')
+        .filter(|date| is_digits(date));
     let date = date.and_then(|date| NaiveDate::parse_from_str(date, "%Y%m%d").ok());
     let date = date.ok_or_else(|| bad("date", column(6, 15), "a day as yyyymmdd"))?;
     let cds = column(15, 18).trim_start();
-    let cds = Some(cds).filter(|cds| is_digits(cds)).and_then(|cds| cds.parse().ok());
+    let cds = Some(cds)
+        .filter(|cds| is_digits(cds))
+        .and_then(|cds| cds.parse().ok());
     let cds = cds.ok_or_else(|| bad("number of CDs", column(15, 18), "a whole number"))?;
     let cents = money::parse(column(18, 26).trim_start());
     let cents = cents.map_err(|error| bad("value", column(18, 26), &error.to_string()))?;

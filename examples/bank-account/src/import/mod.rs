@@ -83,7 +83,11 @@ pub struct Imported {
 
 impl Imported {
     /// Events recorded in one second.
-    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss
+    )]
     pub fn events_per_second(&self) -> u64 {
         let events = (self.opened + self.deposited) as f64;
         (events / self.elapsed.as_secs_f64().max(1e-6)).round() as u64
@@ -104,10 +108,16 @@ pub async fn import(
     progress: &ProgressBar,
 ) -> Result<Imported, ImportError> {
     let begun = Instant::now();
-    let failed = |source| ImportError::File { path: file.into(), source };
+    let failed = |source| ImportError::File {
+        path: file.into(),
+        source,
+    };
     let mut source = Source::open(file).map_err(failed)?;
     progress.set_length(source.lines);
-    let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
+    let name = file
+        .file_name()
+        .unwrap_or(file.as_os_str())
+        .to_string_lossy();
     let shared = Arc::new(Shared {
         bank: bank.clone(),
         name: name.into_owned(),
@@ -131,7 +141,10 @@ pub async fn import(
         let purchase = match parse(&line.bytes) {
             Ok(purchase) => purchase,
             Err(reason) if strict => {
-                stopped = Some(ImportError::BadLine { number: line.number, reason });
+                stopped = Some(ImportError::BadLine {
+                    number: line.number,
+                    reason,
+                });
                 break;
             }
             Err(reason) => {
@@ -145,7 +158,9 @@ pub async fn import(
             sum.wrapping_mul(10).wrapping_add(usize::from(digit))
         });
         // One lane has failed if it takes nothing any more: its task says why.
-        let Some(lane) = lanes.get(lane % LANES) else { break };
+        let Some(lane) = lanes.get(lane % LANES) else {
+            break;
+        };
         if lane.send((line.number, purchase)).await.is_err() {
             break;
         }
@@ -212,11 +227,7 @@ impl Shared {
     }
 
     /// Opens the account of a customer met for the first time.
-    async fn open(
-        &self,
-        number: u64,
-        purchase: &Purchase,
-    ) -> Result<(), ExecuteError<Refusal>> {
+    async fn open(&self, number: u64, purchase: &Purchase) -> Result<(), ExecuteError<Refusal>> {
         let context = self.context(format!("{}:{number}:open", self.name), purchase)?;
         let command = OpenAccount {
             account_id: Some(purchase.customer.clone()),
@@ -235,15 +246,14 @@ impl Shared {
         }
     }
 
-    async fn deposit(
-        &self,
-        number: u64,
-        purchase: Purchase,
-    ) -> Result<(), ExecuteError<Refusal>> {
+    async fn deposit(&self, number: u64, purchase: Purchase) -> Result<(), ExecuteError<Refusal>> {
         let context = self
             .context(format!("{}:{number}", self.name), &purchase)?
             .with_metadata(CDS, purchase.cds.to_string());
-        let command = Deposit { account_id: purchase.customer, cents: purchase.cents };
+        let command = Deposit {
+            account_id: purchase.customer,
+            cents: purchase.cents,
+        };
         let counts = &self.counts;
         let counter = match self.bank.execute_with(command, context).await {
             Ok(response) if response.already_executed => &counts.already,
@@ -257,6 +267,8 @@ impl Shared {
 
     fn context(&self, command_id: String, purchase: &Purchase) -> Result<Context, Error> {
         let command_id = CommandId::new(command_id)?;
-        Ok(Context::new().with_command_id(command_id).with_event_time(purchase.date))
+        Ok(Context::new()
+            .with_command_id(command_id)
+            .with_event_time(purchase.date))
     }
 }

@@ -68,7 +68,10 @@ impl Report {
         if let Some(imported) = &self.imported {
             rows.push(("bad lines", group(imported.bad)));
             rows.push(("imported before", group(imported.already)));
-            rows.push(("events recorded", group(imported.opened + imported.deposited)));
+            rows.push((
+                "events recorded",
+                group(imported.opened + imported.deposited),
+            ));
             rows.push(("seconds", format!("{:.2}", imported.elapsed.as_secs_f64())));
             rows.push(("events per second", group(imported.events_per_second())));
         }
@@ -95,7 +98,13 @@ impl Report {
     }
 
     fn months(&self) -> Table {
-        let most = self.months.iter().map(|(_, cents)| *cents).max().unwrap_or(0).max(1);
+        let most = self
+            .months
+            .iter()
+            .map(|(_, cents)| *cents)
+            .max()
+            .unwrap_or(0)
+            .max(1);
         let mut table = Table::new();
         table.load_preset(presets::NOTHING);
         table.set_header(["month", "deposited", ""]);
@@ -142,7 +151,11 @@ pub fn bytes_on_disk(dir: &Path) -> io::Result<u64> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
-        bytes += if found.is_dir() { bytes_on_disk(&entry.path())? } else { found.len() };
+        bytes += if found.is_dir() {
+            bytes_on_disk(&entry.path())?
+        } else {
+            found.len()
+        };
     }
     Ok(bytes)
 }

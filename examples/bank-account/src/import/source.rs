@@ -43,7 +43,11 @@ impl Source {
         }
         lines += u64::from(!ended);
         reader.rewind()?;
-        Ok(Self { reader, number: 0, lines })
+        Ok(Self {
+            reader,
+            number: 0,
+            lines,
+        })
     }
 
     /// The next line; `None` at the end. Lines end with LF or CRLF.
@@ -53,7 +57,11 @@ impl Source {
     pub fn next_line(&mut self) -> io::Result<Option<Line>> {
         let mut bytes = Vec::with_capacity(32);
         let limit = MAX_LINE as u64;
-        if Read::by_ref(&mut self.reader).take(limit).read_until(b'\n', &mut bytes)? == 0 {
+        if Read::by_ref(&mut self.reader)
+            .take(limit)
+            .read_until(b'\n', &mut bytes)?
+            == 0
+        {
             return Ok(None);
         }
         self.number += 1;
@@ -65,6 +73,9 @@ impl Source {
         } else if bytes.len() == MAX_LINE {
             self.reader.skip_until(b'\n')?;
         }
-        Ok(Some(Line { number: self.number, bytes }))
+        Ok(Some(Line {
+            number: self.number,
+            bytes,
+        }))
     }
 }

@@ -1,0 +1,50 @@
+# Everything a developer or CI runs. Each target installs or builds what it needs with cargo alone.
+
+CARGO ?= cargo
+STORE ?= .data/bank
+PURCHASES := examples/bank-account/data/CDNOW_master.txt
+BANK := $(CARGO) run --locked --release -q -p bank-account --
+FUZZ_SECONDS ?= 30
+
+.PHONY: run test check bench faults fuzz clean
+
+# The main job on real data: import the ledger into a fresh store, check the store, show the table.
+run:
+	rm -rf $(STORE)
+	$(BANK) --store $(STORE) import $(PURCHASES)
+	$(BANK) --store $(STORE) verify
+	$(BANK) --store $(STORE) report
+
+# All that a fresh machine can prove.
+test:
+	$(CARGO) test --locked --workspace --exclude tidelog-benches
+	$(CARGO) test --locked -p tidelog-core --features testing
+	$(CARGO) test --locked -p tidelog-backends --features failpoints --test faults_injected -- --test-threads 1
+
+# Format, lints, docs and the quick tests; what every commit passes.
+check:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --exclude tidelog-benches --all-targets --features tidelog-core/testing,tidelog-backends/failpoints -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --exclude tidelog-benches --no-deps --features tidelog-core/testing
+	$(CARGO) test --locked -p tidelog-core --features testing
+	$(CARGO) test --locked -p tidelog-backends --lib --test memory --test sled
+
+# Side by side with a raw file and tephra; prints ratios and writes benches/results.md.
+bench:
+	$(CARGO) run --release -p tidelog-benches --
+
+# Crash, corruption and injected-fault sweeps, with their counts.
+faults:
+	$(CARGO) test --locked -p tidelog-backends --test faults --test opening --test backup -- --nocapture
+	$(CARGO) test --locked -p tidelog-backends --features failpoints --test faults_injected -- --nocapture --test-threads 1
+	$(CARGO) test --locked -p bank-account --test kill --test index_loss -- --nocapture
+
+# Each fuzz target for $(FUZZ_SECONDS) seconds; needs a nightly toolchain and cargo-fuzz.
+fuzz:
+	@command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz
+	cd fuzz && for target in $$($(CARGO) +nightly fuzz list); do \
+	    $(CARGO) +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
+
+clean:
+	$(CARGO) clean
+	rm -rf .data

@@ -1,0 +1,7 @@
+//! No bytes make the record and frame decoders panic, and what they accept encodes to the same
+//! bytes again.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| tidelog_backends::fuzzing::records(bytes));
