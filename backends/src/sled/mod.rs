@@ -17,6 +17,7 @@ mod frame_reader;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod gate;
+mod group;
 mod hash;
 mod heads;
 pub(crate) mod index;
@@ -32,6 +33,7 @@ mod preparer;
 mod queue;
 mod record;
 mod recover;
+mod request;
 mod retry;
 mod sealed_file;
 mod segment;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Select, Sender, unbounded};
 use parking_lot::Mutex;
 
-use super::commit::Request;
 use super::gate::ByteGate;
+use super::request::Request;
 
 /// First come, first committed; bounded in bytes by its gate.
 pub(crate) struct Queue {

@@ -1,6 +1,8 @@
 //! Is this append a retry? Law 4: ids are looked at before the version.
 
-use tidelog_core::{EventEnvelope, EventId, NewEvent, Timestamp};
+use tidelog_core::{
+    AppendBatch, AppendOutcome, AppendReceipt, Error, EventEnvelope, EventId, NewEvent, Timestamp,
+};
 
 /// An event of an append that stands in its stream already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +67,43 @@ pub(crate) fn judge(events: &[NewEvent], found: &[Option<Found>]) -> Standing {
         last = found;
     }
     Standing::Already { first, last }
+}
+
+/// The answer to a batch of which something is known: the first receipts, if all of it is.
+pub(crate) fn answer_known(
+    parts: &[AppendBatch],
+    standings: &[Standing],
+) -> Result<Vec<AppendReceipt>, Error> {
+    let partly = standings.contains(&Standing::New);
+    let mut receipts = Vec::with_capacity(parts.len());
+    for (part, standing) in parts.iter().zip(standings) {
+        let conflict = |event_id, reason| {
+            let stream = part.stream.clone();
+            Err(Error::IdConflict {
+                stream,
+                event_id,
+                reason,
+            })
+        };
+        match (standing, part.events.first()) {
+            (Standing::Conflict(event_id, reason), _) => return conflict(*event_id, reason),
+            (Standing::Already { .. }, Some(event)) if partly => {
+                let reason = "it stands there already, but not all streams of its batch do";
+                return conflict(event.event_id, reason);
+            }
+            (Standing::Already { first, last }, _) => receipts.push(AppendReceipt {
+                stream: part.stream.clone(),
+                first_sequence: first.sequence,
+                last_sequence: last.sequence,
+                first_position: Some(first.position),
+                last_position: Some(last.position),
+                recorded_time: first.recorded_time,
+                outcome: AppendOutcome::AlreadyAppended,
+            }),
+            (Standing::New, _) => {}
+        }
+    }
+    Ok(receipts)
 }
 
 #[cfg(test)]

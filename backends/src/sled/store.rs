@@ -12,11 +12,12 @@ use tidelog_core::{
     SnapshotStore, StreamHead, StreamId, StreamQuery, Subscribe, check_append,
 };
 
-use super::commit::{Committer, Request};
+use super::commit::Committer;
 use super::lock::Lock;
 use super::open::{Opened, open};
 use super::options::SledStoreBuilder;
 use super::pages::{LogPages, StreamPages};
+use super::request::Request;
 use super::shared::Shared;
 use super::snapshots;
 use super::state::State;
