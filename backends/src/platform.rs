@@ -31,17 +31,35 @@ pub(crate) fn open_or_create_file(path: &Path) -> io::Result<File> {
     .open(path)
 }
 
-/// A directory and its missing parents, seen by its owner only.
+/// A directory and its missing parents, seen by its owner only; their names survive a power cut.
 pub(crate) fn create_dir(path: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = path
+        .ancestors()
+        .take_while(|level| !is_there(level))
+        .collect();
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
+    builder.create(path)?;
+    missing
+        .into_iter()
+        .filter_map(Path::parent)
+        .try_for_each(sync_dir)
+}
+
+fn is_there(path: &Path) -> bool {
+    path.as_os_str().is_empty() || path.exists()
 }
 
 /// Makes names created, renamed or removed in `dir` survive a power cut.
 pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
+    // The parent of a relative name.
+    let dir = if dir.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        dir
+    };
     // Windows has no such call: NTFS journals names by itself.
     if cfg!(unix) {
         File::open(dir)?.sync_all()

@@ -1,7 +1,7 @@
 //! Backups: sealed segments never change, so only what is new is copied.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use super::options::{Phase, Progress};
 use super::recover;
 use super::sealed_file;
 use super::segment;
-use super::state;
+use super::state::{self, CleanMark};
 use super::store::SledStore;
 use crate::platform;
 
@@ -28,11 +28,14 @@ struct Mark {
     segments: Vec<Copied>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Copied {
     number: u64,
+    /// Bytes that hold commits; the log only grows, so they never change.
+    used: u64,
+    /// Length of the file; zero above `used`.
     len: u64,
-    /// BLAKE3 of the file.
+    /// BLAKE3 of the used bytes.
     hash: [u8; 32],
 }
 
@@ -64,72 +67,77 @@ impl SledStore {
         self.ensure_open()?;
         let (shared, to) = (self.shared(), to.as_ref());
         let known = prepare_target(to, &shared.format)?;
-        // Under the lock no commit is half written; what is copied of the newest segment ends here.
-        let (mark, newest, end) = {
-            let mut committer = self.committer().lock();
-            committer.sync_now()?;
-            let (newest, end) = committer.end();
-            (committer.mark(), newest, end)
-        };
+        let (mark, (newest, used, len)) = self.still_end()?;
         let mut report = BackupReport {
             last_position: mark.position,
             ..BackupReport::default()
         };
-        let segments: Vec<u64> = shared
-            .log
-            .segments()
-            .iter()
-            .map(|info| info.number)
-            .filter(|number| *number <= newest)
-            .collect();
         let mut copied = Vec::new();
-        for (done, number) in segments.iter().enumerate() {
+        for number in 1..=newest {
             let progress = Progress {
                 phase: Phase::Backup,
-                done: done as u64,
-                total: segments.len() as u64,
+                done: number - 1,
+                total: newest,
             };
             recover::report(shared.progress.as_ref(), progress)?;
-            let source = shared.log.path(*number);
-            let target = segment::path(&to.join(LOG), *number);
-            let used = (*number == newest).then_some(end);
-            let (len, hash) = match used {
-                Some(_) => (0, [0; 32]),
-                None => hash_file(&source)?,
+            let source = shared.log.path(number);
+            let (used, len) = if number == newest {
+                (used, len)
+            } else {
+                let found = fs::metadata(&source);
+                let len = found
+                    .map_err(|error| Error::io("inspect", &source, error))?
+                    .len();
+                (len, len)
             };
-            let same = Copied {
-                number: *number,
-                len,
-                hash,
-            };
-            if used.is_none()
-                && known.contains(&same)
+            let target = segment::path(&to.join(LOG), number);
+            let before = known
+                .iter()
+                .find(|copied| copied.number == number && copied.used == used);
+            if let Some(before) = before
                 && fs::metadata(&target).is_ok_and(|found| found.len() == len)
+                && hash_file(&source, used)? == before.hash
             {
                 report.kept_segments += 1;
-                copied.push(same);
+                copied.push(Copied { len, ..*before });
                 continue;
             }
-            let (len, hash) = copy_segment(&source, &target, used)?;
+            let hash = copy_segment(&source, &target, used, len)?;
             report.copied_segments += 1;
-            report.copied_bytes += len;
+            report.copied_bytes += used;
             copied.push(Copied {
-                number: *number,
+                number,
+                used,
                 len,
                 hash,
             });
         }
-        let mark = Mark {
-            commit: mark.commit,
-            position: mark.position,
-            hash: mark.hash,
-            segments: copied,
-        };
         platform::sync_dir(&to.join(LOG))
             .map_err(|error| Error::io("sync", to.join(LOG), error))?;
-        write_mark(to, &mark)?;
+        write_mark(
+            to,
+            &Mark {
+                commit: mark.commit,
+                position: mark.position,
+                hash: mark.hash,
+                segments: copied,
+            },
+        )?;
         shared.format.write(to)?;
         Ok(report)
+    }
+
+    /// The end of what is synced, with every segment before the newest cut to its length. What is
+    /// written from then on only adds to it.
+    fn still_end(&self) -> Result<(CleanMark, (u64, u64, u64)), Error> {
+        loop {
+            self.drain()?;
+            let mut committer = self.handle().lock();
+            if self.shared().indexer.backlog() == 0 {
+                committer.sync_now()?;
+                return Ok((committer.mark(), committer.end()));
+            }
+        }
     }
 }
 
@@ -168,8 +176,8 @@ pub fn restore_backup(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()
     write_mark(to, &mark)?;
     for copied in &mark.segments {
         let source = segment::path(&from.join(LOG), copied.number);
-        let found = copy_segment(&source, &segment::path(&log_dir, copied.number), None)?;
-        if found != (copied.len, copied.hash) {
+        let target = segment::path(&log_dir, copied.number);
+        if copy_segment(&source, &target, copied.used, copied.len)? != copied.hash {
             return Err(Error::damaged(
                 source,
                 "it is not what was backed up",
@@ -248,46 +256,44 @@ fn write_mark(dir: &Path, mark: &Mark) -> Result<(), Error> {
     sealed_file::write(dir, FILE, sealed_file::BACKUP_MAGIC, &state::encode(mark)?)
 }
 
-fn hash_file(path: &Path) -> Result<(u64, [u8; 32]), Error> {
+/// BLAKE3 of the first `used` bytes.
+fn hash_file(path: &Path, used: u64) -> Result<[u8; 32], Error> {
     let failed = |error| Error::io("read", path, error);
     let mut hasher = blake3::Hasher::new();
-    let len = io::copy(&mut File::open(path).map_err(failed)?, &mut hasher).map_err(failed)?;
-    Ok((len, *hasher.finalize().as_bytes()))
+    let mut file = File::open(path).map_err(failed)?.take(used);
+    io::copy(&mut file, &mut hasher).map_err(failed)?;
+    Ok(*hasher.finalize().as_bytes())
 }
 
-/// Copies a segment, of the newest only what is used; the rest of that one is zero, as it was made.
-fn copy_segment(source: &Path, target: &Path, used: Option<u64>) -> Result<(u64, [u8; 32]), Error> {
+/// Copies the used bytes of a segment and makes the rest zero. What was there is replaced whole, so
+/// that an interrupted backup leaves the one before as good as it was. Answers their hash.
+fn copy_segment(source: &Path, target: &Path, used: u64, len: u64) -> Result<[u8; 32], Error> {
+    let fresh = target.with_extension("seg.new");
     let from = File::open(source).map_err(|error| Error::io("open", source, error))?;
-    let len = from
-        .metadata()
-        .map_err(|error| Error::io("inspect", source, error))?
-        .len();
-    if target.exists() {
-        fs::remove_file(target).map_err(|error| Error::io("replace", target, error))?;
-    }
-    let file = platform::create_file(target).map_err(|error| Error::io("create", target, error))?;
+    let file = platform::create_file(&fresh).map_err(|error| Error::io("create", &fresh, error))?;
     let mut buffer = vec![0; 1 << 20];
     let mut hasher = blake3::Hasher::new();
     let mut at = 0;
-    while at < len {
-        let step = usize::try_from(len - at)
+    while at < used {
+        let step = usize::try_from(used - at)
             .unwrap_or(usize::MAX)
             .min(buffer.len());
         let part = buffer.get_mut(..step).unwrap_or_default();
-        platform::read_exact_at(&from, part, at)
-            .map_err(|error| Error::io("read", source, error))?;
-        if let Some(used) = used
-            && at + step as u64 > used
-        {
-            let keep = usize::try_from(used.saturating_sub(at)).unwrap_or_default();
-            part.iter_mut().skip(keep).for_each(|byte| *byte = 0);
+        match platform::read_exact_at(&from, part, at) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                let what = format!("it ends before byte {used}");
+                return Err(Error::damaged(source, what, "use another backup"));
+            }
+            result => result.map_err(|error| Error::io("read", source, error))?,
         }
         hasher.update(part);
         platform::write_all_at(&file, part, at)
-            .map_err(|error| Error::io("write", target, error))?;
+            .map_err(|error| Error::io("write", &fresh, error))?;
         at += step as u64;
     }
-    file.sync_all()
-        .map_err(|error| Error::io("sync", target, error))?;
-    Ok((len, *hasher.finalize().as_bytes()))
+    platform::zero_fill(&file, used, len)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| platform::rename(&fresh, target))
+        .map_err(|error| Error::io("write", target, error))?;
+    Ok(*hasher.finalize().as_bytes())
 }

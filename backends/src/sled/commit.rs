@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tidelog_core::{Durability, Error, EventId, Timestamp};
+use tidelog_core::{AppendReceipt, Durability, Error, EventId, Timestamp};
 
 use super::control;
 use super::frame::{self, FrameHeader};
@@ -35,7 +35,35 @@ pub(crate) struct Committer {
     epoch: Epoch,
     known_synced: u64,
     group: Group,
+    /// Requests that did not fit into the group before.
+    carried: Vec<Request>,
+    /// The newest commit that readers see.
+    published: CleanMark,
     closed: bool,
+}
+
+type Answer = (Request, Result<Vec<AppendReceipt>, Error>);
+
+/// What a commit leaves to be done without the lock: answering runs wakers, which are foreign code
+/// and may drop the store's last handle.
+#[must_use]
+pub(crate) struct Done {
+    answers: Vec<Answer>,
+    more: bool,
+    published: bool,
+}
+
+impl Done {
+    /// Answers everybody; says whether there is more to commit.
+    pub(crate) fn deliver(self, shared: &Shared) -> bool {
+        if self.published {
+            shared.live.notify();
+        }
+        for (request, result) in self.answers {
+            request.answer(result);
+        }
+        self.more
+    }
 }
 
 impl Committer {
@@ -49,6 +77,11 @@ impl Committer {
     ) -> Self {
         let known_synced = next.commit - 1;
         let group = Group::new();
+        let published = CleanMark {
+            commit: next.commit - 1,
+            position: next.position - 1,
+            hash: next.previous,
+        };
         Self {
             shared,
             active,
@@ -58,6 +91,8 @@ impl Committer {
             epoch,
             known_synced,
             group,
+            carried: Vec::new(),
+            published,
             closed: false,
         }
     }
@@ -66,79 +101,73 @@ impl Committer {
         self.epoch
     }
 
-    /// Number, last position and chain hash of the newest commit.
+    /// Number, last position and chain hash of the newest commit that readers see.
     pub(crate) fn mark(&self) -> CleanMark {
-        CleanMark {
-            commit: self.next.commit - 1,
-            position: self.next.position - 1,
-            hash: self.next.previous,
+        self.published
+    }
+
+    /// The newest segment, where its last frame ends, and its length.
+    pub(crate) fn end(&self) -> (u64, u64, u64) {
+        (self.active.number, self.active.offset, self.active.capacity)
+    }
+
+    /// Commits `first` and what waits, as one group; what does not fit is carried to the next.
+    pub(crate) fn run(&mut self, first: Option<Request>) -> Done {
+        let mut waiting = Vec::new();
+        let mut bytes = 0;
+        let mut ahead = std::mem::take(&mut self.carried).into_iter().chain(first);
+        while let Some(request) = ahead.next().or_else(|| self.shared.queue.take()) {
+            if bytes > 0 && bytes + request.bytes > GROUP_BYTES {
+                self.carried.push(request);
+                self.carried.extend(ahead);
+                break;
+            }
+            bytes += request.bytes;
+            waiting.push(request);
+        }
+        let before = self.next.commit;
+        let answers = if waiting.is_empty() {
+            Vec::new()
+        } else {
+            self.commit_group(waiting)
+        };
+        Done {
+            answers,
+            more: !self.carried.is_empty(),
+            published: before != self.next.commit,
         }
     }
 
-    /// The newest segment and where its last frame ends.
-    pub(crate) fn end(&self) -> (u64, u64) {
-        (self.active.number, self.active.offset)
-    }
-
-    /// Commits `first` and everything that waits, group by group until nothing waits.
-    pub(crate) fn run(&mut self, first: Option<Request>) {
-        let mut carried = first;
-        loop {
-            let mut waiting = Vec::new();
-            let mut bytes = 0;
-            while let Some(request) = carried.take().or_else(|| self.shared.queue.take()) {
-                if bytes > 0 && bytes + request.bytes > GROUP_BYTES {
-                    carried = Some(request);
-                    break;
-                }
-                bytes += request.bytes;
-                waiting.push(request);
-            }
-            if waiting.is_empty() {
-                return;
-            }
-            self.commit_group(waiting);
-            if carried.is_none() {
-                return;
-            }
-        }
-    }
-
-    fn commit_group(&mut self, waiting: Vec<Request>) {
-        if self.closed {
-            for request in waiting {
-                request.answer(Err(Error::Closed));
-            }
-            return;
-        }
-        if let Some(cause) = self.shared.refusal() {
-            for request in waiting {
-                request.answer(Err(cause.clone()));
-            }
-            return;
+    fn commit_group(&mut self, waiting: Vec<Request>) -> Vec<Answer> {
+        let refusal = if self.closed {
+            Some(Error::Closed)
+        } else {
+            self.shared.refusal()
+        };
+        if let Some(refusal) = refusal {
+            return waiting
+                .into_iter()
+                .map(|request| (request, Err(refusal.clone())))
+                .collect();
         }
         let recorded = self.shared.clock.now().max(self.last_recorded);
         self.group.begin(self.next.position, recorded);
         let mut durability = Durability::Process;
-        let answers: Vec<_> = waiting
-            .into_iter()
-            .map(|request| {
-                let answer = self.group.admit(&self.shared, &request);
-                if answer.is_ok() {
-                    durability = durability.max(request.durability);
-                }
-                (request, answer)
-            })
-            .collect();
-        let done = self.write(durability);
-        for (request, result) in answers {
-            // Even a refusal may rest on what this group was to write.
-            let result = match &done {
-                Ok(()) => result,
-                Err(error) => Err(error.clone()),
-            };
-            request.answer(result);
+        let mut answers: Vec<Answer> = Vec::with_capacity(waiting.len());
+        for request in waiting {
+            let answer = self.group.admit(&self.shared, &request);
+            if answer.is_ok() {
+                durability = durability.max(request.durability);
+            }
+            answers.push((request, answer));
         }
+        if let Err(error) = self.write(durability) {
+            // Even a refusal may rest on what this group was to write.
+            for (_, answer) in &mut answers {
+                *answer = Err(error.clone());
+            }
+        }
+        answers
     }
 
     /// Begins a new epoch by a record of its own; durable when this returns.
@@ -243,49 +272,58 @@ impl Committer {
             .sync_data()
             .map_err(|error| self.failed("sync", error))?;
         self.known_synced = newest;
+        self.note_durable();
         Ok(())
     }
 
-    /// Makes the group visible to readers.
+    /// Makes the group visible to readers, all at once: whoever finds one of its events in the tail
+    /// or among the heads waits for the tail's lock, or sees the new position already.
     fn publish(&mut self, at: u64, header: &FrameHeader) -> Result<(), Error> {
         let shared = &self.shared;
-        {
-            let mut index = self.tail.index.write();
-            for record in &self.group.records {
-                let Some((stream, hash)) = self.group.order.get(record.slot as usize) else {
-                    continue;
-                };
-                let offset = at + record.at as u64;
-                // A segment is at most 1 GiB, or one batch.
-                let offset = u32::try_from(offset).unwrap_or(u32::MAX);
-                let len = u32::try_from(record.len).unwrap_or(u32::MAX);
-                index
-                    .push(
-                        *hash,
-                        stream,
-                        record.sequence,
-                        offset,
-                        len,
-                        record.fingerprint,
-                    )
-                    .map_err(super::index_failed)?;
-            }
+        let mut index = self.tail.index.write();
+        for record in &self.group.records {
+            let Some((stream, hash)) = self.group.order.get(record.slot as usize) else {
+                continue;
+            };
+            // A segment is at most 1 GiB, or one batch.
+            let offset = u32::try_from(at + record.at as u64).unwrap_or(u32::MAX);
+            let len = u32::try_from(record.len).unwrap_or(u32::MAX);
+            index
+                .push(
+                    *hash,
+                    stream,
+                    record.sequence,
+                    offset,
+                    len,
+                    record.fingerprint,
+                )
+                .map_err(super::index_failed)?;
         }
         shared.heads.publish(self.group.additions());
         shared.log.passed(Hop {
             position: header.first_position,
             offset: at,
         });
-        let last = self.next.position - 1;
-        shared.live.publish(last, || {
-            self.group
-                .frame
-                .get(frame::HEADER..frame::HEADER + header.body_len as usize)
-        });
-        if self.known_synced == header.commit {
-            shared.durable_position.store(last, Ordering::Release);
-        }
+        self.published = CleanMark {
+            commit: header.commit,
+            position: self.next.position - 1,
+            hash: self.next.previous,
+        };
+        let body = frame::HEADER..frame::HEADER + header.body_len as usize;
+        shared
+            .live
+            .publish(self.published.position, || self.group.frame.get(body));
+        drop(index);
+        self.note_durable();
         Ok(())
+    }
+
+    fn note_durable(&self) {
+        if self.known_synced >= self.published.commit {
+            self.shared
+                .durable_position
+                .store(self.published.position, Ordering::Release);
+        }
     }
 
     /// Goes on in the next segment; answers the tail that is sealed once the new segment's first
@@ -344,27 +382,22 @@ impl Committer {
 
     /// Asks for the next segment ahead of time, once this one is half full.
     pub(crate) fn prepare_ahead(&self) {
-        if self.active.offset > self.active.capacity / 2 {
+        if self.active.offset > self.active.capacity / 2 && self.shared.refusal().is_none() {
             self.shared
                 .preparer
                 .ask(self.active.number + 1, self.active.capacity);
         }
     }
 
-    /// Syncs what is not yet, and takes nothing more. Answers the mark of a clean close unless a
-    /// write failed.
-    pub(crate) fn close(&mut self) -> Result<Option<CleanMark>, Error> {
+    /// Takes nothing more. A clean close syncs what is not yet, and answers its mark unless a write
+    /// has failed.
+    pub(crate) fn close(&mut self, cleanly: bool) -> Result<Option<CleanMark>, Error> {
         self.closed = true;
-        if self.shared.refusal().is_some() {
+        if !cleanly || self.shared.refusal().is_some() {
             return Ok(None);
         }
         self.sync()?;
         Ok(Some(self.mark()))
-    }
-
-    /// Takes nothing more and leaves everything as it is, as a crash would.
-    pub(crate) fn abandon(&mut self) {
-        self.closed = true;
     }
 
     /// Makes everything written so far survive a power cut.

@@ -147,6 +147,22 @@ impl<'a> FrameReader<'a> {
         Ok(survey)
     }
 
+    fn read_window(&mut self, from: u64) -> std::io::Result<()> {
+        match platform::read_exact_at(self.file, &mut self.window, from) {
+            // The segment was sealed since its length was asked: what was cut away is zero.
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                let left = self.file.metadata()?.len().saturating_sub(from);
+                let left = usize::try_from(left)
+                    .unwrap_or(usize::MAX)
+                    .min(self.window.len());
+                let (there, cut) = self.window.split_at_mut(left);
+                cut.fill(0);
+                platform::read_exact_at(self.file, there, from)
+            }
+            result => result,
+        }
+    }
+
     fn fill(&mut self, from: u64, len: u64) -> Result<Range<usize>, Error> {
         let have = self.window_at..self.window_at + self.window.len() as u64;
         if from < have.start || from + len > have.end {
@@ -157,7 +173,7 @@ impl<'a> FrameReader<'a> {
             self.window.clear();
             self.window.resize(want, 0);
             self.window_at = from;
-            platform::read_exact_at(self.file, &mut self.window, from)
+            self.read_window(from)
                 .map_err(|error| Error::io("read", &self.path, error))?;
         }
         let start = usize::try_from(from - self.window_at).unwrap_or(usize::MAX);

@@ -1,34 +1,42 @@
 //! Bounds in bytes what waits to be written.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use event_listener::{Event, Listener};
 use parking_lot::Mutex;
 
-/// Lets bytes in until there are `limit` of them; one larger piece is let in alone.
+/// Lets bytes in, first come first served, until there are `limit` of them; one larger piece is let
+/// in alone.
 pub(crate) struct ByteGate {
     limit: usize,
-    inside: Mutex<usize>,
-    left: Event,
+    state: Mutex<State>,
+    changed: Event,
+}
+
+#[derive(Default)]
+struct State {
+    inside: usize,
+    /// Who waits, in order: nobody passes a piece that came before, so large ones do not starve.
+    waiting: VecDeque<u64>,
+    next_ticket: u64,
 }
 
 impl ByteGate {
     pub(crate) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             limit,
-            inside: Mutex::new(0),
-            left: Event::new(),
+            state: Mutex::default(),
+            changed: Event::new(),
         })
     }
 
     /// Waits for room without blocking the thread.
     pub(crate) async fn enter(self: &Arc<Self>, bytes: usize) -> Permit {
+        let mut place = Place::new(self);
         loop {
-            if let Some(permit) = self.try_enter(bytes) {
-                return permit;
-            }
-            let listener = self.left.listen();
-            if let Some(permit) = self.try_enter(bytes) {
+            let listener = self.changed.listen();
+            if let Some(permit) = place.try_enter(bytes) {
                 return permit;
             }
             listener.await;
@@ -37,28 +45,70 @@ impl ByteGate {
 
     /// Waits for room.
     pub(crate) fn enter_blocking(self: &Arc<Self>, bytes: usize) -> Permit {
+        let mut place = Place::new(self);
         loop {
-            if let Some(permit) = self.try_enter(bytes) {
-                return permit;
-            }
-            let listener = self.left.listen();
-            if let Some(permit) = self.try_enter(bytes) {
+            let listener = self.changed.listen();
+            if let Some(permit) = place.try_enter(bytes) {
                 return permit;
             }
             listener.wait();
         }
     }
+}
 
-    fn try_enter(self: &Arc<Self>, bytes: usize) -> Option<Permit> {
-        let mut inside = self.inside.lock();
-        if *inside > 0 && *inside + bytes > self.limit {
-            return None;
+/// A place in the line; given up when dropped.
+struct Place {
+    gate: Arc<ByteGate>,
+    ticket: Option<u64>,
+}
+
+impl Place {
+    fn new(gate: &Arc<ByteGate>) -> Self {
+        Self {
+            gate: Arc::clone(gate),
+            ticket: None,
         }
-        *inside += bytes;
-        Some(Permit {
-            gate: Arc::clone(self),
-            bytes,
-        })
+    }
+
+    fn try_enter(&mut self, bytes: usize) -> Option<Permit> {
+        let mut state = self.gate.state.lock();
+        let is_next = match self.ticket {
+            None => state.waiting.is_empty(),
+            Some(_) => state.waiting.front().copied() == self.ticket,
+        };
+        if is_next && (state.inside == 0 || state.inside + bytes <= self.gate.limit) {
+            state.inside += bytes;
+            if self.ticket.take().is_some() {
+                state.waiting.pop_front();
+                // The next in line may fit as well.
+                drop(state);
+                self.gate.changed.notify(usize::MAX);
+            }
+            return Some(Permit {
+                gate: Arc::clone(&self.gate),
+                bytes,
+            });
+        }
+        if self.ticket.is_none() {
+            let ticket = state.next_ticket;
+            state.next_ticket += 1;
+            state.waiting.push_back(ticket);
+            self.ticket = Some(ticket);
+        }
+        None
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.gate
+                .state
+                .lock()
+                .waiting
+                .retain(|waiting| *waiting != ticket);
+            self.gate.changed.notify(usize::MAX);
+        }
     }
 }
 
@@ -70,8 +120,8 @@ pub(crate) struct Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        *self.gate.inside.lock() -= self.bytes;
-        self.gate.left.notify(usize::MAX);
+        self.gate.state.lock().inside -= self.bytes;
+        self.gate.changed.notify(usize::MAX);
     }
 }
 
@@ -79,16 +129,20 @@ impl Drop for Permit {
 mod tests {
     use super::*;
 
+    fn try_once(gate: &Arc<ByteGate>, bytes: usize) -> Option<Permit> {
+        Place::new(gate).try_enter(bytes)
+    }
+
     #[test]
     fn a_piece_above_the_limit_enters_alone() {
         let gate = ByteGate::new(10);
-        let large = gate.try_enter(50).unwrap();
-        assert!(gate.try_enter(1).is_none());
+        let large = try_once(&gate, 50).unwrap();
+        assert!(try_once(&gate, 1).is_none());
         drop(large);
-        let small = gate.try_enter(10).unwrap();
-        assert!(gate.try_enter(1).is_none());
+        let small = try_once(&gate, 10).unwrap();
+        assert!(try_once(&gate, 1).is_none());
         drop(small);
-        assert!(gate.try_enter(1).is_some());
+        assert!(try_once(&gate, 1).is_some());
     }
 
     #[test]
@@ -101,5 +155,27 @@ mod tests {
         });
         drop(permit);
         waiter.join().unwrap();
+    }
+
+    #[test]
+    fn small_pieces_do_not_pass_a_large_one_that_waits() {
+        let gate = ByteGate::new(10);
+        let inside = try_once(&gate, 5).unwrap();
+        let mut large = Place::new(&gate);
+        assert!(large.try_enter(8).is_none());
+        assert!(try_once(&gate, 1).is_none(), "the large one came first");
+        drop(inside);
+        assert!(large.try_enter(8).is_some());
+        assert!(try_once(&gate, 1).is_some());
+    }
+
+    #[test]
+    fn a_waiter_that_gives_up_lets_the_next_one_in() {
+        let gate = ByteGate::new(10);
+        let _inside = try_once(&gate, 5).unwrap();
+        let mut large = Place::new(&gate);
+        assert!(large.try_enter(8).is_none());
+        drop(large);
+        assert!(try_once(&gate, 5).is_some());
     }
 }

@@ -1,11 +1,11 @@
 //! The frame being built: which appends it takes, and what it adds to each stream.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use tidelog_core::{
-    AppendBatch, AppendOutcome, AppendReceipt, Batch, ContentType, Error, EventId, Metadata,
-    RecordKind, StreamId, Tags, Timestamp,
+    AppendBatch, AppendOutcome, AppendReceipt, Batch, ContentType, Direction, Error, EventId,
+    Metadata, RecordKind, StreamId, Tags, Timestamp,
 };
 
 use super::frame;
@@ -15,6 +15,8 @@ use super::request::Request;
 use super::retry::{Found, Standing, answer_known, judge};
 use super::shared::Shared;
 
+/// From here on, looking things up in a table is cheaper than comparing.
+const MANY: usize = 64;
 /// The frame buffer is given back when it grew above this.
 const KEEP_BUFFER: usize = 4 << 20;
 
@@ -43,6 +45,15 @@ struct Pending {
 impl Pending {
     fn head(&self) -> u64 {
         self.published + self.places.len() as u64
+    }
+
+    /// Whether one of `prints` is among its own. Many on both sides are not compared each with each.
+    fn knows_any(&self, prints: &[u32]) -> bool {
+        if self.fingerprints.len() < MANY || prints.len() < MANY {
+            return prints.iter().any(|print| self.fingerprints.contains(print));
+        }
+        let known: HashSet<u32> = self.fingerprints.iter().copied().collect();
+        prints.iter().any(|print| known.contains(print))
     }
 }
 
@@ -208,10 +219,20 @@ impl Group {
             };
         }
         // Below the window, only the sequences that the expectation implies are looked at.
-        if let Some(implied) = implied {
-            let oldest_known = pending.published + 1 - window;
-            let sequences = (implied.saturating_add(1)..oldest_known).take(part.events.len());
-            suspects.extend((0..).zip(sequences));
+        let oldest_known = pending.published + 1 - window;
+        if let Some(first) = implied.map(|head| head.saturating_add(1))
+            && first < oldest_known
+        {
+            let last = (first + part.events.len() as u64 - 1).min(oldest_known - 1);
+            let range = (first, last);
+            let limit = part.events.len();
+            let places =
+                shared
+                    .streams
+                    .postings(hash, &part.stream, range, Direction::Forward, limit)?;
+            let equal = places.iter().zip(prints).enumerate();
+            let equal = equal.filter(|(_, ((_, place), print))| place.fingerprint == **print);
+            suspects.extend(equal.map(|(at, ((sequence, _), _))| (at, *sequence)));
         }
         suspects.sort_unstable();
         suspects.dedup();
@@ -225,7 +246,7 @@ impl Group {
                 note(at, Found::new(&known, event));
             }
         }
-        if !pending.places.is_empty() {
+        if pending.knows_any(prints) {
             for (at, (event, print)) in part.events.iter().zip(prints).enumerate() {
                 let suspects = pending.fingerprints.iter().zip(&pending.places);
                 for (_, (start, len)) in suspects.filter(|(known, _)| *known == print) {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
@@ -9,7 +10,7 @@ use tidelog_core::Error;
 
 use super::log::Log;
 use super::shared::Shared;
-use super::streams::Tail;
+use super::streams::{SegmentEnd, Tail};
 use crate::platform;
 
 /// Sealed segments that may wait; appends wait beyond.
@@ -56,6 +57,9 @@ impl Indexer {
             if let Some(error) = &state.failed {
                 return Err(error.clone());
             }
+            if state.stop == Stop::Now {
+                return Err(Error::Closed);
+            }
             self.changed.wait(&mut state);
         }
         Ok(())
@@ -67,6 +71,9 @@ impl Indexer {
         while state.backlog > 0 || state.merging {
             if let Some(error) = &state.failed {
                 return Err(error.clone());
+            }
+            if state.stop == Stop::Now {
+                return Err(Error::Closed);
             }
             self.changed.wait(&mut state);
         }
@@ -130,13 +137,16 @@ impl Indexer {
     }
 }
 
-/// Cuts a full segment to its length and makes it read-only.
 fn seal(log: &Log, tail: &Tail) -> Result<(), Error> {
-    let path = log.path(tail.number);
-    let Some(end) = *tail.end.lock() else {
-        return Ok(());
-    };
-    let file = match File::options().write(true).open(&path) {
+    match *tail.end.lock() {
+        Some(end) => cut(&log.path(tail.number), end),
+        None => Ok(()),
+    }
+}
+
+/// Cuts a full segment to its length and makes it read-only.
+pub(crate) fn cut(path: &Path, end: SegmentEnd) -> Result<(), Error> {
+    let file = match File::options().write(true).open(path) {
         Ok(file) => file,
         // Sealed before the store was opened last.
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return Ok(()),
@@ -145,7 +155,7 @@ fn seal(log: &Log, tail: &Tail) -> Result<(), Error> {
     let cut = || {
         file.set_len(end.offset)?;
         file.sync_all()?;
-        platform::make_read_only(&path)
+        platform::make_read_only(path)
     };
-    cut().map_err(|error| Error::io("seal", path.clone(), error))
+    cut().map_err(|error| Error::io("seal", path, error))
 }

@@ -68,7 +68,7 @@ impl SledStore {
         self.ensure_open()?;
         let shared = self.shared();
         let (epoch, mark) = {
-            let committer = self.committer().lock();
+            let committer = self.handle().lock();
             (committer.epoch(), committer.mark())
         };
         let stats = shared

@@ -54,16 +54,17 @@ impl Live {
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
+        self.closed.load(Ordering::SeqCst)
     }
 
     /// Ends all reads and subscriptions.
     pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::Release);
-        self.news.notify(usize::MAX);
+        self.closed.store(true, Ordering::SeqCst);
+        self.notify();
     }
 
-    /// Makes everything up to `last` visible. `body` gives the commit's records.
+    /// Makes everything up to `last` visible; whoever does so calls [`notify`](Self::notify) once it
+    /// holds no lock. `body` gives the commit's records.
     pub(crate) fn publish<'a>(&self, last: u64, body: impl FnOnce() -> Option<&'a [u8]>) {
         let first = self.last.load(Ordering::Relaxed) + 1;
         if self.subscribers.load(Ordering::SeqCst) > 0 {
@@ -75,6 +76,10 @@ impl Live {
             self.recent.lock().clear();
         }
         self.last.store(last, Ordering::Release);
+    }
+
+    /// Wakes whoever listens. Wakers are foreign code: they may drop the store's last handle.
+    pub(crate) fn notify(&self) {
         self.news.notify(usize::MAX);
     }
 

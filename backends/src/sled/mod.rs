@@ -18,6 +18,7 @@ mod frame_reader;
 pub(crate) mod fuzzing;
 mod gate;
 mod group;
+mod handle;
 mod hash;
 mod heads;
 pub(crate) mod index;
@@ -45,6 +46,7 @@ mod streams;
 mod subscription;
 mod varint;
 mod verify;
+mod walk;
 mod workers;
 
 pub use backup::{BackupReport, restore_backup};

@@ -19,7 +19,7 @@ use super::frame;
 use super::hash::NameHash;
 use super::heads::Heads;
 use super::index::{self, Index, IndexOptions};
-use super::indexer::{BACKLOG, Indexer};
+use super::indexer::{self, BACKLOG, Indexer};
 use super::live::Live;
 use super::lock::{self, Lock};
 use super::log::Log;
@@ -43,6 +43,8 @@ pub(crate) struct Opened {
     pub state: State,
     pub lock: Lock,
     pub jobs: Receiver<Option<Job>>,
+    /// The epoch to begin first: this is a backup, or was restored from one.
+    pub new_epoch: Option<Uuid>,
 }
 
 /// Opens or makes the store.
@@ -57,7 +59,7 @@ pub(crate) fn open(options: &SledStoreBuilder) -> Result<Opened, Error> {
         Some(format) => format,
         None => create(dir, options)?,
     };
-    let state = State::read(dir)?;
+    let mut state = State::read(dir)?;
     let log_dir = dir.join(LOG);
     let hash = NameHash::new(&format.name_key, options.hash_bits);
     let clean = state.clean();
@@ -86,8 +88,9 @@ pub(crate) fn open(options: &SledStoreBuilder) -> Result<Opened, Error> {
         }
     };
     let recovered = recovery.run(BACKLOG - 1, &mut |segment, end| {
+        indexer::cut(&segment::path(&log_dir, segment.segment()), end)?;
         index
-            .add_segment(segment, end)
+            .add_segment(segment, end.hash)
             .map_err(super::index_failed)?;
         while index.merge_step().map_err(super::index_failed)? {}
         Ok(())
@@ -106,18 +109,21 @@ pub(crate) fn open(options: &SledStoreBuilder) -> Result<Opened, Error> {
         total: 1,
     };
     recover::report(options.progress.as_ref(), report)?;
-    let (workers, jobs) = Workers::new();
-    let (shared, mut committer) = assemble(options, format, hash, index, recovered, workers)?;
-    if backup::is_backup(dir) {
-        committer.begin_epoch(options.ids.next_uuid())?;
-        backup::remove_mark(dir)?;
+    if clean.is_some() {
+        // From here on the store is not cleanly closed any more.
+        state.set_clean(None)?;
+        state.write(dir)?;
     }
+    let (workers, jobs) = Workers::new();
+    let (shared, committer) = assemble(options, format, hash, index, recovered, workers)?;
+    let new_epoch = backup::is_backup(dir).then(|| options.ids.next_uuid());
     Ok(Opened {
         shared,
         committer,
         state,
         lock,
         jobs,
+        new_epoch,
     })
 }
 
@@ -307,9 +313,6 @@ fn create(dir: &Path, options: &SledStoreBuilder) -> Result<Format, Error> {
         .map_err(|error| Error::io("write", segment::path(&log_dir, 1), error))?;
     platform::sync_dir(dir).map_err(|error| Error::io("sync", dir, error))?;
     format.write(dir)?;
-    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        platform::sync_dir(parent).map_err(|error| Error::io("sync", parent, error))?;
-    }
     Ok(format)
 }
 
@@ -335,14 +338,24 @@ fn remove_interrupted(dir: &Path, log_dir: &Path) -> Result<(), Error> {
         if name != "00000001.seg" && name != "00000001.seg.new" {
             return damaged();
         }
-        let bytes = fs::read(&path).map_err(|error| Error::io("read", &path, error))?;
-        let from = usize::try_from(segment::DATA).unwrap_or_default();
-        if bytes.iter().skip(from).any(|byte| *byte != 0) {
+        if holds_data(&path).map_err(|error| Error::io("read", &path, error))? {
             return damaged();
         }
         fs::remove_file(&path).map_err(|error| Error::io("remove", &path, error))?;
     }
     Ok(())
+}
+
+/// Whether anything but zeros stands where the first frame would.
+fn holds_data(path: &Path) -> io::Result<bool> {
+    let mut file = io::BufReader::new(fs::File::open(path)?);
+    io::Seek::seek(&mut file, io::SeekFrom::Start(segment::DATA))?;
+    for byte in io::Read::bytes(file) {
+        if byte? != 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn new_format(options: &SledStoreBuilder) -> Format {

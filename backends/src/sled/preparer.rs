@@ -40,18 +40,29 @@ impl Preparer {
         if state.number < number {
             state.number = number;
             state.ready = None;
-            state.asked = Some((number, capacity.saturating_mul(2).min(self.largest)));
+            state.asked = Some((number, self.next_capacity(capacity)));
             self.changed.notify_all();
         }
+    }
+
+    fn next_capacity(&self, capacity: u64) -> u64 {
+        capacity.saturating_mul(2).min(self.largest)
     }
 
     /// Waits for segment `number`.
     pub(crate) fn take(&self, number: u64, capacity: u64) -> Result<Prepared, Error> {
         self.ask(number, capacity);
         let mut state = self.state.lock();
+        let mut again = true;
         loop {
-            if let Some(ready) = state.ready.take() {
-                return ready;
+            match state.ready.take() {
+                // It may have failed long ago, for want of room that is there now.
+                Some(Err(_)) if std::mem::take(&mut again) => {
+                    state.asked = Some((number, self.next_capacity(capacity)));
+                    self.changed.notify_all();
+                }
+                Some(ready) => return ready,
+                None => {}
             }
             if state.stopped {
                 return Err(Error::Closed);

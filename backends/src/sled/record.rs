@@ -128,7 +128,7 @@ fn content_code(content_type: &ContentType) -> (u8, Option<&str>) {
 /// The whole length of the record that begins with `prefix`, not yet believed.
 pub(crate) fn total_len(prefix: &[u8]) -> Option<usize> {
     let len = u32::from_le_bytes(*prefix.first_chunk::<4>()?) as usize;
-    (len >= MIN_LEN - PREFIX).then_some(PREFIX + len)
+    PREFIX.checked_add(len).filter(|total| *total >= MIN_LEN)
 }
 
 /// A record whose CRC holds, with its fields read but not copied.

@@ -4,6 +4,7 @@
 //! predecessor; what does not is either *torn*, a write that never finished, and is cut away; or
 //! *damaged*, because something vouches that it was synced, and nothing is changed.
 
+use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -22,6 +23,7 @@ use super::record::Parsed;
 use super::segment::{self, Epoch, SegmentHeader};
 use super::state::CleanMark;
 use super::streams::SegmentEnd;
+use super::walk::expect_of;
 use crate::platform;
 
 /// The log as it was found, with its newest segment open for writing.
@@ -72,7 +74,7 @@ impl Recovery<'_> {
     pub(crate) fn run(
         &self,
         keep: usize,
-        sealed: &mut dyn FnMut(&SegmentIndex, ChainHash) -> Result<(), Error>,
+        sealed: &mut dyn FnMut(&SegmentIndex, SegmentEnd) -> Result<(), Error>,
     ) -> Result<Recovered, Error> {
         let (mut found, unbegun) = self.list()?;
         let mut vouched = self.clean.map_or(0, |mark| mark.commit);
@@ -100,7 +102,9 @@ impl Recovery<'_> {
             found.pop();
         }
         let mut recovered = self.replay(&found, vouched, keep, sealed)?;
-        for number in unbegun {
+        // Newest first: what an interrupted removal leaves is without holes.
+        unbegun.sort_unstable();
+        for number in unbegun.into_iter().rev() {
             let path = segment::path(self.log_dir, number);
             fs::remove_file(&path).map_err(|error| Error::io("remove", path, error))?;
         }
@@ -214,7 +218,7 @@ impl Recovery<'_> {
         found: &[Found],
         mut vouched: u64,
         keep: usize,
-        sealed: &mut dyn FnMut(&SegmentIndex, ChainHash) -> Result<(), Error>,
+        sealed: &mut dyn FnMut(&SegmentIndex, SegmentEnd) -> Result<(), Error>,
     ) -> Result<Recovered, Error> {
         let mut uncovered = found
             .iter()
@@ -249,11 +253,7 @@ impl Recovery<'_> {
             self.report(done, total)?;
             let path = segment::path(self.log_dir, *number);
             let newest = uncovered.peek().is_none();
-            let file = if newest {
-                segment::open_for_writing(&path)?
-            } else {
-                File::open(&path).map_err(|error| Error::io("open", &path, error))?
-            };
+            let file = File::open(&path).map_err(|error| Error::io("open", &path, error))?;
             let mut walk = Walk::new(&file, *number, path, self.hash)?;
             let end = walk.walk(&mut next, &mut vouched, &mut replayed)?;
             if !newest {
@@ -266,7 +266,7 @@ impl Recovery<'_> {
                     hash: next.previous,
                 });
                 if tails.len() > keep {
-                    sealed(&tails.remove(0), ends.remove(0).hash)?;
+                    sealed(&tails.remove(0), ends.remove(0))?;
                 }
                 done += 1;
                 continue;
@@ -277,14 +277,32 @@ impl Recovery<'_> {
                 let what = format!("it has {capacity} of {} bytes", header.capacity);
                 return Err(self.damaged_at(*number, offset, &what));
             }
-            let cut = self.judge_end(&mut walk, &file, *number, &next, vouched, &end)?;
-            let rewritten = rewrite(&file, &walk, vouched, offset, header)?;
-            if cut > 0 || rewritten > 0 {
-                let path = segment::path(self.log_dir, *number);
-                file.sync_all()
-                    .map_err(|error| Error::io("sync", path, error))?;
+            let torn_to = self.judge_end(&mut walk, *number, &next, vouched, &end)?;
+            let Walk {
+                index,
+                hops,
+                unvouched,
+                ..
+            } = walk;
+            let path = segment::path(self.log_dir, *number);
+            let file = segment::open_for_writing(&path)?;
+            let failed = |error| Error::io("make whole", &path, error);
+            platform::zero_fill(&file, offset, torn_to).map_err(failed)?;
+            let first_unvouched = unvouched.iter().find(|(commit, _)| *commit > vouched);
+            if let Some((commit, at)) = first_unvouched {
+                // Without a vouched commit the header may stand only in the page cache, too.
+                let from = if *commit == header.first_commit {
+                    0
+                } else {
+                    *at
+                };
+                rewrite(&file, from, offset).map_err(failed)?;
             }
-            let Walk { index, hops, .. } = walk;
+            let rewritten = first_unvouched.map_or(0, |(commit, _)| next.commit - commit);
+            let cut = torn_to - offset;
+            if cut > 0 || rewritten > 0 {
+                file.sync_all().map_err(failed)?;
+            }
             tails.push(index);
             return Ok(Recovered {
                 segments: Vec::new(),
@@ -307,11 +325,10 @@ impl Recovery<'_> {
         Err(self.damaged(1, "there is no segment"))
     }
 
-    /// Torn or damaged? Cuts what is torn and says how many bytes that was.
+    /// Torn or damaged? Answers where what is torn ends; changes nothing.
     fn judge_end(
         &self,
         walk: &mut Walk<'_>,
-        file: &File,
         number: u64,
         next: &Expect,
         vouched: u64,
@@ -332,7 +349,7 @@ impl Recovery<'_> {
             ));
         }
         if closed_here && matches!(end, Step::End) && vouched < next.commit {
-            return Ok(0);
+            return Ok(offset);
         }
         let survey = walk.reader.survey(offset, self.format.salt)?;
         if vouched.max(survey.vouched) >= next.commit {
@@ -350,10 +367,8 @@ impl Recovery<'_> {
                 bytes = survey.nonzero_end - offset,
                 "cutting a torn write away"
             );
-            platform::zero_fill(file, offset, survey.nonzero_end)
-                .map_err(|error| Error::io("cut", segment::path(self.log_dir, number), error))?;
         }
-        Ok(survey.nonzero_end - offset)
+        Ok(survey.nonzero_end.max(offset))
     }
 
     fn remove_leftovers(&self) -> Result<(), Error> {
@@ -411,7 +426,7 @@ struct Walk<'a> {
     hops: Vec<Hop>,
     hash: &'a NameHash,
     /// Where each commit begins that was not vouched for when it was read: number and offset.
-    unvouched: Vec<(u64, u64)>,
+    unvouched: VecDeque<(u64, u64)>,
 }
 
 impl<'a> Walk<'a> {
@@ -426,7 +441,7 @@ impl<'a> Walk<'a> {
             index: SegmentIndex::new(number),
             hops: Vec::new(),
             hash,
-            unvouched: Vec::new(),
+            unvouched: VecDeque::new(),
         })
     }
 
@@ -475,9 +490,15 @@ impl<'a> Walk<'a> {
                 _ => return Ok(Step::Bad("the number of records is not the one stated")),
             }
             *vouched = (*vouched).max(header.known_synced);
-            self.unvouched.retain(|(commit, _)| commit > vouched);
+            while self
+                .unvouched
+                .front()
+                .is_some_and(|(commit, _)| commit <= vouched)
+            {
+                self.unvouched.pop_front();
+            }
             if header.commit > *vouched {
-                self.unvouched.push((header.commit, offset));
+                self.unvouched.push_back((header.commit, offset));
             }
             super::log::push_hop(
                 &mut self.hops,
@@ -521,45 +542,19 @@ pub(crate) fn push(
 }
 
 /// Writes again in place what may stand only in the page cache.
-fn rewrite(
-    file: &File,
-    walk: &Walk<'_>,
-    vouched: u64,
-    end: u64,
-    header: &SegmentHeader,
-) -> Result<u64, Error> {
-    let unvouched: Vec<_> = walk
-        .unvouched
-        .iter()
-        .filter(|(commit, _)| *commit > vouched)
-        .collect();
-    let Some((_, mut at)) = unvouched.first().copied().copied() else {
-        return Ok(0);
-    };
-    let failed = |error| Error::io("write again", format!("segment {}", header.number), error);
-    if header.first_commit > vouched {
-        at = 0;
-    }
+fn rewrite(file: &File, from: u64, end: u64) -> std::io::Result<()> {
     let mut buffer = vec![0; 1 << 20];
+    let mut at = from;
     while at < end {
         let len = usize::try_from(end - at)
             .unwrap_or(usize::MAX)
             .min(buffer.len());
         let part = buffer.get_mut(..len).unwrap_or_default();
-        platform::read_exact_at(file, part, at).map_err(failed)?;
-        platform::write_all_at(file, part, at).map_err(failed)?;
+        platform::read_exact_at(file, part, at)?;
+        platform::write_all_at(file, part, at)?;
         at += len as u64;
     }
-    Ok(unvouched.len() as u64)
-}
-
-fn expect_of(header: &SegmentHeader) -> Expect {
-    Expect {
-        salt: header.salt,
-        commit: header.first_commit,
-        position: header.first_position,
-        previous: header.previous,
-    }
+    Ok(())
 }
 
 fn info(found: &Found) -> SegmentInfo {

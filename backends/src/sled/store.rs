@@ -3,24 +3,21 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 
-use parking_lot::Mutex;
 use tidelog_core::{
-    AppendBatch, AppendReceipt, Blocking, Durability, Error, EventEnvelope, EventId, EventLog,
-    EventStore, EventStream, Limits, LogQuery, MultiStreamStore, PersistOutcome, SnapshotEnvelope,
+    AppendBatch, AppendReceipt, Blocking, Error, EventEnvelope, EventId, EventLog, EventStore,
+    EventStream, Limits, LogQuery, MultiStreamStore, PersistOutcome, SnapshotEnvelope,
     SnapshotStore, StreamHead, StreamId, StreamQuery, Subscribe, check_append,
 };
 
-use super::commit::Committer;
-use super::lock::Lock;
-use super::open::{Opened, open};
+use super::handle::Handle;
+use super::open::open;
 use super::options::SledStoreBuilder;
 use super::pages::{LogPages, StreamPages};
 use super::request::Request;
 use super::shared::Shared;
 use super::snapshots;
-use super::state::State;
 use super::subscription::{Subscription, Target};
 use super::workers::{Face, Paged};
 
@@ -59,20 +56,6 @@ pub struct SledStore {
     face: Face,
 }
 
-struct Handle {
-    shared: Arc<Shared>,
-    committer: Arc<Mutex<Committer>>,
-    durability: Durability,
-    open: Mutex<Option<Running>>,
-}
-
-/// What is given back when the store is closed.
-struct Running {
-    threads: Vec<JoinHandle<()>>,
-    state: State,
-    _lock: Lock,
-}
-
 impl SledStore {
     /// Opens the store in directory `path` with default options, making it if need be.
     ///
@@ -88,53 +71,7 @@ impl SledStore {
     }
 
     pub(crate) fn open_with(options: &SledStoreBuilder) -> Result<Self, Error> {
-        let durability = options.durability;
-        let Opened {
-            shared,
-            committer,
-            state,
-            lock,
-            jobs,
-        } = open(options)?;
-        let committer = Arc::new(Mutex::new(committer));
-        let mut running = Running {
-            threads: Vec::new(),
-            state,
-            _lock: lock,
-        };
-        let mut spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
-            let builder = thread::Builder::new().name(format!("tidelog-{name}"));
-            let spawned = builder
-                .spawn(run)
-                .map_err(|error| Error::io("start a thread for", &shared.dir, error));
-            spawned.map(|thread| running.threads.push(thread))
-        };
-        spawn("writer", {
-            let (shared, committer) = (Arc::clone(&shared), Arc::clone(&committer));
-            Box::new(move || write(&shared, &committer))
-        })?;
-        spawn("indexer", {
-            let shared = Arc::clone(&shared);
-            Box::new(move || shared.indexer.run(&shared))
-        })?;
-        spawn("preparer", {
-            let preparer = Arc::clone(&shared.preparer);
-            Box::new(move || preparer.run())
-        })?;
-        for _ in 0..super::workers::READERS {
-            let jobs = jobs.clone();
-            spawn(
-                "reader",
-                Box::new(move || super::workers::Workers::run(&jobs)),
-            )?;
-        }
-        let open = Mutex::new(Some(running));
-        let handle = Arc::new(Handle {
-            shared,
-            committer,
-            durability,
-            open,
-        });
+        let handle = Handle::start(open(options)?, options.durability)?;
         Ok(Self {
             handle,
             face: Face::Async,
@@ -186,8 +123,8 @@ impl SledStore {
         &self.handle.shared
     }
 
-    pub(crate) fn committer(&self) -> &Mutex<Committer> {
-        &self.handle.committer
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
     }
 
     pub(crate) fn ensure_open(&self) -> Result<(), Error> {
@@ -238,27 +175,15 @@ impl SledStore {
             permit: None,
         };
         if self.face == Face::Blocking {
-            if let Some(mut committer) = self.handle.committer.try_lock() {
-                committer.run(Some(request));
-                committer.prepare_ahead();
-            } else {
-                request.permit = Some(shared.queue.gate.enter_blocking(bytes));
-                self.enqueue(request);
+            if let Some(mut left) = self.handle.commit_here(request) {
+                left.permit = Some(shared.queue.gate.enter_blocking(bytes));
+                self.handle.enqueue(left);
             }
         } else {
             request.permit = Some(shared.queue.gate.enter(bytes).await);
-            self.enqueue(request);
+            self.handle.enqueue(request);
         }
         answer.await.unwrap_or(Err(Error::Closed))
-    }
-
-    fn enqueue(&self, request: Request) {
-        let shared = &self.handle.shared;
-        shared.queue.push(request);
-        // The writer may have looked for the last time before this came.
-        if shared.live.is_closed() {
-            drop_waiting(shared);
-        }
     }
 
     fn stream(&self, pages: impl super::pages::Pages) -> EventStream {
@@ -428,69 +353,6 @@ impl SnapshotStore for SledStore {
 
     async fn persist(&self, snapshot: SnapshotEnvelope) -> Result<PersistOutcome, Error> {
         SledStore::read(self, move |shared| snapshots::persist(shared, &snapshot)).await
-    }
-}
-
-impl Handle {
-    fn close(&self, cleanly: bool) -> Result<(), Error> {
-        let Some(mut running) = self.open.lock().take() else {
-            return Ok(());
-        };
-        let shared = &self.shared;
-        let mark = {
-            let mut committer = self.committer.lock();
-            if cleanly {
-                committer.run(None);
-            }
-            shared.live.close();
-            if cleanly {
-                committer.close()
-            } else {
-                committer.abandon();
-                Ok(None)
-            }
-        };
-        shared.queue.stop();
-        drop_waiting(shared);
-        shared.indexer.stop(!cleanly);
-        shared.preparer.stop();
-        shared.workers.stop();
-        for thread in running.threads.drain(..) {
-            // A waker dropped on a store's thread may drop the last handle there.
-            if thread.thread().id() != thread::current().id() {
-                let _ = thread.join();
-            }
-        }
-        let closed = shared.streams.index().close().map_err(super::index_failed);
-        if let Some(mark) = mark? {
-            running.state.set_clean(Some(&mark))?;
-            running.state.write(&shared.dir)?;
-        }
-        closed
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        if let Err(error) = self.close(true) {
-            tracing::error!(%error, "closing the store failed; what was acknowledged is safe");
-        }
-    }
-}
-
-/// What the writer's thread does.
-fn write(shared: &Shared, committer: &Mutex<Committer>) {
-    while !shared.live.is_closed() {
-        shared.queue.wait();
-        let mut committer = committer.lock();
-        committer.run(None);
-        committer.prepare_ahead();
-    }
-}
-
-fn drop_waiting(shared: &Shared) {
-    while let Some(request) = shared.queue.take() {
-        let _ = request.reply.send(Err(Error::Closed));
     }
 }
 

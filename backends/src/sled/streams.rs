@@ -7,14 +7,12 @@ use parking_lot::{Mutex, RwLock};
 use tidelog_core::{Direction, Error, StreamId};
 
 use super::frame::ChainHash;
-use super::frame_reader::{Expect, FrameReader, Step, for_each_record};
 use super::hash::NameHash;
 use super::index::{Index, IndexError, Posting, SegmentIndex};
 use super::log::Log;
 use super::options::{Phase, Progress, ProgressCallback};
 use super::recover;
-use super::segment::{self, SegmentHeader};
-use crate::platform;
+use super::walk::read_segment;
 
 /// How often one question may find the runs damaged before it gives up.
 const MOST_REBUILDS: u32 = 3;
@@ -260,6 +258,18 @@ impl Streams {
         }
     }
 
+    /// Looks at the runs as they are, healing nothing; they are not made anew meanwhile.
+    pub(crate) fn inspect<T>(
+        &self,
+        look: impl FnOnce(&Index) -> Result<T, IndexError>,
+    ) -> Result<T, IndexError> {
+        let broken = self.rebuilding.read();
+        match &*broken {
+            Some(error) => Err(IndexError::Failed(error.clone())),
+            None => look(&self.index),
+        }
+    }
+
     fn generation(&self) -> Result<u64, Error> {
         Ok(self.index.stats().map_err(super::index_failed)?.generation)
     }
@@ -269,18 +279,18 @@ impl Streams {
         let Some(end) = *tail.end.lock() else {
             return Ok(());
         };
-        // Only the writer changes a tail, and it is done with this one.
+        // The tail is forgotten under the lock as well: making the runs anew in between would leave
+        // the segment in neither place. Only the writer changes a tail, and it is done with this one.
         self.ask(|index| {
             if index
                 .covered()
-                .is_some_and(|covered| covered.segment >= tail.number)
+                .is_none_or(|covered| covered.segment < tail.number)
             {
-                return Ok(());
+                index.add_segment(&tail.index.read(), end.hash)?;
             }
-            index.add_segment(&tail.index.read(), end.hash)
-        })?;
-        self.forget(tail.number);
-        Ok(())
+            self.forget(tail.number);
+            Ok(())
+        })
     }
 
     /// Merges runs as long as there is something to merge. Not under the lock: a merge is long, and
@@ -346,73 +356,5 @@ impl Streams {
             while self.index.merge_step().map_err(failed)? {}
         }
         Ok(())
-    }
-}
-
-/// Reads a sealed segment into an index, checking it whole.
-pub(crate) fn read_segment(
-    log: &Log,
-    number: u64,
-    hash: &NameHash,
-) -> Result<(SegmentIndex, ChainHash), Error> {
-    let mut index = SegmentIndex::new(number);
-    let mut failed = false;
-    let end = walk_segment(log, number, |offset, len, parsed| {
-        if parsed.sequence > 0 {
-            failed |= !recover::push(&mut index, hash, parsed, offset, len);
-        }
-        Ok(())
-    })?;
-    if failed {
-        return Err(log.damaged(number, segment::DATA, "a record cannot be indexed"));
-    }
-    Ok((index, end.previous))
-}
-
-/// Visits every record of a sealed segment with its offset and length, checking CRCs, chain and
-/// density; answers what the next segment must begin with.
-pub(crate) fn walk_segment(
-    log: &Log,
-    number: u64,
-    mut visit: impl FnMut(u64, usize, &super::record::Parsed<'_>) -> Result<(), Error>,
-) -> Result<Expect, Error> {
-    let file = log.file(number)?;
-    let path = log.path(number);
-    let mut head = vec![0; segment::FIELDS];
-    platform::read_exact_at(&file, &mut head, 0)
-        .map_err(|error| Error::io("read", &path, error))?;
-    let header = SegmentHeader::decode(&head)
-        .filter(|header| header.number == number && header.salt == log.salt)
-        .ok_or_else(|| log.damaged(number, 0, "its header cannot be read"))?;
-    let mut next = Expect {
-        salt: header.salt,
-        commit: header.first_commit,
-        position: header.first_position,
-        previous: header.previous,
-    };
-    let mut reader = FrameReader::new(&file, path)?;
-    loop {
-        let offset = reader.offset();
-        match reader.step(&next)? {
-            Step::End => return Ok(next),
-            Step::Bad(why) => return Err(log.damaged(number, offset, why)),
-            Step::Commit {
-                header,
-                next: after,
-            } => {
-                let base = offset + super::frame::HEADER as u64;
-                let mut position = header.first_position;
-                let mut dense = true;
-                let count = for_each_record(reader.body(), |at, len, parsed| {
-                    dense &= parsed.position == position;
-                    position += 1;
-                    visit(base + at as u64, len, &parsed)
-                })?;
-                if count != Ok(header.records) || !dense {
-                    return Err(log.damaged(number, offset, "its records are not those stated"));
-                }
-                next = after;
-            }
-        }
     }
 }

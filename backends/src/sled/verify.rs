@@ -5,15 +5,14 @@ use std::sync::Arc;
 
 use tidelog_core::{Error, RecordKind};
 
-use super::frame_reader::{Expect, FrameReader, Step, for_each_record};
+use super::frame_reader::Expect;
 use super::index::IndexError;
 use super::options::{Phase, Progress};
 use super::record;
 use super::recover;
-use super::segment;
 use super::shared::Shared;
 use super::store::SledStore;
-use super::streams::walk_segment;
+use super::walk::{walk_newest, walk_sealed};
 
 /// What [`SledStore::verify`] walked over; it returns only when all of it was right.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,9 +89,11 @@ fn check_log(
         };
         let newest = done + 1 == segments.len();
         let next = if newest {
-            check_newest(shared, info.number, last, &mut check)?
+            walk_newest(&shared.log, info.number, last, |offset, _, parsed| {
+                check(offset, parsed)
+            })?
         } else {
-            walk_segment(&shared.log, info.number, |offset, _, parsed| {
+            walk_sealed(&shared.log, info.number, |offset, _, parsed| {
                 check(offset, parsed)
             })?
         };
@@ -124,54 +125,6 @@ fn name_key(parsed: &record::Parsed<'_>) -> u128 {
     u128::from_le_bytes(bytes)
 }
 
-/// The segment being written, up to position `last`.
-fn check_newest(
-    shared: &Shared,
-    number: u64,
-    last: u64,
-    check: &mut dyn FnMut(u64, &record::Parsed<'_>) -> Result<(), Error>,
-) -> Result<Expect, Error> {
-    let file = shared.log.file(number)?;
-    let head = shared.log.read_up_to(number, 0, segment::FIELDS)?;
-    let header = segment::SegmentHeader::decode(&head)
-        .ok_or_else(|| shared.log.damaged(number, 0, "its header cannot be read"))?;
-    let mut next = Expect {
-        salt: shared.log.salt,
-        commit: header.first_commit,
-        position: header.first_position,
-        previous: header.previous,
-    };
-    let mut reader = FrameReader::new(&file, shared.log.path(number))?;
-    while next.position <= last {
-        let offset = reader.offset();
-        let Step::Commit {
-            header,
-            next: after,
-        } = reader.step(&next)?
-        else {
-            return Err(shared.log.damaged(
-                number,
-                offset,
-                "a commit that is visible cannot be read",
-            ));
-        };
-        let mut position = header.first_position;
-        let mut dense = true;
-        let count = for_each_record(reader.body(), |at, _, parsed| {
-            dense &= parsed.position == position;
-            position += 1;
-            check(offset + at as u64, &parsed)
-        })?;
-        if count != Ok(header.records) || !dense {
-            return Err(shared
-                .log
-                .damaged(number, offset, "its records are not those stated"));
-        }
-        next = after;
-    }
-    Ok(next)
-}
-
 /// Follows every entry of the runs into the log, and counts.
 fn check_index(
     shared: &Shared,
@@ -179,13 +132,21 @@ fn check_index(
     events: &[(u64, u64)],
     report: &mut VerifyReport,
 ) -> Result<(), Error> {
-    let covered = shared
-        .streams
-        .index()
-        .covered()
-        .map_or(0, |covered| covered.segment);
+    let remedy = "call rebuild_index(), or reopen the store: the log is whole";
+    let index_dir = shared.dir.join("index");
     let mut buffer = Vec::new();
     let mut indexed = 0;
+    let index_failed = |error| match error {
+        IndexError::Failed(error) => error,
+        IndexError::Damaged(what) => Error::damaged(&index_dir, what, remedy),
+    };
+    // What was sealed since the log was walked is not counted, in the runs or in memory.
+    let walked = events.iter().rev().nth(1).map_or(0, |(number, _)| *number);
+    let covered = shared
+        .streams
+        .inspect(|index| Ok(index.covered().map_or(0, |covered| covered.segment)))
+        .map_err(index_failed)?
+        .min(walked);
     let wrong = |what: String| IndexError::Damaged(what);
     let mut visit = |hash: u64, name: &str, sequence: u64, place: super::index::Posting| {
         buffer.clear();
@@ -216,19 +177,13 @@ fn check_index(
                 "the index has wrong hashes for {name} {sequence}"
             )));
         }
-        indexed += 1;
+        indexed += u64::from(place.segment <= covered);
         Ok(())
     };
-    let remedy = "call rebuild_index(), or reopen the store: the log is whole";
-    let index_dir = shared.dir.join("index");
     shared
         .streams
-        .index()
-        .verify(&mut visit)
-        .map_err(|error| match error {
-            IndexError::Failed(error) => error,
-            IndexError::Damaged(what) => Error::damaged(&index_dir, what, remedy),
-        })?;
+        .inspect(|index| index.verify(&mut visit))
+        .map_err(index_failed)?;
     let mut expected: u64 = events
         .iter()
         .filter(|(number, _)| *number <= covered)
@@ -236,7 +191,7 @@ fn check_index(
         .sum();
     if indexed != expected {
         let what = format!("it has {indexed} entries for {expected} events");
-        return Err(Error::damaged(index_dir, what, remedy));
+        return Err(Error::damaged(&index_dir, what, remedy));
     }
     for tail in shared
         .streams
@@ -254,7 +209,7 @@ fn check_index(
                 "memory has {in_memory} entries for {in_log} events of segment {}",
                 tail.number
             );
-            return Err(Error::damaged(index_dir, what, remedy));
+            return Err(Error::damaged(&index_dir, what, remedy));
         }
         expected += in_log;
     }

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -27,13 +28,22 @@ pub(crate) const READERS: usize = 2;
 
 /// Hands jobs to the reader threads.
 #[derive(Clone)]
-pub(crate) struct Workers(Sender<Option<Job>>);
+pub(crate) struct Workers {
+    jobs: Sender<Option<Job>>,
+    stopped: Arc<AtomicBool>,
+}
 
 impl Workers {
     /// The sender and the receiving end that each thread runs.
     pub(crate) fn new() -> (Self, Receiver<Option<Job>>) {
         let (sender, receiver) = unbounded();
-        (Self(sender), receiver)
+        (
+            Self {
+                jobs: sender,
+                stopped: Arc::default(),
+            },
+            receiver,
+        )
     }
 
     /// What a reader thread does.
@@ -44,8 +54,9 @@ impl Workers {
     /// Lets every reader thread end. Jobs that still wait are dropped with their replies, which
     /// their callers see as a closed store.
     pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
         for _ in 0..READERS {
-            let _ = self.0.send(None);
+            let _ = self.jobs.send(None);
         }
     }
 
@@ -64,9 +75,13 @@ impl Workers {
         let (reply, answer) = oneshot::async_channel();
         // When the threads are gone the reply is dropped and the answer is an error; when nobody
         // waits any more the result is dropped.
-        let _ = self
-            .0
-            .send(Some(Box::new(move || drop(reply.send(work())))));
+        let stopped = Arc::clone(&self.stopped);
+        let job = move || {
+            if !stopped.load(Ordering::SeqCst) {
+                drop(reply.send(work()));
+            }
+        };
+        let _ = self.jobs.send(Some(Box::new(job)));
         answer
     }
 }

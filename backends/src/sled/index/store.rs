@@ -247,6 +247,11 @@ impl Index {
         Ok(())
     }
 
+    /// Ends a merge under way; the next one begins anew.
+    pub(crate) fn interrupt(&self) {
+        self.interruptions.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// The segments that the runs cover.
     pub(crate) fn covered(&self) -> Option<Covered> {
         self.writer.lock().manifest.runs.last().map(covered_by)

@@ -1,0 +1,191 @@
+//! A running store: its threads, committing, and closing.
+
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+use std::thread::{self, JoinHandle};
+
+use parking_lot::{Mutex, MutexGuard};
+use tidelog_core::{Durability, Error};
+
+use super::backup;
+use super::commit::Committer;
+use super::lock::Lock;
+use super::open::Opened;
+use super::request::Request;
+use super::shared::Shared;
+use super::state::State;
+use super::workers::{READERS, Workers};
+
+/// What the clones of a store share; dropping the last one closes it.
+pub(crate) struct Handle {
+    pub shared: Arc<Shared>,
+    pub durability: Durability,
+    committer: Arc<Mutex<Committer>>,
+    /// Held while the store is being closed, so that whoever closes it again waits.
+    open: Mutex<Option<Running>>,
+}
+
+/// What is given back when the store is closed.
+struct Running {
+    threads: Vec<JoinHandle<()>>,
+    state: State,
+    _lock: Lock,
+}
+
+impl Handle {
+    /// Starts the threads of an opened store.
+    pub(crate) fn start(opened: Opened, durability: Durability) -> Result<Arc<Self>, Error> {
+        let Opened {
+            shared,
+            committer,
+            state,
+            lock,
+            jobs,
+            new_epoch,
+        } = opened;
+        let running = Running {
+            threads: Vec::new(),
+            state,
+            _lock: lock,
+        };
+        // Made first, so that it closes what is running when a later thread cannot be started.
+        let handle = Arc::new(Self {
+            shared: Arc::clone(&shared),
+            durability,
+            committer: Arc::new(Mutex::new(committer)),
+            open: Mutex::new(Some(running)),
+        });
+        let committer = Arc::clone(&handle.committer);
+        let writing = Arc::clone(&shared);
+        handle.spawn("writer", move || write(&writing, &committer))?;
+        let indexing = Arc::clone(&shared);
+        handle.spawn("indexer", move || indexing.indexer.run(&indexing))?;
+        let preparer = Arc::clone(&shared.preparer);
+        handle.spawn("preparer", move || preparer.run())?;
+        for _ in 0..READERS {
+            let jobs = jobs.clone();
+            handle.spawn("reader", move || Workers::run(&jobs))?;
+        }
+        // Its record may need a new segment, which the threads make.
+        if let Some(epoch) = new_epoch {
+            handle.lock().begin_epoch(epoch)?;
+            backup::remove_mark(&shared.dir)?;
+        }
+        Ok(handle)
+    }
+
+    fn spawn(&self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+        let thread = thread::Builder::new()
+            .name(format!("tidelog-{name}"))
+            .spawn(run);
+        let thread =
+            thread.map_err(|error| Error::io("start a thread for", &self.shared.dir, error))?;
+        if let Some(running) = &mut *self.open.lock() {
+            running.threads.push(thread);
+        }
+        Ok(())
+    }
+
+    /// The commit lock.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Committer> {
+        self.committer.lock()
+    }
+
+    /// Commits `request` on this thread if nobody else is committing; gives it back otherwise.
+    pub(crate) fn commit_here(&self, request: Request) -> Option<Request> {
+        let Some(guard) = self.committer.try_lock() else {
+            return Some(request);
+        };
+        commit(&self.shared, &self.committer, guard, Some(request));
+        None
+    }
+
+    /// Leaves `request` to the writer's thread.
+    pub(crate) fn enqueue(&self, request: Request) {
+        self.shared.queue.push(request);
+        // The writer may have looked for the last time before this came: either it sees the
+        // request, or this sees that the store is closed.
+        fence(Ordering::SeqCst);
+        if self.shared.live.is_closed() {
+            refuse_waiting(&self.shared);
+        }
+    }
+
+    /// Closes the store, or ends it as a crash would. When this returns, by whoever called it
+    /// first, the lock is free.
+    pub(crate) fn close(&self, cleanly: bool) -> Result<(), Error> {
+        let mut open = self.open.lock();
+        let Some(mut running) = open.take() else {
+            return Ok(());
+        };
+        let shared = &self.shared;
+        if cleanly {
+            commit(shared, &self.committer, self.committer.lock(), None);
+        }
+        let mark = self.committer.lock().close(cleanly);
+        shared.live.close();
+        fence(Ordering::SeqCst);
+        shared.queue.stop();
+        refuse_waiting(shared);
+        shared.streams.index().interrupt();
+        shared.indexer.stop(!cleanly);
+        shared.preparer.stop();
+        shared.workers.stop();
+        for thread in running.threads.drain(..) {
+            // A waker dropped on a store's thread may drop the last handle there.
+            if thread.thread().id() != thread::current().id() {
+                let _ = thread.join();
+            }
+        }
+        shared
+            .streams
+            .index()
+            .close()
+            .map_err(super::index_failed)?;
+        if let Some(mark) = mark? {
+            running.state.set_clean(Some(&mark))?;
+            running.state.write(&shared.dir)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if let Err(error) = self.close(true) {
+            tracing::error!(%error, "closing the store failed; what was acknowledged is safe");
+        }
+    }
+}
+
+/// What the writer's thread does.
+fn write(shared: &Shared, committer: &Mutex<Committer>) {
+    while !shared.live.is_closed() {
+        shared.queue.wait();
+        commit(shared, committer, committer.lock(), None);
+    }
+}
+
+/// Commits group after group until nothing is left over, answering without the lock.
+fn commit<'a>(
+    shared: &Shared,
+    committer: &'a Mutex<Committer>,
+    mut guard: MutexGuard<'a, Committer>,
+    mut first: Option<Request>,
+) {
+    loop {
+        let done = guard.run(first.take());
+        guard.prepare_ahead();
+        drop(guard);
+        if !done.deliver(shared) {
+            return;
+        }
+        guard = committer.lock();
+    }
+}
+
+fn refuse_waiting(shared: &Shared) {
+    while let Some(request) = shared.queue.take() {
+        request.answer(Err(Error::Closed));
+    }
+}
