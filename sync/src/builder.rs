@@ -166,7 +166,7 @@ impl TidelogBuilder {
     pub fn open(self) -> Result<Tidelog, Error> {
         Ok(Tidelog::new(
             self.store.open()?,
-            self.transform,
+            self.transform.as_ref(),
             self.settings,
         ))
     }

@@ -78,12 +78,12 @@ impl Tidelog {
 
     pub(crate) fn new(
         sled: SledStore,
-        transform: Option<Arc<dyn PayloadTransform>>,
+        transform: Option<&Arc<dyn PayloadTransform>>,
         settings: Settings,
     ) -> Self {
         let settings = Arc::new(settings);
         let over = |face: SledStore| {
-            let store = match &transform {
+            let store = match transform {
                 Some(transform) => {
                     EmbeddedStore::transformed(Transformed::new(face, Arc::clone(transform)))
                 }

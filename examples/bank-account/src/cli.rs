@@ -1,11 +1,12 @@
 //! The command line.
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use tidelog::{CommandResponse, Error, ExecuteError, StreamQuery, Tidelog};
+use tidelog::{Error, ExecuteError, StreamQuery, Tidelog};
 
 use crate::aggregate::BankAccount;
 use crate::commands::{CloseAccount, Deposit, OpenAccount, Refusal, Withdraw};
@@ -103,6 +104,9 @@ pub enum CliError {
     /// Somebody else changed the account again and again.
     #[error("{0}")]
     Conflict(String),
+    /// What was to be shown could not be written.
+    #[error("cannot write the answer: {0}")]
+    Output(#[from] io::Error),
 }
 
 impl CliError {
@@ -140,19 +144,29 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         .into());
     }
     let bank = Tidelog::open(&store)?;
-    let done = act(&bank, &store, cli.action).await;
+    let done = act(&bank, &store, cli.action, &mut io::stdout()).await;
     // The first failure is the one to tell.
-    done.and(bank.close().await.map_err(CliError::from))
+    let done = done.and(bank.close().await.map_err(CliError::from));
+    match done {
+        // Whoever read along has seen enough: `history ID | head`.
+        Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        done => done,
+    }
 }
 
-async fn act(bank: &Tidelog, store: &Path, action: Action) -> Result<(), CliError> {
+async fn act(
+    bank: &Tidelog,
+    store: &Path,
+    action: Action,
+    out: &mut impl Write,
+) -> Result<(), CliError> {
     match action {
         Action::Import { file, strict } => {
             let progress = progress_bar();
             let imported = import(bank, &file, strict, &progress).await;
             progress.finish_and_clear();
             let report = Report::read(bank, store, Some(imported?)).await?;
-            print!("{report}");
+            write!(out, "{report}")?;
         }
         Action::Open { holder, id } => {
             let command = OpenAccount {
@@ -160,71 +174,57 @@ async fn act(bank: &Tidelog, store: &Path, action: Action) -> Result<(), CliErro
                 holder,
             };
             let opened = bank.execute(command).await?;
-            println!("opened {}", opened.aggregate_id);
+            writeln!(out, "opened {}", opened.aggregate_id)?;
         }
         Action::Deposit { id, amount } => {
-            tell(
-                bank,
-                bank.execute(Deposit {
-                    account_id: id,
-                    cents: amount,
-                })
-                .await?,
-            )
-            .await?;
+            let (account_id, cents) = (id.clone(), amount);
+            bank.execute(Deposit { account_id, cents }).await?;
+            show(bank, &id, out).await?;
         }
         Action::Withdraw { id, amount } => {
-            tell(
-                bank,
-                bank.execute(Withdraw {
-                    account_id: id,
-                    cents: amount,
-                })
-                .await?,
-            )
-            .await?;
+            let (account_id, cents) = (id.clone(), amount);
+            bank.execute(Withdraw { account_id, cents }).await?;
+            show(bank, &id, out).await?;
         }
         Action::Close { id } => {
             let closed = bank.execute(CloseAccount { account_id: id }).await?;
-            println!("closed {}", closed.aggregate_id);
+            writeln!(out, "closed {}", closed.aggregate_id)?;
         }
-        Action::Show { id } => show(bank, &id).await?,
-        Action::History { id } => history(bank, &id).await?,
-        Action::Report => print!("{}", Report::read(bank, store, None).await?),
+        Action::Show { id } => show(bank, &id, out).await?,
+        Action::History { id } => history(bank, &id, out).await?,
+        Action::Report => write!(out, "{}", Report::read(bank, store, None).await?)?,
         Action::Verify => {
             let found = bank.verify().await?;
-            println!(
+            writeln!(
+                out,
                 "verified: {} events of {} accounts in {} commits, {} segments; no fault found",
                 money::group(found.records),
                 money::group(found.streams),
                 money::group(found.commits),
                 money::group(found.segments),
-            );
+            )?;
         }
     }
     Ok(())
 }
 
-async fn tell(bank: &Tidelog, done: CommandResponse) -> Result<(), CliError> {
-    show(bank, &done.aggregate_id).await
-}
-
-async fn show(bank: &Tidelog, id: &str) -> Result<(), CliError> {
+async fn show(bank: &Tidelog, id: &str, out: &mut impl Write) -> Result<(), CliError> {
     let found = bank.load::<BankAccount>(id).await?;
     let found = found.ok_or_else(|| Refusal::NoAccount(id.to_owned()))?;
     let account = &found.state;
-    println!("account  {id}");
-    println!("holder   {}", account.holder);
-    println!(
+    writeln!(out, "account  {id}")?;
+    writeln!(out, "holder   {}", account.holder)?;
+    writeln!(
+        out,
         "balance  {}{}",
         money::format(account.cents),
         if account.closed { " (closed)" } else { "" }
-    );
-    println!("events   {}", found.sequence);
+    )?;
+    writeln!(out, "events   {}", found.sequence)?;
     Ok(())
 }
 
-async fn history(bank: &Tidelog, id: &str) -> Result<(), CliError> {
+async fn history(bank: &Tidelog, id: &str, out: &mut impl Write) -> Result<(), CliError> {
     let stream = bank.repository::<BankAccount>().stream_id(id)?;
     let mut events = bank.read_stream(StreamQuery::new(stream));
     let mut any = false;
@@ -248,7 +248,7 @@ async fn history(bank: &Tidelog, id: &str) -> Result<(), CliError> {
             envelope.event_time,
             notes.join(" ")
         );
-        println!("{}", line.trim_end());
+        writeln!(out, "{}", line.trim_end())?;
     }
     if any {
         Ok(())

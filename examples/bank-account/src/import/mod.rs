@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 use tidelog::{CommandId, Context, Error, ExecuteError, Tidelog};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::commands::{Deposit, OpenAccount, Refusal};
@@ -28,9 +28,10 @@ pub use report::{Report, bytes_on_disk};
 pub use source::{Line, Source};
 
 /// Commands under way at once.
-const LANES: usize = 256;
-/// Purchases that wait in each lane: together they bound the import's memory.
-const WAITING: usize = 16;
+const LANES: usize = 512;
+/// Purchases read ahead, all lanes together: they bound the import's memory, and let the other lanes
+/// go on while one has a customer of many purchases.
+const READ_AHEAD: usize = 8_192;
 
 /// Why an import stopped. What was imported until then stays; importing again goes on.
 #[derive(Debug, thiserror::Error)]
@@ -124,10 +125,11 @@ pub async fn import(
         progress: progress.clone(),
         counts: Counts::default(),
     });
+    let read_ahead = Arc::new(Semaphore::new(READ_AHEAD));
     let mut tasks = JoinSet::new();
     let mut lanes = Vec::with_capacity(LANES);
     for _ in 0..LANES {
-        let (lane, purchases) = mpsc::channel(WAITING);
+        let (lane, purchases) = mpsc::unbounded_channel();
         lanes.push(lane);
         tasks.spawn(Arc::clone(&shared).work(purchases));
     }
@@ -154,14 +156,16 @@ pub async fn import(
                 continue;
             }
         };
-        let lane = purchase.customer.bytes().fold(0_usize, |sum, digit| {
-            sum.wrapping_mul(10).wrapping_add(usize::from(digit))
-        });
-        // One lane has failed if it takes nothing any more: its task says why.
-        let Some(lane) = lanes.get(lane % LANES) else {
-            break;
+        // The semaphore is never closed, so there is always a permit in the end.
+        let permit = Arc::clone(&read_ahead).acquire_owned().await.ok();
+        let waiting = Waiting {
+            number: line.number,
+            purchase,
+            _permit: permit,
         };
-        if lane.send((line.number, purchase)).await.is_err() {
+        // A lane that takes nothing any more has failed: its task says why.
+        let lane = lanes.get(lane_of(&waiting.purchase.customer));
+        if lane.is_none_or(|lane| lane.send(waiting).is_err()) {
             break;
         }
     }
@@ -175,6 +179,22 @@ pub async fn import(
         Some(error) => Err(error),
         None => Ok(shared.counts.sum_up(begun.elapsed())),
     }
+}
+
+/// The lane of a customer: always the same one, so that its purchases follow each other.
+fn lane_of(customer: &str) -> usize {
+    let number = customer.bytes().fold(0_usize, |number, digit| {
+        number.wrapping_mul(10).wrapping_add(usize::from(digit))
+    });
+    number % LANES
+}
+
+/// A purchase on its way through its lane.
+struct Waiting {
+    number: u64,
+    purchase: Purchase,
+    /// Room in what is read ahead, given back when the purchase is done.
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Default)]
@@ -211,10 +231,15 @@ impl Shared {
     /// Executes the purchases of one lane, one after the other.
     async fn work(
         self: Arc<Self>,
-        mut purchases: mpsc::Receiver<(u64, Purchase)>,
+        mut purchases: mpsc::UnboundedReceiver<Waiting>,
     ) -> Result<(), ImportError> {
         let mut met = HashSet::new();
-        while let Some((number, purchase)) = purchases.recv().await {
+        while let Some(waiting) = purchases.recv().await {
+            let Waiting {
+                number,
+                purchase,
+                _permit,
+            } = waiting;
             let failed = |source| ImportError::Store { number, source };
             if !met.contains(&purchase.customer) {
                 self.open(number, &purchase).await.map_err(failed)?;
@@ -228,7 +253,7 @@ impl Shared {
 
     /// Opens the account of a customer met for the first time.
     async fn open(&self, number: u64, purchase: &Purchase) -> Result<(), ExecuteError<Refusal>> {
-        let context = self.context(format!("{}:{number}:open", self.name), purchase)?;
+        let context = context(format!("{}:{number}:open", self.name), purchase)?;
         let command = OpenAccount {
             account_id: Some(purchase.customer.clone()),
             holder: format!("CDNOW customer {}", purchase.customer),
@@ -247,8 +272,7 @@ impl Shared {
     }
 
     async fn deposit(&self, number: u64, purchase: Purchase) -> Result<(), ExecuteError<Refusal>> {
-        let context = self
-            .context(format!("{}:{number}", self.name), &purchase)?
+        let context = context(format!("{}:{number}", self.name), &purchase)?
             .with_metadata(CDS, purchase.cds.to_string());
         let command = Deposit {
             account_id: purchase.customer,
@@ -264,11 +288,12 @@ impl Shared {
         counter.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
+}
 
-    fn context(&self, command_id: String, purchase: &Purchase) -> Result<Context, Error> {
-        let command_id = CommandId::new(command_id)?;
-        Ok(Context::new()
-            .with_command_id(command_id)
-            .with_event_time(purchase.date))
-    }
+/// What surrounds the commands of one purchase.
+fn context(command_id: String, purchase: &Purchase) -> Result<Context, Error> {
+    let command_id = CommandId::new(command_id)?;
+    Ok(Context::new()
+        .with_command_id(command_id)
+        .with_event_time(purchase.date))
 }

@@ -32,16 +32,9 @@ impl Source {
     pub fn open(path: &Path) -> io::Result<Self> {
         let mut reader = BufReader::with_capacity(64 << 10, File::open(path)?);
         let mut lines = 0;
-        let mut ended = true;
-        loop {
-            let part = reader.fill_buf()?;
-            let Some(last) = part.last() else { break };
-            ended = *last == b'\n';
-            lines += part.iter().filter(|byte| **byte == b'\n').count() as u64;
-            let len = part.len();
-            reader.consume(len);
+        while reader.skip_until(b'\n')? > 0 {
+            lines += 1;
         }
-        lines += u64::from(!ended);
         reader.rewind()?;
         Ok(Self {
             reader,

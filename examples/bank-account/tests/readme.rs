@@ -1,0 +1,59 @@
+//! The example of the README runs, is short, and stands in the README as it is.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::path::Path;
+use std::process::Command;
+
+const SOURCE: &str = include_str!("../examples/readme.rs");
+
+fn run_in(dir: &Path) -> String {
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args([
+        "run",
+        "--quiet",
+        "--offline",
+        "--example",
+        "readme",
+        "--manifest-path",
+        manifest,
+    ]);
+    if !cfg!(debug_assertions) {
+        cargo.arg("--release");
+    }
+    let output = cargo.current_dir(dir).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_example_runs_and_goes_on_where_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(run_in(dir.path()), "Some(Page(3))\n");
+    assert_eq!(run_in(dir.path()), "Some(Page(6))\n");
+}
+
+#[test]
+fn the_example_is_under_forty_lines() {
+    assert!(SOURCE.lines().count() < 40);
+}
+
+#[test]
+fn the_readme_shows_the_example_word_for_word() {
+    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
+    let readme = std::fs::read_to_string(readme).expect("README.md at the top of the repository");
+    assert!(
+        readme.contains(SOURCE.trim_end()),
+        "README.md must contain examples/bank-account/examples/readme.rs as it is"
+    );
+}

@@ -1,0 +1,84 @@
+//! The arrows of ARCHITECTURE.md point down only: what must not be in a crate's tree is not there.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+/// Names of all crates that a default build of `package` links.
+fn tree(package: &str) -> BTreeSet<String> {
+    let output = Command::new(env!("CARGO"))
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .args([
+            "tree",
+            "--offline",
+            "--edges",
+            "normal",
+            "--prefix",
+            "none",
+            "--format",
+            "{p}",
+        ])
+        .args(["-p", package])
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = String::from_utf8(output.stdout).unwrap();
+    let names: BTreeSet<String> = text
+        .lines()
+        .filter_map(|line| line.split(' ').next().map(str::to_owned))
+        .collect();
+    assert!(names.contains(package), "{package} is in its own tree");
+    names
+}
+
+fn assert_absent(package: &str, unwanted: &[&str]) {
+    let tree = tree(package);
+    for name in unwanted {
+        assert!(!tree.contains(*name), "{package} depends on {name}");
+    }
+}
+
+#[test]
+fn core_knows_no_engine_no_runtime_and_no_crate_above_it() {
+    assert_absent(
+        "tidelog-core",
+        &[
+            "tokio",
+            "sled",
+            "scylla",
+            "rdkafka",
+            "rustix",
+            "tidelog-backends",
+            "tidelog",
+        ],
+    );
+}
+
+#[test]
+fn backends_have_no_runtime_no_network_and_no_crate_above_them() {
+    assert_absent(
+        "tidelog-backends",
+        &["tokio", "scylla", "rdkafka", "tidelog"],
+    );
+    assert!(tree("tidelog-backends").contains("sled"));
+}
+
+#[test]
+fn what_users_add_has_no_runtime_and_no_network() {
+    assert_absent("tidelog", &["tokio", "scylla", "rdkafka"]);
+}
+
+#[test]
+fn the_example_has_no_network() {
+    assert_absent("bank-account", &["scylla", "rdkafka"]);
+}
