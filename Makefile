@@ -42,7 +42,7 @@ faults:
 # Each fuzz target for $(FUZZ_SECONDS) seconds; needs a nightly toolchain and cargo-fuzz.
 fuzz:
 	@command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz
-	cd fuzz && for target in $$($(CARGO) +nightly fuzz list); do \
+	export TMPDIR=/dev/shm; cd fuzz && for target in $$($(CARGO) +nightly fuzz list); do \
 	    $(CARGO) +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
 
 clean:

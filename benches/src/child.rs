@@ -25,7 +25,7 @@ pub struct Measured {
 }
 
 /// Runs `job` on the store in the directory given and prints what was measured.
-pub fn run(job: &Job, options: &Options) -> Outcome<()> {
+pub fn run(job: Job, options: &Options) -> Outcome<()> {
     let streams = job.work.streams(options)?;
     let start = Instant::now();
     let mut contender = job.contender.open(&options.dir, streams)?;

@@ -16,6 +16,25 @@ pub fn peak_kib() -> u64 {
         .unwrap_or_default()
 }
 
+/// Processor time of this process so far, all threads, in steps of 10 ms; 0 where the system does
+/// not say.
+pub fn cpu_seconds() -> f64 {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The process's name stands in parentheses and may hold anything.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    ticks
+        .filter_map(|ticks| ticks.parse::<f64>().ok())
+        .sum::<f64>()
+        / 100.0
+}
+
+/// How many threads wanted to run, on average over the last minute.
+pub fn load_average() -> String {
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    load.split(' ').next().unwrap_or("unknown").to_owned()
+}
+
 /// Bytes allocated on disk for all files under `dir`.
 pub fn disk_bytes(dir: &Path) -> Outcome<u64> {
     let mut bytes = 0;
@@ -66,8 +85,6 @@ pub fn machine(dir: &Path) -> Vec<String> {
         value.map_or("unknown".into(), |(_, value)| value.trim().to_owned())
     };
     let cpus = std::thread::available_parallelism().map_or(0, usize::from);
-    let load = read("/proc/loadavg");
-    let load = load.split(' ').next().unwrap_or("unknown");
     vec![
         format!(
             "CPU: {cpus} × {}",
@@ -82,7 +99,6 @@ pub fn machine(dir: &Path) -> Vec<String> {
             "filesystem of the data: {}",
             filesystem(dir).unwrap_or_else(|| "unknown".into())
         ),
-        format!("load average before the run: {load}"),
     ]
 }
 

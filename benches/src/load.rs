@@ -34,7 +34,7 @@ impl Payloads {
     }
 }
 
-/// One step of the SplitMix64 generator: random enough for bytes that must not compress.
+/// One step of the `SplitMix64` generator: random enough for bytes that must not compress.
 pub fn mix(value: u64) -> u64 {
     let mut z = value.wrapping_add(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -37,7 +37,7 @@ type Outcome<T> = Result<T, Failure>;
 
 fn main() -> ExitCode {
     let options = Options::parse().settled();
-    let done = match &options.child {
+    let done = match options.child {
         Some(job) => child::run(job, &options),
         None => run(&options),
     };
@@ -53,8 +53,13 @@ fn main() -> ExitCode {
 /// Runs all rounds, prints the tables, writes them down.
 fn run(options: &Options) -> Outcome<()> {
     facts::refuse_memory_disk(&options.dir)?;
-    let facts = facts::machine(&options.dir);
+    let mut facts = facts::machine(&options.dir);
+    let before = facts::load_average();
     let measured = rounds::run(options)?;
+    let after = facts::load_average();
+    facts.push(format!(
+        "load average: {before} before the run, {after} after"
+    ));
     let text = report::write(options, &facts, &measured);
     println!("{text}");
     if let Some(out) = options.results_file() {

@@ -67,7 +67,7 @@ impl Options {
     /// The same with every size decided.
     pub fn settled(mut self) -> Self {
         let pick = |quick, full| if self.quick { quick } else { full };
-        self.rounds.get_or_insert(pick(2, 3) as usize);
+        self.rounds.get_or_insert(if self.quick { 2 } else { 3 });
         self.w1_events.get_or_insert(pick(1_500, 6_000));
         self.w2_events.get_or_insert(pick(40_000, 250_000));
         self.w3_events.get_or_insert(pick(200_000, 1_000_000));

@@ -38,9 +38,9 @@ pub fn write(options: &Options, facts: &[String], rounds: &Rounds) -> String {
         options.payload,
         options.seed,
     );
-    facts.iter().for_each(|fact| {
+    for fact in facts {
         let _ = writeln!(text, "- {fact}");
-    });
+    }
     text.push('\n');
     for work in Work::ALL.iter().filter(|work| options.works.contains(work)) {
         let _ = writeln!(text, "- **{work}**: {}", work.describe(options));
@@ -49,6 +49,12 @@ pub fn write(options: &Options, facts: &[String], rounds: &Rounds) -> String {
         text,
         "\n## Rates\n\nPer second; R2 in streams.\n\n{}\n",
         rates(rounds)
+    );
+    let _ = write!(
+        text,
+        "\n## Processor time\n\nMicroseconds a count, over all threads and with background work; holds \
+         on a busy machine too.\n\n{}\n",
+        processor(rounds)
     );
     let _ = write!(text, "\n## Ratios\n\n{}\n", ratios(rounds));
     let _ = write!(
@@ -69,6 +75,11 @@ fn sustained(measured: &Measured) -> f64 {
     timing.count as f64 / timing.drained_seconds.unwrap_or(timing.seconds)
 }
 
+/// Microseconds of processor time a count.
+fn cpu(measured: &Measured) -> f64 {
+    measured.timing.cpu_seconds * 1e6 / measured.timing.count as f64
+}
+
 fn rates(rounds: &Rounds) -> Table {
     let mut table = table(&["work", "tidelog", "tidelog async", "raw file", "tephra"]);
     for (work, label, figure) in ROWS {
@@ -76,6 +87,21 @@ fn rates(rounds: &Rounds) -> Table {
         row.extend(
             Kind::ALL.map(|kind| match figures(rounds, work, kind, figure) {
                 Some(all) => grouped(median(&all)),
+                None => "–".into(),
+            }),
+        );
+        table.add_row(row);
+    }
+    table
+}
+
+fn processor(rounds: &Rounds) -> Table {
+    let mut table = table(&["work", "tidelog", "tidelog async", "raw file", "tephra"]);
+    for work in Work::ALL {
+        let mut row = vec![work.to_string()];
+        row.extend(
+            Kind::ALL.map(|kind| match figures(rounds, work, kind, cpu) {
+                Some(all) => format!("{:.2}", median(&all)),
                 None => "–".into(),
             }),
         );

@@ -50,10 +50,10 @@ fn on_threads(clients: &[Client], serve: impl Fn(&Client) -> Outcome<()> + Sync)
             .iter()
             .map(|client| scope.spawn(move || serve(client)))
             .collect();
-        threads.into_iter().try_for_each(|thread| {
-            let served = thread.join().map_err(|_| "a client's thread panicked")?;
-            served
-        })
+        for thread in threads {
+            thread.join().map_err(|_| "a client's thread panicked")??;
+        }
+        Ok(())
     })
 }
 

@@ -2,10 +2,10 @@
 //!
 //! Fairness:
 //! - A stream is a tag; the expected version is an append condition on that tag after the highest
-//!   position that the client has observed, as its documentation asks. Its fast path (the newest
-//!   position of each recent tag, in memory) decides all of them.
-//! - One client uses the blocking call, many use `append_async` from tokio tasks: that was faster
-//!   here than as many threads.
+//!   position that the client has observed, as its documentation asks. With a recent position its
+//!   table of each tag's newest position can answer without the index.
+//! - One client uses the blocking call; many use `append_async` from tokio tasks, as the raw file's
+//!   and tidelog's async clients do. As many threads, or `append_submit`, were not tried.
 //! - It has no event ids, times or versions to store or to hand out: its events are smaller, and a
 //!   retry is not recognized.
 //! - Reads lend each event out of a buffer, without copying or allocating; tidelog's envelopes are

@@ -8,10 +8,12 @@ mod w3;
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
 use crate::contenders::Contender;
+use crate::facts;
 use crate::options::Options;
 use crate::{Failure, Outcome};
 
@@ -40,18 +42,44 @@ pub struct Timing {
     pub count: u64,
     /// Until the last was acknowledged or read.
     pub seconds: f64,
+    /// Processor time of all threads, background work included: holds on a busy machine too.
+    pub cpu_seconds: f64,
     /// Until nothing was left to do in the background, for writers.
     pub drained_seconds: Option<f64>,
+}
+
+/// Takes the time of a work.
+struct Stopwatch {
+    start: Instant,
+    cpu: f64,
+}
+
+impl Stopwatch {
+    fn start() -> Self {
+        Self {
+            cpu: facts::cpu_seconds(),
+            start: Instant::now(),
+        }
+    }
+
+    fn seconds(&self) -> f64 {
+        self.start.elapsed().as_secs_f64()
+    }
+
+    /// What `count` of a work took, when nothing goes on in the background.
+    fn stop(&self, count: u64) -> Timing {
+        Timing {
+            count,
+            seconds: self.seconds(),
+            cpu_seconds: facts::cpu_seconds() - self.cpu,
+            drained_seconds: None,
+        }
+    }
 }
 
 impl Work {
     /// All, in the order they run.
     pub const ALL: [Self; 5] = [Self::W1, Self::W2, Self::W3, Self::R1, Self::R2];
-
-    /// Whether it reads what W3 wrote.
-    pub const fn reads(self) -> bool {
-        matches!(self, Self::R1 | Self::R2)
-    }
 
     /// What one count of it is.
     pub const fn unit(self) -> &'static str {

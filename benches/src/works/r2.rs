@@ -1,8 +1,6 @@
 //! R2: loads of whole streams that lie interleaved on the disk, in random order.
 
-use std::time::Instant;
-
-use super::Timing;
+use super::{Stopwatch, Timing};
 use crate::Outcome;
 use crate::contenders::Contender;
 use crate::load::{Payloads, Seen, mix};
@@ -18,7 +16,7 @@ pub fn run(contender: &mut dyn Contender, options: &Options) -> Outcome<Timing> 
     order.sort_unstable_by_key(|stream| mix(options.seed ^ *stream as u64));
     let each = events / streams;
     let mut all = Seen::default();
-    let start = Instant::now();
+    let watch = Stopwatch::start();
     for stream in order {
         let seen = contender.load(stream)?;
         if seen.events != each {
@@ -28,14 +26,10 @@ pub fn run(contender: &mut dyn Contender, options: &Options) -> Outcome<Timing> 
         all.bytes += seen.bytes;
         all.mark = all.mark.wrapping_add(seen.mark);
     }
-    let seconds = start.elapsed().as_secs_f64();
+    let timing = watch.stop(streams);
     let expected = Seen::expected(&Payloads::new(options.seed, options.payload), events);
     if all != expected {
         return Err(format!("the loads met {all:?}, not {expected:?}").into());
     }
-    Ok(Timing {
-        count: streams,
-        seconds,
-        drained_seconds: None,
-    })
+    Ok(timing)
 }

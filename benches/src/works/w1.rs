@@ -1,8 +1,6 @@
 //! W1: one client, one event an append, expected version checked.
 
-use std::time::Instant;
-
-use super::{STREAMS_A_CLIENT, Timing};
+use super::{STREAMS_A_CLIENT, Stopwatch, Timing};
 use crate::Outcome;
 use crate::contenders::Contender;
 use crate::load::{Client, Payloads};
@@ -18,11 +16,7 @@ pub fn run(contender: &mut dyn Contender, options: &Options) -> Outcome<Timing> 
         payloads: Payloads::new(options.seed, options.payload),
     };
     let count = client.events;
-    let start = Instant::now();
+    let watch = Stopwatch::start();
     contender.clients(vec![client])?;
-    Ok(Timing {
-        count,
-        seconds: start.elapsed().as_secs_f64(),
-        drained_seconds: None,
-    })
+    Ok(watch.stop(count))
 }

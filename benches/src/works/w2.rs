@@ -1,8 +1,6 @@
 //! W2: many clients at once, one event an append each, expected version checked.
 
-use std::time::Instant;
-
-use super::{STREAMS_A_CLIENT, Timing};
+use super::{STREAMS_A_CLIENT, Stopwatch, Timing};
 use crate::Outcome;
 use crate::contenders::Contender;
 use crate::load::{Client, Payloads};
@@ -22,11 +20,7 @@ pub fn run(contender: &mut dyn Contender, options: &Options) -> Outcome<Timing> 
             payloads: payloads.clone(),
         });
     }
-    let start = Instant::now();
+    let watch = Stopwatch::start();
     contender.clients(clients)?;
-    Ok(Timing {
-        count: events * options.clients,
-        seconds: start.elapsed().as_secs_f64(),
-        drained_seconds: None,
-    })
+    Ok(watch.stop(events * options.clients))
 }

@@ -1,8 +1,6 @@
 //! W3: batches over many streams, round robin: acknowledged, and until the background is done.
 
-use std::time::Instant;
-
-use super::Timing;
+use super::{Stopwatch, Timing};
 use crate::Outcome;
 use crate::contenders::Contender;
 use crate::load::{Append, Payloads};
@@ -19,7 +17,7 @@ pub fn run(contender: &mut dyn Contender, options: &Options) -> Outcome<Timing> 
     if !divides(options.batch, streams) || !divides(streams, events) {
         return Err("--batch must divide --streams, and that must divide --w3-events".into());
     }
-    let start = Instant::now();
+    let watch = Stopwatch::start();
     for first in (0..events).step_by(usize::try_from(options.batch)?) {
         let batch: Vec<_> = (first..first + options.batch)
             .map(|event| Append {
@@ -34,11 +32,12 @@ pub fn run(contender: &mut dyn Contender, options: &Options) -> Outcome<Timing> 
             .collect();
         contender.append_batch(&batch)?;
     }
-    let seconds = start.elapsed().as_secs_f64();
+    let acknowledged = watch.seconds();
     contender.drain()?;
+    let drained = watch.stop(events);
     Ok(Timing {
-        count: events,
-        seconds,
-        drained_seconds: Some(start.elapsed().as_secs_f64()),
+        seconds: acknowledged,
+        drained_seconds: Some(drained.seconds),
+        ..drained
     })
 }
