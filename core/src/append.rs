@@ -1,5 +1,6 @@
 //! What an append asks for and what it answers.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use crate::clock::Timestamp;
@@ -137,7 +138,8 @@ impl AppendBatch {
 pub fn check_append(parts: &[AppendBatch], limits: &Limits) -> Result<(), Error> {
     let mut count = 0_usize;
     let mut bytes = 0_usize;
-    for (index, part) in parts.iter().enumerate() {
+    check_streams_once(parts)?;
+    for part in parts {
         if part.stream.is_reserved() {
             return Err(Error::invalid(
                 "stream",
@@ -151,14 +153,6 @@ pub fn check_append(parts: &[AppendBatch], limits: &Limits) -> Result<(), Error>
                 &part.stream,
                 "it holds no events for this stream",
             ));
-        }
-        if parts
-            .iter()
-            .take(index)
-            .any(|earlier| earlier.stream == part.stream)
-        {
-            let reason = "the stream stands twice in one batch; join its events into one part";
-            return Err(Error::invalid("batch", &part.stream, reason));
         }
         count += part.events.len();
         if count > limits.batch_events {
@@ -181,6 +175,20 @@ pub fn check_append(parts: &[AppendBatch], limits: &Limits) -> Result<(), Error>
         return Err(Error::invalid("batch", "", "it names no stream"));
     }
     Ok(())
+}
+
+fn check_streams_once(parts: &[AppendBatch]) -> Result<(), Error> {
+    if parts.len() < 2 {
+        return Ok(());
+    }
+    let mut streams = HashSet::with_capacity(parts.len());
+    match parts.iter().find(|part| !streams.insert(&part.stream)) {
+        None => Ok(()),
+        Some(twice) => {
+            let reason = "the stream stands twice in one batch; join its events into one part";
+            Err(Error::invalid("batch", &twice.stream, reason))
+        }
+    }
 }
 
 fn check_event(event: &NewEvent, limits: &Limits) -> Result<(), Error> {

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tidelog_core::Error;
@@ -14,6 +15,7 @@ use super::sealed_file;
 use super::segment;
 use super::state::{self, CleanMark};
 use super::store::SledStore;
+use super::streams::Tail;
 use crate::platform;
 
 const FILE: &str = "backup";
@@ -67,7 +69,7 @@ impl SledStore {
         self.ensure_open()?;
         let (shared, to) = (self.shared(), to.as_ref());
         let known = prepare_target(to, &shared.format)?;
-        let (mark, (newest, used, len)) = self.still_end()?;
+        let (mark, tails, (newest, used, len)) = self.synced_end()?;
         let mut report = BackupReport {
             last_position: mark.position,
             ..BackupReport::default()
@@ -84,10 +86,7 @@ impl SledStore {
             let (used, len) = if number == newest {
                 (used, len)
             } else {
-                let found = fs::metadata(&source);
-                let len = found
-                    .map_err(|error| Error::io("inspect", &source, error))?
-                    .len();
+                let len = sealed_len(&tails, number, &source)?;
                 (len, len)
             };
             let target = segment::path(&to.join(LOG), number);
@@ -127,18 +126,26 @@ impl SledStore {
         Ok(report)
     }
 
-    /// The end of what is synced, with every segment before the newest cut to its length. What is
+    /// The end of what is synced, and the segments that may not be cut to their length yet. What is
     /// written from then on only adds to it.
-    fn still_end(&self) -> Result<(CleanMark, (u64, u64, u64)), Error> {
-        loop {
-            self.drain()?;
-            let mut committer = self.handle().lock();
-            if self.shared().indexer.backlog() == 0 {
-                committer.sync_now()?;
-                return Ok((committer.mark(), committer.end()));
-            }
-        }
+    fn synced_end(&self) -> Result<SyncedEnd, Error> {
+        let mut committer = self.handle().lock();
+        committer.sync_now()?;
+        let tails = self.shared().streams.tails();
+        Ok((committer.mark(), tails, committer.end()))
     }
+}
+
+type SyncedEnd = (CleanMark, Arc<Vec<Arc<Tail>>>, (u64, u64, u64));
+
+/// Bytes used of a full segment. Waiting until all are cut to that could last as long as appends do.
+fn sealed_len(tails: &[Arc<Tail>], number: u64, path: &Path) -> Result<u64, Error> {
+    let tail = tails.iter().find(|tail| tail.number == number);
+    if let Some(end) = tail.and_then(|tail| *tail.end.lock()) {
+        return Ok(end.offset);
+    }
+    let found = fs::metadata(path).map_err(|error| Error::io("inspect", path, error))?;
+    Ok(found.len())
 }
 
 /// Puts the backup in `from` back as a store in `to`, which must be empty or missing.

@@ -3,15 +3,16 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use event_listener::{Event, Listener};
 use parking_lot::Mutex;
+
+use super::signal::Signal;
 
 /// Lets bytes in, first come first served, until there are `limit` of them; one larger piece is let
 /// in alone.
 pub(crate) struct ByteGate {
     limit: usize,
     state: Mutex<State>,
-    changed: Event,
+    changed: Arc<Signal>,
 }
 
 #[derive(Default)]
@@ -27,7 +28,7 @@ impl ByteGate {
         Arc::new(Self {
             limit,
             state: Mutex::default(),
-            changed: Event::new(),
+            changed: Arc::default(),
         })
     }
 
@@ -45,14 +46,7 @@ impl ByteGate {
 
     /// Waits for room.
     pub(crate) fn enter_blocking(self: &Arc<Self>, bytes: usize) -> Permit {
-        let mut place = Place::new(self);
-        loop {
-            let listener = self.changed.listen();
-            if let Some(permit) = place.try_enter(bytes) {
-                return permit;
-            }
-            listener.wait();
-        }
+        pollster::block_on(self.enter(bytes))
     }
 }
 
@@ -82,7 +76,7 @@ impl Place {
                 state.waiting.pop_front();
                 // The next in line may fit as well.
                 drop(state);
-                self.gate.changed.notify(usize::MAX);
+                self.gate.changed.notify();
             }
             return Some(Permit {
                 gate: Arc::clone(&self.gate),
@@ -107,7 +101,7 @@ impl Drop for Place {
                 .lock()
                 .waiting
                 .retain(|waiting| *waiting != ticket);
-            self.gate.changed.notify(usize::MAX);
+            self.gate.changed.notify();
         }
     }
 }
@@ -121,7 +115,7 @@ pub(crate) struct Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.gate.state.lock().inside -= self.bytes;
-        self.gate.changed.notify(usize::MAX);
+        self.gate.changed.notify();
     }
 }
 

@@ -1,8 +1,9 @@
 //! The frame being built: which appends it takes, and what it adds to each stream.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use bytes::Bytes;
+use hashbrown::HashMap;
 use tidelog_core::{
     AppendBatch, AppendOutcome, AppendReceipt, Batch, ContentType, Direction, Error, EventId,
     Metadata, RecordKind, StreamId, Tags, Timestamp,

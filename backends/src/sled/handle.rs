@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::thread::{self, JoinHandle};
 
+use crossbeam_channel::Receiver;
 use parking_lot::{Mutex, MutexGuard};
 use tidelog_core::{Durability, Error};
+use uuid::Uuid;
 
 use super::backup;
 use super::commit::Committer;
@@ -14,9 +16,9 @@ use super::open::Opened;
 use super::request::Request;
 use super::shared::Shared;
 use super::state::State;
-use super::workers::{READERS, Workers};
+use super::workers::{Job, READERS, Workers};
 
-/// What the clones of a store share; dropping the last one closes it.
+/// What the clones of a store share.
 pub(crate) struct Handle {
     pub shared: Arc<Shared>,
     pub durability: Durability,
@@ -48,30 +50,39 @@ impl Handle {
             state,
             _lock: lock,
         };
-        // Made first, so that it closes what is running when a later thread cannot be started.
         let handle = Arc::new(Self {
-            shared: Arc::clone(&shared),
+            shared,
             durability,
             committer: Arc::new(Mutex::new(committer)),
             open: Mutex::new(Some(running)),
         });
-        let committer = Arc::clone(&handle.committer);
-        let writing = Arc::clone(&shared);
-        handle.spawn("writer", move || write(&writing, &committer))?;
-        let indexing = Arc::clone(&shared);
-        handle.spawn("indexer", move || indexing.indexer.run(&indexing))?;
-        let preparer = Arc::clone(&shared.preparer);
-        handle.spawn("preparer", move || preparer.run())?;
+        match handle.begin(&jobs, new_epoch) {
+            Ok(()) => Ok(handle),
+            Err(error) => {
+                // What is running already must not outlive the lock.
+                let _ = handle.close(true);
+                Err(error)
+            }
+        }
+    }
+
+    fn begin(&self, jobs: &Receiver<Option<Job>>, new_epoch: Option<Uuid>) -> Result<(), Error> {
+        let (shared, committer) = (Arc::clone(&self.shared), Arc::clone(&self.committer));
+        self.spawn("writer", move || write(&shared, &committer))?;
+        let shared = Arc::clone(&self.shared);
+        self.spawn("indexer", move || shared.indexer.run(&shared))?;
+        let preparer = Arc::clone(&self.shared.preparer);
+        self.spawn("preparer", move || preparer.run())?;
         for _ in 0..READERS {
             let jobs = jobs.clone();
-            handle.spawn("reader", move || Workers::run(&jobs))?;
+            self.spawn("reader", move || Workers::run(&jobs))?;
         }
         // Its record may need a new segment, which the threads make.
         if let Some(epoch) = new_epoch {
-            handle.lock().begin_epoch(epoch)?;
-            backup::remove_mark(&shared.dir)?;
+            self.lock().begin_epoch(epoch)?;
+            backup::remove_mark(&self.shared.dir)?;
         }
-        Ok(handle)
+        Ok(())
     }
 
     fn spawn(&self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Error> {
@@ -147,14 +158,6 @@ impl Handle {
             running.state.write(&shared.dir)?;
         }
         Ok(())
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        if let Err(error) = self.close(true) {
-            tracing::error!(%error, "closing the store failed; what was acknowledged is safe");
-        }
     }
 }
 

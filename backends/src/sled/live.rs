@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use event_listener::{Event, EventListener};
 use parking_lot::Mutex;
 use tidelog_core::EventEnvelope;
 
 use super::record::{self, Names};
+use super::signal::{Listener, Signal};
 
 /// Most bytes kept; whoever is further behind reads the log.
 const KEEP_BYTES: usize = 1 << 20;
@@ -23,7 +23,7 @@ pub(crate) struct Live {
     closed: AtomicBool,
     subscribers: AtomicUsize,
     recent: Mutex<Recent>,
-    news: Event,
+    news: Arc<Signal>,
 }
 
 #[derive(Default)]
@@ -80,11 +80,11 @@ impl Live {
 
     /// Wakes whoever listens. Wakers are foreign code: they may drop the store's last handle.
     pub(crate) fn notify(&self) {
-        self.news.notify(usize::MAX);
+        self.news.notify();
     }
 
     /// Resolves at the next `publish` or `close` after this call.
-    pub(crate) fn listen(&self) -> EventListener {
+    pub(crate) fn listen(&self) -> Listener {
         self.news.listen()
     }
 

@@ -39,6 +39,7 @@ mod retry;
 mod sealed_file;
 mod segment;
 mod shared;
+mod signal;
 mod snapshots;
 mod state;
 mod store;

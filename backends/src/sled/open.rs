@@ -54,7 +54,12 @@ pub(crate) fn open(options: &SledStoreBuilder) -> Result<Opened, Error> {
     if !there {
         platform::create_dir(dir).map_err(|error| refused(dir, "create", error))?;
     }
-    let lock = Lock::take(dir, options.clock.now())?;
+    let lock = Lock::take(dir, options.clock.now()).map_err(|error| match error {
+        Error::Io { action, source, .. } if is_denied(source.kind()) => {
+            refused(dir, action, io::Error::new(source.kind(), source))
+        }
+        error => error,
+    })?;
     let format = match Format::read(dir)? {
         Some(format) => format,
         None => create(dir, options)?,
@@ -71,6 +76,7 @@ pub(crate) fn open(options: &SledStoreBuilder) -> Result<Opened, Error> {
         covered: 0,
         progress: options.progress.as_ref(),
     };
+    recovery.check_end()?;
     let newest = recovery.newest()?;
     let index = open_index(dir, options, &format, clean.is_some(), newest)?;
     let index = match index.covered {
@@ -245,6 +251,10 @@ fn inspect(dir: &Path) -> Result<bool, Error> {
                 _ => Ok(false),
             };
         }
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            let reason = "a file stands in its path; choose a path inside a directory";
+            return Err(not_a_store(reason));
+        }
         Err(error) => return Err(refused(dir, "look at", error)),
         Ok(found) if !found.is_dir() => {
             return Err(not_a_store("a file is there; give the path of a directory"));
@@ -272,16 +282,19 @@ fn inspect(dir: &Path) -> Result<bool, Error> {
 }
 
 fn refused(dir: &Path, action: &'static str, error: io::Error) -> Error {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Error::NotAStore {
-            path: dir.into(),
-            reason: format!(
-                "cannot {action} it ({error}); choose a path this process may write to"
-            )
-            .into(),
-        },
-        _ => Error::io(action, dir, error),
+    if !is_denied(error.kind()) {
+        return Error::io(action, dir, error);
     }
+    let reason = format!("cannot {action} it ({error}); choose a path this process may write to");
+    Error::NotAStore {
+        path: dir.into(),
+        reason: reason.into(),
+    }
+}
+
+fn is_denied(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    matches!(kind, PermissionDenied | ReadOnlyFilesystem)
 }
 
 /// Makes a new store; the `format` file comes last, so that an interrupted creation is seen.

@@ -335,17 +335,21 @@ impl Parsed<'_> {
 
 /// Finds again the names met lately, so that decoding a scan allocates only for new ones.
 pub(crate) struct Names {
+    /// One name a slot, by hash; doubled while most names miss, so that a short read stays small.
     streams: Vec<Option<StreamId>>,
+    misses: usize,
     types: Vec<Arc<str>>,
 }
 
-const STREAM_SLOTS: usize = 4096;
+const LEAST_SLOTS: usize = 64;
+const MOST_SLOTS: usize = 32_768;
 const TYPE_SLOTS: usize = 32;
 
 impl Names {
     pub(crate) fn new() -> Self {
         Self {
             streams: Vec::new(),
+            misses: 0,
             types: Vec::new(),
         }
     }
@@ -358,10 +362,13 @@ impl Names {
     }
 
     fn stream(&mut self, aggregate_type: &str, aggregate_id: &str) -> Option<StreamId> {
-        if self.streams.is_empty() {
-            self.streams.resize(STREAM_SLOTS, None);
+        if self.misses >= self.streams.len() && self.streams.len() < MOST_SLOTS {
+            let slots = (self.streams.len() * 2).max(LEAST_SLOTS);
+            self.streams = vec![None; slots];
+            self.misses = 0;
         }
-        let slot = crc32c::crc32c(aggregate_id.as_bytes()) as usize % STREAM_SLOTS;
+        let hash = crc32c::crc32c(aggregate_id.as_bytes()) as usize;
+        let slot = hash % self.streams.len().max(1);
         let slot = self.streams.get_mut(slot)?;
         if let Some(known) = slot
             && known.aggregate_id() == aggregate_id
@@ -369,6 +376,7 @@ impl Names {
         {
             return Some(known.clone());
         }
+        self.misses += 1;
         let stream = StreamId::new_reserved(aggregate_type, aggregate_id).ok()?;
         *slot = Some(stream.clone());
         Some(stream)

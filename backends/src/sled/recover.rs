@@ -76,7 +76,43 @@ impl Recovery<'_> {
         keep: usize,
         sealed: &mut dyn FnMut(&SegmentIndex, SegmentEnd) -> Result<(), Error>,
     ) -> Result<Recovered, Error> {
-        let (mut found, unbegun) = self.list()?;
+        let (found, mut unbegun, vouched) = self.begun()?;
+        let mut recovered = self.replay(&found, vouched, keep, sealed)?;
+        // Newest first: what an interrupted removal leaves is without holes.
+        unbegun.sort_unstable();
+        for number in unbegun.into_iter().rev() {
+            let path = segment::path(self.log_dir, number);
+            fs::remove_file(&path).map_err(|error| Error::io("remove", path, error))?;
+        }
+        self.remove_leftovers()?;
+        platform::sync_dir(self.log_dir).map_err(|error| Error::io("sync", self.log_dir, error))?;
+        recovered.segments = found.iter().map(info).collect();
+        Ok(recovered)
+    }
+
+    /// Judges the newest segment, before anything on disk is changed.
+    pub(crate) fn check_end(&self) -> Result<(), Error> {
+        let (found, _, vouched) = self.begun()?;
+        let Some(Found { number, header }) = found.last() else {
+            return Err(self.damaged(1, "there is no segment"));
+        };
+        let mut vouched = vouched.max(header.first_commit - 1);
+        let mut next = expect_of(header);
+        let mut replayed = Replayed {
+            last_recorded: Timestamp::from_micros(i64::MIN),
+            epoch: header.epoch,
+        };
+        let path = segment::path(self.log_dir, *number);
+        let file = File::open(&path).map_err(|error| Error::io("open", &path, error))?;
+        let mut walk = Walk::new(&file, *number, path, self.hash)?;
+        let end = walk.walk(&mut next, &mut vouched, &mut replayed)?;
+        self.judge_end(&mut walk, header, &next, vouched, &end)
+            .map(drop)
+    }
+
+    /// Segments that were begun, numbers of those after them, newest commit vouched for so far.
+    fn begun(&self) -> Result<(Vec<Found>, Vec<u64>, u64), Error> {
+        let (mut found, mut unbegun) = self.list()?;
         let mut vouched = self.clean.map_or(0, |mark| mark.commit);
         for number in &unbegun {
             vouched = vouched.max(self.survey_unbegun(*number)?);
@@ -93,7 +129,6 @@ impl Recovery<'_> {
         }
         // A segment whose first commit never arrived was not begun after all. Its header says all
         // before it is synced.
-        let mut unbegun = unbegun;
         if found.len() > 1 && self.is_empty(newest.number)? {
             let header = newest.header;
             vouched = vouched.max(header.first_commit - 1);
@@ -101,17 +136,7 @@ impl Recovery<'_> {
             unbegun.push(newest.number);
             found.pop();
         }
-        let mut recovered = self.replay(&found, vouched, keep, sealed)?;
-        // Newest first: what an interrupted removal leaves is without holes.
-        unbegun.sort_unstable();
-        for number in unbegun.into_iter().rev() {
-            let path = segment::path(self.log_dir, number);
-            fs::remove_file(&path).map_err(|error| Error::io("remove", path, error))?;
-        }
-        self.remove_leftovers()?;
-        platform::sync_dir(self.log_dir).map_err(|error| Error::io("sync", self.log_dir, error))?;
-        recovered.segments = found.iter().map(info).collect();
-        Ok(recovered)
+        Ok((found, unbegun, vouched))
     }
 
     /// Number of the newest segment with a readable header.
@@ -273,11 +298,7 @@ impl Recovery<'_> {
             }
             let offset = walk.reader.offset();
             let capacity = walk.reader.file_len();
-            if capacity < header.capacity {
-                let what = format!("it has {capacity} of {} bytes", header.capacity);
-                return Err(self.damaged_at(*number, offset, &what));
-            }
-            let torn_to = self.judge_end(&mut walk, *number, &next, vouched, &end)?;
+            let torn_to = self.judge_end(&mut walk, header, &next, vouched, &end)?;
             let Walk {
                 index,
                 hops,
@@ -329,12 +350,17 @@ impl Recovery<'_> {
     fn judge_end(
         &self,
         walk: &mut Walk<'_>,
-        number: u64,
+        header: &SegmentHeader,
         next: &Expect,
         vouched: u64,
         end: &Step,
     ) -> Result<u64, Error> {
-        let offset = walk.reader.offset();
+        let (number, offset) = (header.number, walk.reader.offset());
+        let capacity = walk.reader.file_len();
+        if capacity < header.capacity {
+            let what = format!("it has {capacity} of {} bytes", header.capacity);
+            return Err(self.damaged_at(number, offset, &what));
+        }
         let closed_here = self
             .clean
             .is_some_and(|mark| mark.commit + 1 == next.commit);
@@ -566,5 +592,8 @@ fn info(found: &Found) -> SegmentInfo {
 }
 
 fn read_dir(dir: &Path) -> Result<fs::ReadDir, Error> {
-    fs::read_dir(dir).map_err(|error| Error::io("list", dir, error))
+    fs::read_dir(dir).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Error::damaged(dir, "it is missing", REMEDY),
+        _ => Error::io("list", dir, error),
+    })
 }

@@ -52,8 +52,20 @@ use super::workers::{Face, Paged};
 /// ```
 #[derive(Clone)]
 pub struct SledStore {
-    handle: Arc<Handle>,
+    owner: Arc<Owner>,
     face: Face,
+}
+
+/// What users hold, and nobody else: dropping the last one closes the store, or waits for whoever
+/// is closing it.
+struct Owner(Arc<Handle>);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.close(true) {
+            tracing::error!(%error, "closing the store failed; what was acknowledged is safe");
+        }
+    }
 }
 
 impl SledStore {
@@ -73,7 +85,7 @@ impl SledStore {
     pub(crate) fn open_with(options: &SledStoreBuilder) -> Result<Self, Error> {
         let handle = Handle::start(open(options)?, options.durability)?;
         Ok(Self {
-            handle,
+            owner: Arc::new(Owner(handle)),
             face: Face::Async,
         })
     }
@@ -82,8 +94,8 @@ impl SledStore {
     /// pays for no hand-over.
     pub fn blocking(&self) -> Blocking<Self> {
         Blocking::new(Self {
-            handle: Arc::clone(&self.handle),
             face: Face::Blocking,
+            ..self.clone()
         })
     }
 
@@ -93,7 +105,7 @@ impl SledStore {
     /// # Errors
     /// When the last sync or the sled folder fails; what was acknowledged is safe nevertheless.
     pub async fn close(&self) -> Result<(), Error> {
-        let handle = Arc::clone(&self.handle);
+        let handle = Arc::clone(&self.owner.0);
         let (reply, done) = oneshot::async_channel();
         // The store's own threads end here, so this needs one more.
         let spawned = thread::Builder::new()
@@ -101,7 +113,8 @@ impl SledStore {
             .spawn(move || {
                 let _ = reply.send(handle.close(true));
             });
-        spawned.map_err(|error| Error::io("start a thread for", &self.handle.shared.dir, error))?;
+        spawned
+            .map_err(|error| Error::io("start a thread for", &self.handle().shared.dir, error))?;
         done.await.unwrap_or(Err(Error::Closed))
     }
 
@@ -110,25 +123,25 @@ impl SledStore {
     /// # Errors
     /// As there.
     pub fn close_blocking(&self) -> Result<(), Error> {
-        self.handle.close(true)
+        self.handle().close(true)
     }
 
     /// Ends the store as a crash of the process would: nothing is synced, marked or indexed.
     #[doc(hidden)]
     pub fn crash(&self) {
-        let _ = self.handle.close(false);
+        let _ = self.handle().close(false);
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
-        &self.handle.shared
+        &self.handle().shared
     }
 
     pub(crate) fn handle(&self) -> &Handle {
-        &self.handle
+        &self.owner.0
     }
 
     pub(crate) fn ensure_open(&self) -> Result<(), Error> {
-        if self.handle.shared.live.is_closed() {
+        if self.handle().shared.live.is_closed() {
             Err(Error::Closed)
         } else {
             Ok(())
@@ -141,7 +154,7 @@ impl SledStore {
         work: impl FnOnce(&Shared) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         self.ensure_open()?;
-        let shared = &self.handle.shared;
+        let shared = &self.handle().shared;
         match self.face {
             Face::Blocking => work(shared),
             Face::Async => {
@@ -153,13 +166,13 @@ impl SledStore {
 
     async fn append_parts(&self, parts: Vec<AppendBatch>) -> Result<Vec<AppendReceipt>, Error> {
         self.ensure_open()?;
-        let shared = &self.handle.shared;
+        let shared = &self.handle().shared;
         check_append(&parts, &shared.limits)?;
         let asked = parts
             .iter()
-            .map(|part| part.durability.unwrap_or(self.handle.durability))
+            .map(|part| part.durability.unwrap_or(self.handle().durability))
             .max();
-        let durability = asked.unwrap_or(self.handle.durability);
+        let durability = asked.unwrap_or(self.handle().durability);
         let hashes = parts
             .iter()
             .map(|part| shared.hash.stream(&part.stream))
@@ -175,19 +188,19 @@ impl SledStore {
             permit: None,
         };
         if self.face == Face::Blocking {
-            if let Some(mut left) = self.handle.commit_here(request) {
+            if let Some(mut left) = self.handle().commit_here(request) {
                 left.permit = Some(shared.queue.gate.enter_blocking(bytes));
-                self.handle.enqueue(left);
+                self.handle().enqueue(left);
             }
         } else {
             request.permit = Some(shared.queue.gate.enter(bytes).await);
-            self.handle.enqueue(request);
+            self.handle().enqueue(request);
         }
         answer.await.unwrap_or(Err(Error::Closed))
     }
 
     fn stream(&self, pages: impl super::pages::Pages) -> EventStream {
-        let shared = &self.handle.shared;
+        let shared = &self.handle().shared;
         let (workers, live) = (shared.workers.clone(), Arc::clone(&shared.live));
         EventStream::new(Paged::new(self.face, workers, live, pages))
     }
@@ -203,7 +216,7 @@ impl EventStore for SledStore {
         if let Err(error) = self.ensure_open() {
             return EventStream::failed(error);
         }
-        let shared = &self.handle.shared;
+        let shared = &self.handle().shared;
         let hash = shared.hash.stream(&query.stream);
         let (streams, log) = (Arc::clone(&shared.streams), Arc::clone(&shared.log));
         self.stream(StreamPages::new(
@@ -237,7 +250,7 @@ impl EventStore for SledStore {
         event_id: EventId,
     ) -> Result<Option<EventEnvelope>, Error> {
         self.ensure_open()?;
-        let shared = &self.handle.shared;
+        let shared = &self.handle().shared;
         let fingerprint = shared.hash.fingerprint(&event_id);
         // An id that is new to a stream at hand costs no read and no thread.
         let known = shared.heads.with(stream, |head| {
@@ -274,7 +287,7 @@ impl EventStore for SledStore {
     }
 
     fn limits(&self) -> Limits {
-        self.handle.shared.limits
+        self.handle().shared.limits
     }
 }
 
@@ -289,7 +302,7 @@ impl EventLog for SledStore {
         if let Err(error) = self.ensure_open() {
             return EventStream::failed(error);
         }
-        let shared = &self.handle.shared;
+        let shared = &self.handle().shared;
         let from = query.from.max(shared.log.first_position());
         let mut to = query.to.min(shared.live.last());
         if let Some(limit) = query.limit {
@@ -299,18 +312,18 @@ impl EventLog for SledStore {
     }
 
     fn first_position(&self) -> u64 {
-        self.handle.shared.log.first_position()
+        self.handle().shared.log.first_position()
     }
 
     fn last_position(&self) -> u64 {
-        self.handle.shared.live.last()
+        self.handle().shared.live.last()
     }
 
     fn subscribe(&self, what: Subscribe) -> EventStream {
         if let Err(error) = self.ensure_open() {
             return EventStream::failed(error);
         }
-        let shared = &self.handle.shared;
+        let shared = &self.handle().shared;
         let last = shared.live.last();
         let (target, next) = match what {
             Subscribe::All { after } if after > last => {
@@ -358,7 +371,7 @@ impl SnapshotStore for SledStore {
 
 impl fmt::Debug for SledStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shared = &self.handle.shared;
+        let shared = &self.handle().shared;
         f.debug_struct("SledStore")
             .field("path", &shared.dir)
             .field("last_position", &shared.live.last())

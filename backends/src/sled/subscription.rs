@@ -5,12 +5,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use event_listener::EventListener;
 use tidelog_core::{Error, EventEnvelope, LogQuery, PageSource, StreamId, StreamQuery};
 
 use super::live::Subscriber;
 use super::pages::{LogPages, StreamPages};
 use super::shared::Shared;
+use super::signal::Listener;
 use super::workers::{Face, Paged};
 
 /// What is followed.
@@ -32,7 +32,7 @@ pub(crate) struct Subscription {
     /// Everything below was delivered, or is none of this subscription's.
     next: u64,
     catching_up: Option<(Paged, u64)>,
-    listener: Option<EventListener>,
+    listener: Option<Listener>,
     ended: bool,
     /// Whether the place it starts after is known to be in the log.
     checked: bool,

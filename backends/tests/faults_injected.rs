@@ -1,0 +1,221 @@
+//! Failures of the disk and of sled, by fault points: a failed write or sync makes the store refuse
+//! writes until it is reopened; sled may panic, hang or abort in its open and nothing is lost.
+//!
+//! `cargo test -p tidelog-backends --features failpoints --test faults_injected`
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "a test that fails shall stop, and its numbers are small"
+)]
+
+mod tools;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use fail::FailScenario;
+use tidelog_backends::SledStore;
+use tidelog_core::*;
+use tools::{event, read_all, stream};
+
+fn open(dir: &Path) -> SledStore {
+    SledStore::builder(dir)
+        .segment_size(64 << 10)
+        .index_open_timeout(Duration::from_secs(2))
+        .open()
+        .unwrap()
+}
+
+fn batch(n: u64) -> AppendBatch {
+    AppendBatch::new(stream("s"), ExpectedVersion::Any, vec![event(n, 700)])
+}
+
+fn fill(store: &SledStore, from: u64, to: u64) {
+    for n in from..to {
+        store.blocking().append(batch(n)).unwrap();
+    }
+}
+
+/// After `point` failed once: no more writes, all reads, and everything acknowledged after reopen.
+fn refuses_after(point: &str, may_survive: bool) {
+    let scenario = FailScenario::setup();
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    fill(&store, 0, 200);
+    let before = read_all(&store).unwrap();
+    fail::cfg(point, "1*return").unwrap();
+    match store.blocking().append(batch(200)) {
+        Err(Error::Io { action, .. }) => assert!(point.ends_with(action), "{action}"),
+        other => panic!("{other:?}"),
+    }
+    fail::remove(point);
+    // The disk would take it again; a failed sync must not be tried twice all the same.
+    for durability in [Durability::Power, Durability::Process] {
+        match store
+            .blocking()
+            .append(batch(201).with_durability(durability))
+        {
+            Err(Error::Refused { cause }) => assert_eq!(cause.code(), "io"),
+            other => panic!("{other:?}"),
+        }
+    }
+    // A retry of what stands there is no reason to answer either: it may not be on the disk.
+    let retry = store.blocking().append(batch(199));
+    assert!(matches!(retry, Err(Error::Refused { .. })), "{retry:?}");
+    assert!(read_all(&store).unwrap() == before);
+    assert_eq!(store.blocking().last_position(), 200);
+    assert!(store.info().unwrap().refused.is_some());
+    store.close_blocking().unwrap();
+    let store = open(dir.path());
+    let after = read_all(&store).unwrap();
+    assert!(after[..200] == before[..]);
+    assert!(
+        after.len() == 200 || (may_survive && after.len() == 201),
+        "{}",
+        after.len()
+    );
+    // The failed append may have come through: its retry says so or does it, once.
+    let receipt = store.blocking().append(batch(200)).unwrap();
+    assert_eq!(receipt.last_sequence, 201);
+    fill(&store, 202, 300);
+    assert_eq!(store.verify().unwrap().records, 201 + 98);
+    scenario.teardown();
+}
+
+#[test]
+fn a_failed_write_refuses_writes_until_reopened() {
+    refuses_after("log_write", false);
+}
+
+#[test]
+fn a_failed_sync_refuses_writes_until_reopened() {
+    refuses_after("log_sync", true);
+}
+
+#[test]
+fn a_panic_inside_sleds_open_costs_a_rebuild_and_no_event() {
+    let scenario = FailScenario::setup();
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    fill(&store, 0, 330);
+    let before = read_all(&store).unwrap();
+    store.close_blocking().unwrap();
+    fail::cfg("sled_open_hang", "1*panic(in a test)").unwrap();
+    let store = open(dir.path());
+    let rebuilt = store.info().unwrap().index_rebuilt.unwrap();
+    assert!(rebuilt.contains("panicked"), "{rebuilt}");
+    assert!(read_all(&store).unwrap() == before);
+    assert_eq!(store.verify().unwrap().indexed, 330);
+    scenario.teardown();
+}
+
+#[test]
+fn a_hang_inside_sleds_open_costs_a_rebuild_and_no_event() {
+    let scenario = FailScenario::setup();
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    fill(&store, 0, 330);
+    let before = read_all(&store).unwrap();
+    store.close_blocking().unwrap();
+    fail::cfg("sled_open_hang", "1*sleep(20000)").unwrap();
+    let started = Instant::now();
+    let store = open(dir.path());
+    assert!(started.elapsed() < Duration::from_secs(15));
+    assert!(
+        store
+            .info()
+            .unwrap()
+            .index_rebuilt
+            .unwrap()
+            .contains("within")
+    );
+    assert!(read_all(&store).unwrap() == before);
+    assert_eq!(store.verify().unwrap().indexed, 330);
+    scenario.teardown();
+}
+
+/// Builds `crash_child` in the profile `abort`, beside the tests' own build.
+fn build_child() -> PathBuf {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| workspace.join("target"), PathBuf::from)
+        .join("abort-child");
+    let built = Command::new(env!("CARGO"))
+        .args([
+            "build",
+            "--quiet",
+            "-p",
+            "tidelog-backends",
+            "--profile",
+            "abort",
+        ])
+        .args(["--features", "failpoints", "--example", "crash_child"])
+        .arg("--target-dir")
+        .arg(&target)
+        .current_dir(workspace)
+        .status()
+        .unwrap();
+    assert!(built.success());
+    target.join("abort/examples/crash_child")
+}
+
+fn run(child: &Path, dir: &Path, fault: &[&str]) -> Output {
+    Command::new(child).arg(dir).args(fault).output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn where_panics_abort_a_hang_or_abort_inside_sleds_open_costs_a_rebuild_and_no_event() {
+    let child = build_child();
+    let scenario = FailScenario::setup();
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    fill(&store, 0, 330);
+    let before = read_all(&store).unwrap();
+    store.close_blocking().unwrap();
+
+    let healthy = run(&child, dir.path(), &[]);
+    assert_eq!(
+        said(&healthy),
+        "records 330 rebuilt []\nclosed\n",
+        "{healthy:?}"
+    );
+
+    let hung = run(&child, dir.path(), &["sled_open_hang", "1*sleep(30000)"]);
+    assert!(hung.status.success(), "{hung:?}");
+    let text = said(&hung);
+    assert!(
+        text.starts_with("records 330 rebuilt [") && text.contains("within 1 s"),
+        "{text}"
+    );
+
+    for (point, action) in [("sled_open_abort", "return"), ("sled_open_hang", "panic")] {
+        let aborted = run(&child, dir.path(), &[point, action]);
+        assert!(
+            !aborted.status.success() && said(&aborted).is_empty(),
+            "{aborted:?}"
+        );
+        let next = run(&child, dir.path(), &[]);
+        assert!(next.status.success(), "{next:?}");
+        let text = said(&next);
+        assert!(
+            text.contains("[the stream index") || text.contains("never ended"),
+            "{text}"
+        );
+        assert!(text.starts_with("records 330 "), "{text}");
+        let again = run(&child, dir.path(), &[]);
+        assert_eq!(
+            said(&again),
+            "records 330 rebuilt []\nclosed\n",
+            "{again:?}"
+        );
+    }
+    assert!(read_all(&open(dir.path())).unwrap() == before);
+    scenario.teardown();
+}
