@@ -10,6 +10,12 @@ use crate::Failure;
 use crate::contenders::Kind;
 use crate::works::Work;
 
+/// The ledger that stands beside the example that imports it.
+const PURCHASES: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../examples/bank-account/data/CDNOW_master.txt"
+);
+
 /// tidelog beside its peers: the same work, on the same disk, in the same run.
 #[derive(Clone, Debug, Parser)]
 pub struct Options {
@@ -40,6 +46,9 @@ pub struct Options {
     /// Concurrent clients of W2.
     #[arg(long, default_value_t = 64)]
     pub clients: u64,
+    /// Purchases that I1 imports, all of them at every size.
+    #[arg(long, default_value = PURCHASES)]
+    pub purchases: PathBuf,
     /// Events of W3.
     #[arg(long)]
     pub w3_events: Option<u64>,

@@ -14,9 +14,10 @@ use crate::works::Work;
 type Figure = fn(&Measured) -> f64;
 
 /// A row of the table of rates.
-const ROWS: [(Work, &str, Figure); 6] = [
+const ROWS: [(Work, &str, Figure); 7] = [
     (Work::W1, "", rate),
     (Work::W2, "", rate),
+    (Work::I1, "", rate),
     (Work::W3, " acknowledged", rate),
     (Work::W3, " sustained", sustained),
     (Work::R1, "", rate),
@@ -119,15 +120,19 @@ fn ratios(rounds: &Rounds) -> Table {
         "async / tephra",
     ]);
     for (work, label, figure) in ROWS {
+        // No peer imports; what comes nearest is many clients at once.
+        if work == Work::I1 {
+            let ours = figures(rounds, work, Kind::TidelogAsync, figure);
+            let raw = figures(rounds, Work::W2, Kind::Raw, figure);
+            table.add_row(["I1 / W2 raw", "–", "–", &ratio(ours, raw), "–"]);
+            continue;
+        }
         let mut row = vec![format!("{work}{label}")];
         for ours in [Kind::Tidelog, Kind::TidelogAsync] {
             for peer in [Kind::Raw, Kind::Tephra] {
                 let ours = figures(rounds, work, ours, figure);
                 let peer = figures(rounds, work, peer, figure);
-                row.push(match ours.zip(peer) {
-                    Some((ours, peer)) => spread(&ours, &peer),
-                    None => "–".into(),
-                });
+                row.push(ratio(ours, peer));
             }
         }
         table.add_row(row);
@@ -136,10 +141,11 @@ fn ratios(rounds: &Rounds) -> Table {
 }
 
 fn costs(rounds: &Rounds) -> Table {
-    let rows: [(Work, &str, Figure); 8] = [
+    let rows: [(Work, &str, Figure); 9] = [
         (Work::W3, "disk after W3", |m| mebi(m.disk_bytes)),
         (Work::W1, "peak memory, W1", |m| mebi(m.peak_kib << 10)),
         (Work::W2, "peak memory, W2", |m| mebi(m.peak_kib << 10)),
+        (Work::I1, "peak memory, I1", |m| mebi(m.peak_kib << 10)),
         (Work::W3, "peak memory, W3", |m| mebi(m.peak_kib << 10)),
         (Work::R1, "peak memory, R1", |m| mebi(m.peak_kib << 10)),
         (Work::R2, "peak memory, R2", |m| mebi(m.peak_kib << 10)),
@@ -175,7 +181,10 @@ fn figures(rounds: &Rounds, work: Work, contender: Kind, figure: Figure) -> Opti
 }
 
 /// Median of the ratios of each round, lowest and highest.
-fn spread(ours: &[f64], peer: &[f64]) -> String {
+fn ratio(ours: Option<Vec<f64>>, peer: Option<Vec<f64>>) -> String {
+    let Some((ours, peer)) = ours.zip(peer) else {
+        return "–".into();
+    };
     let ratios: Vec<_> = ours
         .iter()
         .zip(peer)

@@ -20,7 +20,7 @@ pub fn run(options: &Options) -> Outcome<Rounds> {
     let mut rounds = Rounds::new();
     let wanted = |work: Work| options.works.contains(&work);
     for round in 0..options.rounds.unwrap_or_default() {
-        for work in [Work::W1, Work::W2] {
+        for work in [Work::W1, Work::W2, Work::I1] {
             if wanted(work) {
                 for contender in order(options, work, round) {
                     let job = Job { work, contender };
@@ -93,6 +93,8 @@ fn measure(job: Job, dir: &Path, options: &Options) -> Outcome<Measured> {
         .arg(format!("--child={job}"))
         .arg("--dir")
         .arg(dir)
+        .arg("--purchases")
+        .arg(&options.purchases)
         .args(options.sizes())
         .stderr(Stdio::inherit())
         .output()?;

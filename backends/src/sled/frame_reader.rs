@@ -106,6 +106,16 @@ impl<'a> FrameReader<'a> {
         Ok(Step::Commit { header, next })
     }
 
+    /// Damage found at `offset` of this segment.
+    pub(crate) fn damaged(&self, offset: u64, why: &str) -> Error {
+        let what = format!("at byte {offset}: {why}");
+        Error::damaged(
+            &self.path,
+            what,
+            "nothing was changed; restore the store from a backup",
+        )
+    }
+
     /// The records of the commit read last.
     pub(crate) fn body(&self) -> &[u8] {
         self.window.get(self.body.clone()).unwrap_or_default()

@@ -80,6 +80,21 @@ impl Indexer {
         Ok(())
     }
 
+    /// Waits until `done`, which is asked again whenever a segment was indexed.
+    pub(crate) fn wait_until(&self, done: impl Fn() -> bool) -> Result<(), Error> {
+        let mut state = self.state.lock();
+        while !done() {
+            if let Some(error) = &state.failed {
+                return Err(error.clone());
+            }
+            if state.stop == Stop::Now {
+                return Err(Error::Closed);
+            }
+            self.changed.wait(&mut state);
+        }
+        Ok(())
+    }
+
     pub(crate) fn backlog(&self) -> usize {
         self.state.lock().backlog
     }

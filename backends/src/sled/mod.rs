@@ -34,6 +34,7 @@ mod preparer;
 mod queue;
 mod record;
 mod recover;
+mod replay;
 mod request;
 mod retry;
 mod sealed_file;

@@ -216,15 +216,20 @@ fn open_index(
     clean_stop: bool,
     newest: u64,
 ) -> Result<index::Opened, Error> {
-    let mut identity = blake3::Hasher::new();
-    identity.update(format.origin.as_bytes());
-    identity.update(&format.name_key);
-    identity.update(&options.hash_bits.to_le_bytes());
-    let mut bytes = [0; 16];
-    identity.finalize_xof().fill(&mut bytes);
+    let identity = index_identity(options, format);
+    let promised = index::promised(dir, &identity).map_err(super::index_failed)?;
+    if let Some(sealed) = promised.filter(|sealed| *sealed >= newest) {
+        let what = format!("it is the newest segment, but segment {sealed} was sealed before");
+        let path = segment::path(&dir.join(LOG), newest);
+        return Err(Error::damaged(
+            path,
+            what,
+            "put the newer segments back, or restore a backup",
+        ));
+    }
     let budget = options.memory_budget;
     let index_options = IndexOptions {
-        identity: bytes,
+        identity,
         clean_stop,
         cache_bytes: (budget / 8) as u64,
         sled_cache_bytes: (budget / 8) as u64,
@@ -234,6 +239,17 @@ fn open_index(
     };
     let sealed = (newest > 1).then(|| 1..=newest - 1);
     Index::open(dir, index_options, sealed).map_err(super::index_failed)
+}
+
+/// What the index was made for: another store's, or one with other hashes, is not believed.
+fn index_identity(options: &SledStoreBuilder, format: &Format) -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(format.origin.as_bytes());
+    hasher.update(&format.name_key);
+    hasher.update(&options.hash_bits.to_le_bytes());
+    let mut identity = [0; 16];
+    hasher.finalize_xof().fill(&mut identity);
+    identity
 }
 
 /// Whether there is something to open; an error when it cannot be a store. Changes nothing.

@@ -4,22 +4,20 @@
 //! predecessor; what does not is either *torn*, a write that never finished, and is cut away; or
 //! *damaged*, because something vouches that it was synced, and nothing is changed.
 
-use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use tidelog_core::{Error, RecordKind, Timestamp};
+use tidelog_core::{Error, Timestamp};
 
-use super::control;
 use super::format::Format;
 use super::frame::{self, ChainHash};
-use super::frame_reader::{Expect, FrameReader, Step, for_each_record};
+use super::frame_reader::{Expect, FrameReader, Step};
 use super::hash::NameHash;
 use super::index::SegmentIndex;
 use super::log::{Hop, SegmentInfo};
 use super::options::{Phase, Progress, ProgressCallback};
-use super::record::Parsed;
+use super::replay::{Replay, Replayed};
 use super::segment::{self, Epoch, SegmentHeader};
 use super::state::CleanMark;
 use super::streams::SegmentEnd;
@@ -98,14 +96,11 @@ impl Recovery<'_> {
         };
         let mut vouched = vouched.max(header.first_commit - 1);
         let mut next = expect_of(header);
-        let mut replayed = Replayed {
-            last_recorded: Timestamp::from_micros(i64::MIN),
-            epoch: header.epoch,
-        };
+        let mut replayed = Replayed::new(header.epoch);
         let path = segment::path(self.log_dir, *number);
         let file = File::open(&path).map_err(|error| Error::io("open", &path, error))?;
-        let mut walk = Walk::new(&file, *number, path, self.hash)?;
-        let end = walk.walk(&mut next, &mut vouched, &mut replayed)?;
+        let mut walk = Replay::new(&file, *number, path, self.hash)?;
+        let end = walk.run(&mut next, &mut vouched, &mut replayed)?;
         self.judge_end(&mut walk, header, &next, vouched, &end)
             .map(drop)
     }
@@ -254,10 +249,7 @@ impl Recovery<'_> {
             return Err(self.damaged(self.covered, "nothing follows what the index covers"));
         };
         let mut next = expect_of(&first.header);
-        let mut replayed = Replayed {
-            last_recorded: Timestamp::from_micros(i64::MIN),
-            epoch: first.header.epoch,
-        };
+        let mut replayed = Replayed::new(first.header.epoch);
         let mut tails: Vec<SegmentIndex> = Vec::new();
         let mut ends: Vec<SegmentEnd> = Vec::new();
         let mut done = 0;
@@ -279,8 +271,8 @@ impl Recovery<'_> {
             let path = segment::path(self.log_dir, *number);
             let newest = uncovered.peek().is_none();
             let file = File::open(&path).map_err(|error| Error::io("open", &path, error))?;
-            let mut walk = Walk::new(&file, *number, path, self.hash)?;
-            let end = walk.walk(&mut next, &mut vouched, &mut replayed)?;
+            let mut walk = Replay::new(&file, *number, path, self.hash)?;
+            let end = walk.run(&mut next, &mut vouched, &mut replayed)?;
             if !newest {
                 if let Step::Bad(why) = end {
                     return Err(self.damaged_at(*number, walk.reader.offset(), why));
@@ -299,7 +291,7 @@ impl Recovery<'_> {
             let offset = walk.reader.offset();
             let capacity = walk.reader.file_len();
             let torn_to = self.judge_end(&mut walk, header, &next, vouched, &end)?;
-            let Walk {
+            let Replay {
                 index,
                 hops,
                 unvouched,
@@ -349,7 +341,7 @@ impl Recovery<'_> {
     /// Torn or damaged? Answers where what is torn ends; changes nothing.
     fn judge_end(
         &self,
-        walk: &mut Walk<'_>,
+        walk: &mut Replay<'_>,
         header: &SegmentHeader,
         next: &Expect,
         vouched: u64,
@@ -438,133 +430,6 @@ pub(crate) fn report(callback: Option<&ProgressCallback>, progress: Progress) ->
         }),
         _ => Ok(()),
     }
-}
-
-struct Replayed {
-    last_recorded: Timestamp,
-    epoch: Epoch,
-}
-
-/// One segment being replayed into its index.
-struct Walk<'a> {
-    reader: FrameReader<'a>,
-    index: SegmentIndex,
-    hops: Vec<Hop>,
-    hash: &'a NameHash,
-    /// Where each commit begins that was not vouched for when it was read: number and offset.
-    unvouched: VecDeque<(u64, u64)>,
-}
-
-impl<'a> Walk<'a> {
-    fn new(
-        file: &'a File,
-        number: u64,
-        path: std::path::PathBuf,
-        hash: &'a NameHash,
-    ) -> Result<Self, Error> {
-        Ok(Self {
-            reader: FrameReader::new(file, path)?,
-            index: SegmentIndex::new(number),
-            hops: Vec::new(),
-            hash,
-            unvouched: VecDeque::new(),
-        })
-    }
-
-    fn walk(
-        &mut self,
-        next: &mut Expect,
-        vouched: &mut u64,
-        replayed: &mut Replayed,
-    ) -> Result<Step, Error> {
-        loop {
-            let offset = self.reader.offset();
-            let Step::Commit {
-                header,
-                next: after,
-            } = (match self.reader.step(next)? {
-                commit @ Step::Commit { .. } => commit,
-                end => return Ok(end),
-            })
-            else {
-                continue;
-            };
-            let base = offset + frame::HEADER as u64;
-            let (index, hash) = (&mut self.index, self.hash);
-            let mut position = header.first_position;
-            let mut wrong = None;
-            let records = for_each_record(self.reader.body(), |at, len, parsed| {
-                if parsed.position != position || parsed.recorded_time < replayed.last_recorded {
-                    wrong = Some("a record's position or time does not follow");
-                }
-                position += 1;
-                replayed.last_recorded = parsed.recorded_time;
-                if parsed.kind == RecordKind::Control {
-                    if let Some(epoch) = control::epoch_of(&parsed) {
-                        replayed.epoch = epoch;
-                    }
-                    return Ok(());
-                }
-                if !push(index, hash, &parsed, base + at as u64, len) {
-                    wrong = Some("a record cannot be indexed");
-                }
-                Ok(())
-            })?;
-            match (records, wrong) {
-                (Ok(count), None) if count == header.records => {}
-                (Err(why), _) | (_, Some(why)) => return Ok(Step::Bad(why)),
-                _ => return Ok(Step::Bad("the number of records is not the one stated")),
-            }
-            *vouched = (*vouched).max(header.known_synced);
-            while self
-                .unvouched
-                .front()
-                .is_some_and(|(commit, _)| commit <= vouched)
-            {
-                self.unvouched.pop_front();
-            }
-            if header.commit > *vouched {
-                self.unvouched.push_back((header.commit, offset));
-            }
-            super::log::push_hop(
-                &mut self.hops,
-                Hop {
-                    position: header.first_position,
-                    offset,
-                },
-            );
-            *next = after;
-        }
-    }
-}
-
-/// Puts one record into the index of its segment.
-pub(crate) fn push(
-    index: &mut SegmentIndex,
-    hash: &NameHash,
-    parsed: &Parsed<'_>,
-    offset: u64,
-    len: usize,
-) -> bool {
-    let Ok(stream) =
-        tidelog_core::StreamId::new_reserved(parsed.aggregate_type, parsed.aggregate_id)
-    else {
-        return false;
-    };
-    let (Ok(offset), Ok(len)) = (u32::try_from(offset), u32::try_from(len)) else {
-        return false;
-    };
-    let fingerprint = hash.fingerprint(&parsed.event_id);
-    index
-        .push(
-            hash.stream(&stream),
-            &stream,
-            parsed.sequence,
-            offset,
-            len,
-            fingerprint,
-        )
-        .is_ok()
 }
 
 /// Writes again in place what may stand only in the page cache.

@@ -41,9 +41,21 @@ impl SledStore {
     /// [`Error::Damaged`] naming the first fault; [`Error::Cancelled`]; [`Error::Io`].
     pub fn verify(&self) -> Result<VerifyReport, Error> {
         self.ensure_open()?;
-        // Sealing moves entries from memory to sled: let it come to rest, so that each is met once.
-        self.drain()?;
         let shared = Arc::clone(self.shared());
+        // Sealing moves entries from memory to sled. What is full now shall be there, so that each is
+        // met once; waiting for what comes could last as long as appends do.
+        let newest = shared
+            .log
+            .segments()
+            .last()
+            .map_or(0, |newest| newest.number);
+        shared.indexer.wait_until(|| {
+            shared
+                .streams
+                .tails()
+                .first()
+                .is_none_or(|tail| tail.number >= newest)
+        })?;
         let last = shared.live.last();
         let mut report = VerifyReport::default();
         let events = check_log(&shared, last, &mut report)?;

@@ -8,7 +8,7 @@ use super::hash::NameHash;
 use super::index::SegmentIndex;
 use super::log::Log;
 use super::record::Parsed;
-use super::recover;
+use super::replay;
 use super::segment::{self, SegmentHeader};
 use crate::platform;
 
@@ -50,7 +50,7 @@ pub(crate) fn read_segment(
 ) -> Result<(SegmentIndex, frame::ChainHash), Error> {
     let mut index = SegmentIndex::new(number);
     let end = walk_sealed(log, number, |offset, len, parsed| {
-        if parsed.sequence > 0 && !recover::push(&mut index, hash, parsed, offset, len) {
+        if parsed.sequence > 0 && !replay::push(&mut index, hash, parsed, offset, len) {
             return Err(log.damaged(number, offset, "a record cannot be indexed"));
         }
         Ok(())

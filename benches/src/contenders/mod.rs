@@ -26,6 +26,11 @@ pub trait Contender {
     /// with every stream's version checked.
     fn append_batch(&mut self, batch: &[Append<'_>]) -> Outcome<()>;
 
+    /// Imports a ledger into the bank account example; answers how many events that recorded.
+    fn import(&mut self, _purchases: &Path) -> Outcome<u64> {
+        Err("the bank account stands on tidelog alone".into())
+    }
+
     /// Waits until nothing is left to do in the background.
     fn drain(&mut self) -> Outcome<()>;
 
@@ -104,9 +109,9 @@ impl Kind {
     /// Whether it takes part in `work`.
     pub fn does(self, work: Work) -> bool {
         match self {
-            Self::Tidelog | Self::Tephra => true,
-            Self::TidelogAsync => matches!(work, Work::W1 | Work::W2),
-            Self::Raw => work != Work::R2,
+            Self::Tidelog | Self::Tephra => work != Work::I1,
+            Self::TidelogAsync => matches!(work, Work::W1 | Work::W2 | Work::I1),
+            Self::Raw => !matches!(work, Work::I1 | Work::R2),
         }
     }
 }

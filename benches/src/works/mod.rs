@@ -1,5 +1,6 @@
 //! The works, one file each.
 
+mod i1;
 mod r1;
 mod r2;
 mod w1;
@@ -27,6 +28,8 @@ pub enum Work {
     W1,
     /// Many clients, one event an append.
     W2,
+    /// The bank account example's import, many commands at once.
+    I1,
     /// Batches over many streams.
     W3,
     /// Scan of everything W3 wrote.
@@ -79,7 +82,7 @@ impl Stopwatch {
 
 impl Work {
     /// All, in the order they run.
-    pub const ALL: [Self; 5] = [Self::W1, Self::W2, Self::W3, Self::R1, Self::R2];
+    pub const ALL: [Self; 6] = [Self::W1, Self::W2, Self::I1, Self::W3, Self::R1, Self::R2];
 
     /// What one count of it is.
     pub const fn unit(self) -> &'static str {
@@ -105,6 +108,10 @@ impl Work {
                 options.clients,
                 options.w2_events.unwrap_or_default()
             ),
+            Self::I1 => "the bank account example's import of CDNOW_master.txt: each purchase a command that \
+                 loads its account, decides, and appends durably by itself, up to 512 under way; counted in \
+                 events recorded, of their own sizes; set beside W2 of the raw file in the same round"
+                .into(),
             Self::W3 => format!(
                 "{w3} events in batches of {} over {streams} streams, round robin",
                 options.batch
@@ -122,6 +129,8 @@ impl Work {
         Ok(match self {
             Self::W1 => STREAMS_A_CLIENT,
             Self::W2 => STREAMS_A_CLIENT * usize::try_from(options.clients)?,
+            // The ledger names its own.
+            Self::I1 => 0,
             Self::W3 | Self::R1 | Self::R2 => usize::try_from(options.streams.unwrap_or_default())?,
         })
     }
@@ -131,6 +140,7 @@ impl Work {
         match self {
             Self::W1 => w1::run(contender, options),
             Self::W2 => w2::run(contender, options),
+            Self::I1 => i1::run(contender, options),
             Self::W3 => w3::run(contender, options),
             Self::R1 => r1::run(contender, options),
             Self::R2 => r2::run(contender, options),

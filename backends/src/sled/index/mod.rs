@@ -31,7 +31,7 @@ use std::time::Duration;
 use tidelog_core::Error;
 
 pub(crate) use segment_index::SegmentIndex;
-pub(crate) use store::{Index, Opened};
+pub(crate) use store::{Index, Opened, promised};
 
 /// The place of one record in the log, and what tells its event id from most others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

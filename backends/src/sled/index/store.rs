@@ -59,6 +59,17 @@ struct Writer {
     retired: Vec<Arc<Run>>,
 }
 
+/// The newest segment that the manifest of the store at `root` says is sealed and indexed; `None`
+/// when there is no such manifest of this identity. Changes nothing.
+pub(crate) fn promised(root: &Path, identity: &[u8; 16]) -> Result<Option<u64>, IndexError> {
+    match Manifest::read(root)? {
+        Some(Ok(manifest)) if manifest.identity == *identity => {
+            Ok(manifest.runs.last().map(|run| run.last_segment))
+        }
+        _ => Ok(None),
+    }
+}
+
 impl Index {
     /// Opens the index of the store at `root`, whose lock is held; `sealed` are the numbers of the
     /// sealed segments in its log. What is not to be believed is begun anew, empty.
