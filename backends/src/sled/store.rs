@@ -28,7 +28,7 @@ use super::workers::{Face, Paged};
 /// [`close`](SledStore::close) is called) the store is closed and its lock is free; dropping waits
 /// for the disk, never for anything else. Streams and subscriptions do not keep it open.
 ///
-/// Appends are durable when acknowledged ([`Durability::Power`]) unless they ask for less. Async
+/// Appends are durable when acknowledged ([`Durability::Power`](tidelog_core::Durability::Power)) unless they ask for less. Async
 /// calls do their file I/O on the store's own threads; [`blocking`](SledStore::blocking) gives the
 /// face that works on the calling thread.
 ///

@@ -108,10 +108,13 @@ impl Work {
                 options.clients,
                 options.w2_events.unwrap_or_default()
             ),
-            Self::I1 => "the bank account example's import of CDNOW_master.txt: each purchase a command that \
-                 loads its account, decides, and appends durably by itself, up to 512 under way; counted in \
-                 events recorded, of their own sizes; set beside W2 of the raw file in the same round"
-                .into(),
+            Self::I1 => format!(
+                "the bank account example's import of CDNOW_master.txt: each purchase a command that \
+                 loads its account, decides, and appends durably by itself; counted in events recorded, \
+                 of their own sizes; set beside W2 of the raw file, but with up to 512 commands under \
+                 way where W2 has {} clients, which makes larger groups a sync",
+                options.clients
+            ),
             Self::W3 => format!(
                 "{w3} events in batches of {} over {streams} streams, round robin",
                 options.batch
