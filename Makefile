@@ -1,7 +1,7 @@
 # Everything a developer or CI runs. Each target installs or builds what it needs with cargo alone.
 
 CARGO ?= cargo
-STORE ?= .data/bank
+STORE ?= .data/run
 PURCHASES := examples/bank-account/data/CDNOW_master.txt
 BANK := $(CARGO) run --locked --release -q -p bank-account --
 FUZZ_SECONDS ?= 30

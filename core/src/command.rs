@@ -106,6 +106,7 @@ pub struct CommandResponse {
 pub struct Context {
     now: Timestamp,
     seed: CommandId,
+    seed_uuid: Uuid,
     command_id: Option<CommandId>,
     event_time: Option<Timestamp>,
     metadata: Metadata,
@@ -120,9 +121,11 @@ impl Context {
 
     /// A context with time and randomness from elsewhere.
     pub fn at(clock: &dyn Clock, ids: &dyn IdSource) -> Self {
-        let seed = ids.next_uuid().hyphenated().to_string();
+        let seed_uuid = ids.next_uuid();
+        let seed = seed_uuid.hyphenated().to_string();
         Self {
             now: clock.now(),
+            seed_uuid,
             // A hyphenated UUID is neither empty nor long, so the fallback is never taken.
             seed: CommandId::new(seed).unwrap_or_else(|_| unreachable!("36 bytes")),
             command_id: None,
@@ -132,7 +135,9 @@ impl Context {
         }
     }
 
-    /// The same with a command id: executing the command again records nothing new.
+    /// The same with a command id: executing the command again records nothing new, and gets the
+    /// first answer, whatever the command says now; as long as its events are among the newest
+    /// [`Limits::retry_window`](crate::Limits::retry_window) of their stream.
     pub fn with_command_id(mut self, command_id: CommandId) -> Self {
         self.command_id = Some(command_id);
         self
@@ -209,9 +214,25 @@ impl Context {
         self.identity().derive(b"tidelog derived id v1", index)
     }
 
-    /// The id of the `index`-th event of the command.
+    /// The id of the `index`-th event of the command: derived from the command id when there is one,
+    /// else of version 7, made once for this context.
     pub fn event_id(&self, index: u32) -> EventId {
-        self.identity().event_id(index)
+        if let Some(command_id) = &self.command_id {
+            return command_id.event_id(index);
+        }
+        // Time from the context's own id, the rest as unique as that id and the index.
+        let mut bytes = *self.seed.event_id(index).as_bytes();
+        for (to, from) in bytes
+            .iter_mut()
+            .zip(self.seed_uuid.as_bytes().iter().take(6))
+        {
+            *to = *from;
+        }
+        EventId::from_uuid(
+            uuid::Builder::from_bytes(bytes)
+                .with_version(uuid::Version::SortRand)
+                .into_uuid(),
+        )
     }
 
     /// An id for an aggregate that the command creates without naming it.
@@ -227,5 +248,30 @@ impl Context {
 impl Default for Context {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_without_a_command_id_have_ids_of_version_7_made_once_for_the_context() {
+        let context = Context::new();
+        let (first, second) = (context.event_id(0), context.event_id(1));
+        assert_eq!(first.as_uuid().get_version_num(), 7);
+        assert_ne!(first, second);
+        assert_eq!(context.clone().event_id(1), second);
+        assert_ne!(Context::new().event_id(0), first);
+    }
+
+    #[test]
+    fn events_of_a_command_id_have_derived_ids_of_version_8() {
+        let context = Context::new().with_command_id(CommandId::new("a:1").unwrap());
+        assert_eq!(context.event_id(0).as_uuid().get_version_num(), 8);
+        assert_eq!(
+            context.event_id(0),
+            CommandId::new("a:1").unwrap().event_id(0)
+        );
     }
 }

@@ -12,7 +12,8 @@ use crate::error::Error;
 ///
 /// It is a UUID. The library makes version 7 (ordered by time) for events that come with no
 /// command id, and version 8, derived by BLAKE3, for events of a command with an id, so that the
-/// same command always carries the same event ids.
+/// same command always carries the same event ids. A command id that is used on two aggregates
+/// gives both the same event ids: do not.
 ///
 /// ```
 /// use tidelog_core::{CommandId, EventId};
@@ -85,6 +86,9 @@ impl FromStr for EventId {
 /// safely after a lost answer, a crash, or a second delivery.
 ///
 /// Event ids derive from it, so it must be as unique as an event: `"orders.csv:42"`, not `"import"`.
+/// It names one command to one aggregate: whatever is executed there under the same id again gets
+/// the first answer, and it is recognized while the command's events are among the newest
+/// [`Limits::retry_window`](crate::Limits::retry_window) of their stream.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CommandId(Box<str>);
 

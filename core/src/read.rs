@@ -128,6 +128,9 @@ impl LogQuery {
 }
 
 /// What a subscription delivers, and after which place it starts.
+///
+/// A place that the log, or the stream, has not reached is answered with
+/// [`Error::InvalidInput`] as the first and only item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subscribe {
     /// Every record of the log after this position; 0 starts at the beginning.

@@ -34,6 +34,6 @@ impl Decide<Visit> for Page {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let log = Tidelog::open("./.data/readme")?.blocking(); // or async: leave `.blocking()` out
     log.execute(Visit(3))?; // on the disk when it returns
-    println!("{:?}", log.load::<Page>("home")?.map(|page| page.state)); // Some(Page(3))
+    println!("{:?}", log.load::<Page>("home")?.map(|page| page.state)); // Some(Page(3)) at first
     Ok(())
 }
