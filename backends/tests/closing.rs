@@ -441,3 +441,101 @@ fn many_commits_that_nothing_vouches_for_are_all_there_after_a_crash() {
         store.crash();
     }
 }
+
+#[test]
+fn what_a_snapshot_holds_is_durable_before_the_snapshot_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    append(&store, 1, Durability::Process);
+    assert_eq!(store.info().unwrap().durable_position, 0);
+    let head = store.blocking().head(&stream("a")).unwrap().unwrap();
+    let snapshot = SnapshotEnvelope {
+        stream: stream("a"),
+        sequence: head.sequence,
+        event_id: head.event_id,
+        revision: 1,
+        content_type: ContentType::Bytes,
+        taken_time: Timestamp::from_micros(0),
+        state: vec![7].into(),
+    };
+    store.blocking().persist_snapshot(snapshot).unwrap();
+    assert_eq!(store.info().unwrap().durable_position, 1);
+}
+
+#[test]
+fn an_event_that_answers_a_repeated_command_is_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    append(&store, 1, Durability::Process);
+    assert_eq!(store.info().unwrap().durable_position, 0);
+    let id = event(1, 50).event_id;
+    assert!(
+        store
+            .blocking()
+            .find_event(&stream("a"), id)
+            .unwrap()
+            .is_some()
+    );
+    assert_eq!(store.info().unwrap().durable_position, 1);
+}
+
+#[test]
+fn a_clock_that_panics_on_the_writer_leaves_no_append_waiting() {
+    struct Panics(std::sync::atomic::AtomicBool);
+    impl Clock for Panics {
+        fn now(&self) -> Timestamp {
+            assert!(
+                !self.0.load(std::sync::atomic::Ordering::SeqCst),
+                "as a test wants it"
+            );
+            Timestamp::from_micros(1)
+        }
+    }
+    within_reason(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(Panics(false.into()));
+        let store = SledStore::builder(dir.path())
+            .clock(clock.clone())
+            .open()
+            .unwrap();
+        pollster::block_on(store.append(batch(1, "a", Durability::Power))).unwrap();
+        clock.0.store(true, std::sync::atomic::Ordering::SeqCst);
+        assert!(pollster::block_on(store.append(batch(2, "a", Durability::Power))).is_err());
+        clock.0.store(false, std::sync::atomic::Ordering::SeqCst);
+        let refused = pollster::block_on(store.append(batch(3, "a", Durability::Power)));
+        assert_eq!(refused.unwrap_err().code(), "refused");
+        drop(store);
+        let store = open(dir.path()).unwrap();
+        assert_eq!(read_all(&store).unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn a_backup_that_rotted_is_copied_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, to) = (dir.path().join("store"), dir.path().join("backup"));
+    let store = open(&path).unwrap();
+    for n in 0..40 {
+        store
+            .blocking()
+            .append(AppendBatch::new(
+                stream("a"),
+                ExpectedVersion::Any,
+                vec![event(n, 5_000)],
+            ))
+            .unwrap();
+    }
+    store.drain().unwrap();
+    store.backup(&to).unwrap();
+    assert_eq!(store.backup(&to).unwrap().copied_segments, 0);
+    let rotten = segment(&to, 1);
+    tools::make_writable(&rotten);
+    File::options()
+        .write(true)
+        .open(&rotten)
+        .unwrap()
+        .write_all_at(b"rot", 5_000)
+        .unwrap();
+    assert_eq!(store.backup(&to).unwrap().copied_segments, 1);
+    restore_backup(&to, dir.path().join("restored")).unwrap();
+}

@@ -74,7 +74,7 @@ impl<A: Aggregate> Weighter<Key, Current<A>> for Weigh {
     fn weight(&self, key: &Key, current: &Current<A>) -> u64 {
         let beside = ENTRY_BYTES + key.0.as_str().len();
         // Capped, so that no hint, however wrong, overflows the sum of weights.
-        let state = current.size.min(1 << 40);
+        let state = current.size.min(1 << 30);
         (beside + state) as u64
     }
 }

@@ -399,3 +399,11 @@ fn the_same_rules_hold_for_the_state_in_a_snapshot() {
             .contains("left over")
     );
 }
+
+#[test]
+fn a_later_value_that_postcard_cannot_read_back_is_refused_too() {
+    type Note = Option<serde_json::Value>;
+    encode::<Note, AsPostcard>(None).unwrap();
+    // What is passed once is not passed for ever: this one is of the same type and event type.
+    assert!(encode::<Note, AsPostcard>(Some(serde_json::json!({"a": 1}))).is_err());
+}

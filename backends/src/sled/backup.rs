@@ -95,7 +95,7 @@ impl SledStore {
                 .find(|copied| copied.number == number && copied.used == used);
             if let Some(before) = before
                 && fs::metadata(&target).is_ok_and(|found| found.len() == len)
-                && hash_file(&source, used)? == before.hash
+                && hash_file(&target, used)? == before.hash
             {
                 report.kept_segments += 1;
                 copied.push(Copied { len, ..*before });

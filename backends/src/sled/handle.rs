@@ -1,5 +1,6 @@
 //! A running store: its threads, committing, and closing.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::thread::{self, JoinHandle};
@@ -17,6 +18,13 @@ use super::request::Request;
 use super::shared::Shared;
 use super::state::State;
 use super::workers::{Job, READERS, Workers};
+
+const OWN_THREADS: [&str; 4] = [
+    "tidelog-writer",
+    "tidelog-indexer",
+    "tidelog-preparer",
+    "tidelog-reader",
+];
 
 /// What the clones of a store share.
 pub(crate) struct Handle {
@@ -125,7 +133,14 @@ impl Handle {
     /// Closes the store, or ends it as a crash would. When this returns, by whoever called it
     /// first, the lock is free.
     pub(crate) fn close(&self, cleanly: bool) -> Result<(), Error> {
-        let mut open = self.open.lock();
+        // A waker run on one of the store's own threads may close it while it is being closed: that
+        // thread is joined, so it must not wait.
+        let open = if on_own_thread() {
+            self.open.try_lock()
+        } else {
+            Some(self.open.lock())
+        };
+        let Some(mut open) = open else { return Ok(()) };
         let Some(mut running) = open.take() else {
             return Ok(());
         };
@@ -165,7 +180,18 @@ impl Handle {
 fn write(shared: &Shared, committer: &Mutex<Committer>) {
     while !shared.live.is_closed() {
         shared.queue.wait();
-        commit(shared, committer, committer.lock(), None);
+        // The clock and the wakers are foreign code. A panic of theirs must not leave appends waiting
+        // for a writer that is gone.
+        let committed = catch_unwind(AssertUnwindSafe(|| {
+            commit(shared, committer, committer.lock(), None);
+        }));
+        if committed.is_err() {
+            shared.refuse(&Error::Engine {
+                engine: "the writer",
+                action: "commit",
+                source: Arc::new(std::io::Error::other("a clock or a waker panicked")),
+            });
+        }
     }
 }
 
@@ -185,6 +211,12 @@ fn commit<'a>(
         }
         guard = committer.lock();
     }
+}
+
+fn on_own_thread() -> bool {
+    thread::current()
+        .name()
+        .is_some_and(|name| OWN_THREADS.contains(&name))
 }
 
 fn refuse_waiting(shared: &Shared) {

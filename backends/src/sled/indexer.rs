@@ -87,12 +87,19 @@ impl Indexer {
             if let Some(error) = &state.failed {
                 return Err(error.clone());
             }
-            if state.stop == Stop::Now {
+            if state.stop != Stop::No {
                 return Err(Error::Closed);
             }
             self.changed.wait(&mut state);
         }
         Ok(())
+    }
+
+    /// Lets whoever waits look again.
+    pub(crate) fn wake(&self) {
+        // Under the lock, or it falls between looking and waiting.
+        let _state = self.state.lock();
+        self.changed.notify_all();
     }
 
     pub(crate) fn backlog(&self) -> usize {

@@ -48,6 +48,7 @@ impl Shared {
     pub(crate) fn refuse(&self, cause: &Error) {
         if self.refused.set(cause.clone()).is_ok() {
             tracing::error!(%cause, "the store takes no more writes until it is reopened");
+            self.indexer.wake();
         }
     }
 

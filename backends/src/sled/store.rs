@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::thread;
 
 use tidelog_core::{
-    AppendBatch, AppendReceipt, Blocking, Error, EventEnvelope, EventId, EventLog, EventStore,
-    EventStream, Limits, LogQuery, MultiStreamStore, PersistOutcome, SnapshotEnvelope,
+    AppendBatch, AppendReceipt, Blocking, Durability, Error, EventEnvelope, EventId, EventLog,
+    EventStore, EventStream, Limits, LogQuery, MultiStreamStore, PersistOutcome, SnapshotEnvelope,
     SnapshotStore, StreamHead, StreamId, StreamQuery, Subscribe, check_append,
 };
 
@@ -260,6 +260,7 @@ impl EventStore for SledStore {
             return Ok(None);
         }
         let stream = stream.clone();
+        let handle = Arc::clone(&self.owner.0);
         self.read(move |shared| {
             let hash = shared.hash.stream(&stream);
             let candidates = match known {
@@ -278,6 +279,11 @@ impl EventStore for SledStore {
             for sequence in candidates {
                 let event = shared.read_event(&stream, hash, sequence)?;
                 if let Some(event) = event.filter(|event| event.event_id == event_id) {
+                    // A command is answered by it: it must be as durable as an append would be.
+                    let unsynced = event.position.is_some_and(|at| at > shared.durable());
+                    if unsynced && handle.durability == Durability::Power {
+                        handle.lock().sync_now()?;
+                    }
                     return Ok(Some(event));
                 }
             }
@@ -365,7 +371,15 @@ impl SnapshotStore for SledStore {
     }
 
     async fn persist(&self, snapshot: SnapshotEnvelope) -> Result<PersistOutcome, Error> {
-        SledStore::read(self, move |shared| snapshots::persist(shared, &snapshot)).await
+        let handle = Arc::clone(&self.owner.0);
+        SledStore::read(self, move |shared| {
+            // A snapshot that outlives the events it holds would stand for others later.
+            if shared.durable() < shared.live.last() {
+                handle.lock().sync_now()?;
+            }
+            snapshots::persist(shared, &snapshot)
+        })
+        .await
     }
 }
 

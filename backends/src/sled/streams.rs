@@ -307,6 +307,8 @@ impl Streams {
                     damages += 1;
                     self.rebuild("a merge met damage", Some(generation))?;
                 }
+                // Its directory went away under it: the runs were made anew meanwhile.
+                Err(_) if self.generation()? != generation => {}
                 Err(error) => return Err(super::index_failed(error)),
             }
         }

@@ -50,11 +50,13 @@ impl SledStore {
             .last()
             .map_or(0, |newest| newest.number);
         shared.indexer.wait_until(|| {
-            shared
-                .streams
-                .tails()
-                .first()
-                .is_none_or(|tail| tail.number >= newest)
+            // After a failed write, a full segment stays in memory.
+            shared.refused.get().is_some()
+                || shared
+                    .streams
+                    .tails()
+                    .first()
+                    .is_none_or(|tail| tail.number >= newest)
         })?;
         let last = shared.live.last();
         let mut report = VerifyReport::default();

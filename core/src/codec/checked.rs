@@ -35,7 +35,10 @@ pub(super) fn check(
     again: impl FnOnce() -> Result<Vec<u8>, Fault>,
 ) -> Result<Arc<str>, Fault> {
     let known = PASSED.read().get(&kind).cloned();
+    // postcard is not self-describing: a value that differs only in an `Option` or a `Vec` may be the
+    // first that cannot be read back, so each is. JSON is checked by its kind.
     if let Some(name) = &known
+        && kind.json
         && !cfg!(debug_assertions)
     {
         return Ok(Arc::clone(name));

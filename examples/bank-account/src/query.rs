@@ -105,9 +105,9 @@ where
         match &envelope.event {
             BankAccountEvent::Opened { holder } => row.holder.clone_from(holder),
             BankAccountEvent::Deposited { cents } => {
-                row.cents += cents;
+                row.cents = row.cents.saturating_add(*cents);
                 row.deposits += 1;
-                row.deposited_cents += cents;
+                row.deposited_cents = row.deposited_cents.saturating_add(*cents);
                 let cds = envelope.metadata.get(CDS).and_then(|cds| cds.parse().ok());
                 row.cds += cds.unwrap_or(0);
                 let month = envelope
@@ -116,9 +116,11 @@ where
                     .format("%Y-%m")
                     .to_string();
                 let before = self.months.get(&month).await?.unwrap_or(0);
-                self.months.put(month, before + cents).await?;
+                self.months
+                    .put(month, before.saturating_add(*cents))
+                    .await?;
             }
-            BankAccountEvent::Withdrawn { cents } => row.cents -= cents,
+            BankAccountEvent::Withdrawn { cents } => row.cents = row.cents.saturating_sub(*cents),
             BankAccountEvent::Closed => row.closed = true,
         }
         self.accounts.put(id, row).await
@@ -156,7 +158,7 @@ where
         self.each_account(|_, row| {
             totals.accounts += 1;
             totals.deposits += row.deposits;
-            totals.deposited_cents += row.deposited_cents;
+            totals.deposited_cents = totals.deposited_cents.saturating_add(row.deposited_cents);
             totals.cds += row.cds;
         })
         .await?;
