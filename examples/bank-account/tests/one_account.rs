@@ -47,7 +47,10 @@ fn loading_an_account_reads_kilobytes_of_a_log_of_megabytes() {
         assert_eq!(account.sequence, sequence);
         // 70 to 140 KB for the largest account, by how its events fell among the others: a span that
         // is nearly whole is read whole, and index pages count as well.
-        assert!(read * 40 < on_disk, "{read} of {on_disk} bytes were read to load {id}");
+        assert!(
+            read * 40 < on_disk,
+            "{read} of {on_disk} bytes were read to load {id}"
+        );
     }
     assert!(
         log.load::<BankAccount>("no such account")
