@@ -11,6 +11,12 @@ use crate::limits::Limits;
 use crate::stream_id::StreamId;
 
 /// Where the caller expects the stream to be; checked in one step with the append.
+///
+/// ```
+/// use tidelog_core::ExpectedVersion;
+/// assert!(ExpectedVersion::Exact(7).holds(7));
+/// assert!(!ExpectedVersion::NoStream.holds(7));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ExpectedVersion {
     /// Anywhere.

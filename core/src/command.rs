@@ -47,6 +47,36 @@ pub trait Command: Send + Sync {
 ///
 /// It must be pure: it may be called again after a conflict, and a test calls it with any state.
 /// Time, ids and metadata come from the [`Context`].
+///
+/// ```
+/// use tidelog_core::{Aggregate, Context, Decide};
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Clone, Serialize, Deserialize)] struct Account { cents: u64 }
+/// # #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)] enum Fact { Withdrawn { cents: u64 } }
+/// # impl tidelog_core::Event for Fact { fn event_type(&self) -> &'static str { "Withdrawn" } }
+/// # impl Aggregate for Account {
+/// #     const TYPE: &'static str = "Account";
+/// #     type Event = Fact;
+/// #     type Error = std::convert::Infallible;
+/// #     fn apply(_: Option<Self>, _: &Fact) -> Result<Self, Self::Error> { Ok(Self { cents: 0 }) }
+/// # }
+/// struct Withdraw { cents: u64 }
+///
+/// #[derive(Debug, thiserror::Error)]
+/// #[error("there is not enough in it")]
+/// struct Overdrawn;
+///
+/// impl Decide<Withdraw> for Account {
+///     type Rejection = Overdrawn;
+///     fn decide(state: Option<&Self>, command: &Withdraw, _: &Context) -> Result<Vec<Fact>, Overdrawn> {
+///         let there = state.map_or(0, |account| account.cents);
+///         if command.cents > there { Err(Overdrawn) } else { Ok(vec![Fact::Withdrawn { cents: command.cents }]) }
+///     }
+/// }
+///
+/// let decided = Account::decide(Some(&Account { cents: 5 }), &Withdraw { cents: 7 }, &Context::new());
+/// assert!(decided.is_err());
+/// ```
 pub trait Decide<C>: Aggregate {
     /// Why the business says no.
     type Rejection: std::error::Error + Send + Sync + 'static;

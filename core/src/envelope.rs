@@ -116,6 +116,14 @@ pub struct Batch {
 /// `EventEnvelope<Bytes>`, the default, carries the bytes as they were appended;
 /// `EventEnvelope<E>` carries the decoded event.
 ///
+/// ```
+/// use tidelog_core::EventEnvelope;
+///
+/// fn describe<E: std::fmt::Debug>(envelope: &EventEnvelope<E>) -> String {
+///     format!("{} {}: {:?} at {}", envelope.stream, envelope.sequence, envelope.event, envelope.event_time)
+/// }
+/// ```
+///
 /// The bytes may be a slice of a larger read; keeping one small envelope for long can keep that
 /// whole page (at most a few hundred KiB) alive. Decode, or copy the payload, to let go of it.
 #[derive(Clone, Debug, PartialEq)]

@@ -7,7 +7,20 @@ use crate::error::Error;
 
 /// Answers one kind of question from a read model.
 ///
-/// See the bank account example for one over a [`Repository`].
+/// ```
+/// use tidelog_core::{Error, QueryHandler, Repository};
+///
+/// struct BalanceOf(String);
+/// struct Balances<R>(R);
+///
+/// impl<R: Repository<String, u64>> QueryHandler<BalanceOf> for Balances<R> {
+///     type Answer = Option<u64>;
+///     type Error = Error;
+///     async fn handle(&self, query: BalanceOf) -> Result<Option<u64>, Error> {
+///         self.0.get(&query.0).await
+///     }
+/// }
+/// ```
 pub trait QueryHandler<Q>: Send + Sync {
     /// The answer.
     type Answer;
@@ -21,6 +34,15 @@ pub trait QueryHandler<Q>: Send + Sync {
 /// Rows of a read model by key, ordered by the keys' bytes.
 ///
 /// A read model can always be made anew from the events; it is never the truth.
+///
+/// ```
+/// use tidelog_core::{Error, Repository};
+///
+/// async fn deposit(balances: &impl Repository<String, u64>, id: &str, cents: u64) -> Result<(), Error> {
+///     let before = balances.get(&id.to_owned()).await?.unwrap_or(0);
+///     balances.put(id.to_owned(), before + cents).await
+/// }
+/// ```
 pub trait Repository<K, V>: Send + Sync
 where
     K: Ord + Clone + Send,

@@ -45,6 +45,15 @@ pub enum PersistOutcome {
 
 /// Keeps the newest snapshot of each stream.
 ///
+/// ```
+/// use tidelog_core::*;
+///
+/// /// From which sequence on the events are still to be read.
+/// async fn first_to_read(snapshots: &impl SnapshotStore, stream: &StreamId) -> Result<u64, Error> {
+///     Ok(snapshots.read(stream).await?.map_or(1, |snapshot| snapshot.sequence + 1))
+/// }
+/// ```
+///
 /// # Laws
 /// 12. A snapshot never replaces one at a later sequence (of the same revision or a newer one),
 ///     never runs ahead of its stream, and counts only while the event with its id stands at its

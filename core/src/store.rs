@@ -22,6 +22,21 @@ pub struct StreamHead {
 
 /// Streams of events as bytes. A handle: cloning is cheap and shares the store.
 ///
+/// ```
+/// use tidelog_core::*;
+///
+/// /// Appends one event behind whatever stands there, and reads the newest one back.
+/// async fn note(store: &impl EventStore, stream: StreamId, event: NewEvent) -> Result<(), Error> {
+///     let batch = AppendBatch::new(stream.clone(), ExpectedVersion::Any, vec![event]);
+///     let receipt = store.append(batch).await?;
+///     let mut newest = store.read_stream(StreamQuery::new(stream).backward().limit(1));
+///     while let Some(event) = newest.next().await.transpose()? {
+///         assert!(event.sequence >= receipt.last_sequence);
+///     }
+///     Ok(())
+/// }
+/// ```
+///
 /// # Laws
 /// The conformance kit (feature `testing`) has a test for each; every backend runs them.
 ///
@@ -105,6 +120,22 @@ pub trait MultiStreamStore: EventStore {
 }
 
 /// A store with one order over all its streams, which can be followed.
+///
+/// ```
+/// use tidelog_core::*;
+///
+/// /// Prints what is there, then what comes, until the store is closed.
+/// async fn follow(log: &impl EventLog) -> Result<(), Error> {
+///     let mut events = log.subscribe(Subscribe::All { after: 0 });
+///     loop {
+///         match events.next().await {
+///             Some(Ok(event)) => println!("{} {}", event.stream, event.event_type),
+///             Some(Err(Error::Closed)) | None => return Ok(()),
+///             Some(Err(error)) => return Err(error),
+///         }
+///     }
+/// }
+/// ```
 ///
 /// # Laws
 /// 1. **Density.** Positions are dense from [`first_position`](EventLog::first_position), in the
