@@ -95,6 +95,44 @@ fn a_failed_sync_refuses_writes_until_reopened() {
     refuses_after("log_sync", true);
 }
 
+/// A panic on the thread that `point` stands on: appends are refused instead of waiting for it, and
+/// closing does not wait either.
+fn refuses_after_a_panic_on_a_background_thread(point: &str) {
+    let scenario = FailScenario::setup();
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    fill(&store, 0, 10);
+    fail::cfg(point, "1*panic(in a test)").unwrap();
+    let mut acknowledged = 10;
+    let refusal = loop {
+        match store.blocking().append(batch(acknowledged)) {
+            Ok(_) => acknowledged += 1,
+            Err(error) => break error,
+        }
+        assert!(acknowledged < 10_000, "nothing was ever refused");
+    };
+    let told = refusal.to_string();
+    assert!(told.contains("panicked: in a test"), "{told}");
+    let next = store.blocking().append(batch(acknowledged));
+    assert!(matches!(next, Err(Error::Refused { .. })), "{next:?}");
+    assert_eq!(read_all(&store).unwrap().len() as u64, acknowledged);
+    store.close_blocking().unwrap();
+    let store = open(dir.path());
+    assert_eq!(store.verify().unwrap().records, acknowledged);
+    fill(&store, acknowledged, acknowledged + 200);
+    scenario.teardown();
+}
+
+#[test]
+fn a_panic_on_the_indexers_thread_refuses_writes() {
+    refuses_after_a_panic_on_a_background_thread("indexer");
+}
+
+#[test]
+fn a_panic_on_the_preparers_thread_refuses_writes() {
+    refuses_after_a_panic_on_a_background_thread("preparer");
+}
+
 #[test]
 fn a_panic_inside_sleds_open_costs_a_rebuild_and_no_event() {
     let scenario = FailScenario::setup();

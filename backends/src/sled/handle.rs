@@ -1,6 +1,5 @@
 //! A running store: its threads, committing, and closing.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::thread::{self, JoinHandle};
@@ -14,6 +13,7 @@ use super::backup;
 use super::commit::Committer;
 use super::lock::Lock;
 use super::open::Opened;
+use super::panics::caught;
 use super::request::Request;
 use super::shared::Shared;
 use super::state::State;
@@ -78,9 +78,9 @@ impl Handle {
         let (shared, committer) = (Arc::clone(&self.shared), Arc::clone(&self.committer));
         self.spawn("writer", move || write(&shared, &committer))?;
         let shared = Arc::clone(&self.shared);
-        self.spawn("indexer", move || shared.indexer.run(&shared))?;
-        let preparer = Arc::clone(&self.shared.preparer);
-        self.spawn("preparer", move || preparer.run())?;
+        self.spawn("indexer", move || index(&shared))?;
+        let shared = Arc::clone(&self.shared);
+        self.spawn("preparer", move || prepare(&shared))?;
         for _ in 0..READERS {
             let jobs = jobs.clone();
             self.spawn("reader", move || Workers::run(&jobs))?;
@@ -182,16 +182,38 @@ fn write(shared: &Shared, committer: &Mutex<Committer>) {
         shared.queue.wait();
         // The clock and the wakers are foreign code. A panic of theirs must not leave appends waiting
         // for a writer that is gone.
-        let committed = catch_unwind(AssertUnwindSafe(|| {
+        let committed = caught("the writer", "commit", || {
             commit(shared, committer, committer.lock(), None);
-        }));
-        if committed.is_err() {
-            shared.refuse(&Error::Engine {
-                engine: "the writer",
-                action: "commit",
-                source: Arc::new(std::io::Error::other("a clock or a waker panicked")),
-            });
+            Ok(())
+        });
+        if let Err(error) = committed {
+            shared.refuse(&error);
         }
+    }
+}
+
+/// What the indexer's thread does. Appends wait for it when it falls behind, so they are told when it
+/// is gone.
+fn index(shared: &Shared) {
+    let ended = caught("the indexer", "index a segment", || {
+        shared.indexer.run(shared);
+        Ok(())
+    });
+    if let Err(error) = ended {
+        shared.refuse(&error);
+        shared.indexer.fail(error);
+    }
+}
+
+/// What the preparer's thread does; appends wait for it as well.
+fn prepare(shared: &Shared) {
+    let ended = caught("the preparer", "make a segment", || {
+        shared.preparer.run();
+        Ok(())
+    });
+    if let Err(error) = ended {
+        shared.refuse(&error);
+        shared.preparer.fail(error);
     }
 }
 

@@ -112,6 +112,12 @@ impl Indexer {
         self.changed.notify_all();
     }
 
+    /// Nothing is indexed any more: tells whoever waits for it.
+    pub(crate) fn fail(&self, error: Error) {
+        self.state.lock().failed = Some(error);
+        self.changed.notify_all();
+    }
+
     fn stops_now(&self) -> bool {
         self.state.lock().stop != Stop::No
     }
@@ -119,6 +125,8 @@ impl Indexer {
     /// What the thread does.
     pub(crate) fn run(&self, shared: &Shared) {
         while let Some(tail) = self.next() {
+            #[cfg(feature = "failpoints")]
+            fail::fail_point!("indexer");
             let done = seal(&shared.log, &tail).and_then(|()| shared.streams.fold(&tail));
             {
                 let mut state = self.state.lock();
@@ -133,7 +141,7 @@ impl Indexer {
             let merged = done.and_then(|()| shared.streams.merge(|| self.stops_now()));
             if let Err(error) = merged {
                 shared.refuse(&error);
-                self.state.lock().failed = Some(error);
+                self.fail(error);
             }
             self.state.lock().merging = false;
             self.changed.notify_all();

@@ -30,6 +30,7 @@ mod log;
 mod open;
 mod options;
 mod pages;
+mod panics;
 mod preparer;
 mod queue;
 mod record;

@@ -21,6 +21,7 @@ struct State {
     asked: Option<(u64, u64)>,
     number: u64,
     ready: Option<Result<Prepared, Error>>,
+    failed: Option<Error>,
     stopped: bool,
 }
 
@@ -64,11 +65,20 @@ impl Preparer {
                 Some(ready) => return ready,
                 None => {}
             }
+            if let Some(error) = &state.failed {
+                return Err(error.clone());
+            }
             if state.stopped {
                 return Err(Error::Closed);
             }
             self.changed.wait(&mut state);
         }
+    }
+
+    /// Nothing is made any more: tells whoever waits for it.
+    pub(crate) fn fail(&self, error: Error) {
+        self.state.lock().failed = Some(error);
+        self.changed.notify_all();
     }
 
     pub(crate) fn stop(&self) {
@@ -91,6 +101,8 @@ impl Preparer {
                     self.changed.wait(&mut state);
                 }
             };
+            #[cfg(feature = "failpoints")]
+            fail::fail_point!("preparer");
             let made = segment::prepare(&self.log_dir, number, capacity);
             self.state.lock().ready = Some(made);
             self.changed.notify_all();

@@ -11,6 +11,7 @@ use super::hash::NameHash;
 use super::index::{Index, IndexError, Posting, SegmentIndex};
 use super::log::Log;
 use super::options::{Phase, Progress, ProgressCallback};
+use super::panics::caught;
 use super::recover;
 use super::walk::read_segment;
 
@@ -327,7 +328,11 @@ impl Streams {
         let Some(last) = self.tails.load().first().map(|tail| tail.number - 1) else {
             return Ok(());
         };
-        if let Err(error) = self.rebuild_to(last, reason) {
+        // The progress callback is foreign code.
+        let rebuilt = caught("the index", "be made again", || {
+            self.rebuild_to(last, reason)
+        });
+        if let Err(error) = rebuilt {
             // Half an index would answer wrongly: nothing is answered until the store is reopened.
             *broken = Some(error.clone());
             return Err(error);

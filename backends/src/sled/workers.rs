@@ -11,6 +11,7 @@ use tidelog_core::{Error, EventEnvelope, PageSource};
 
 use super::live::Live;
 use super::pages::Pages;
+use super::panics::caught;
 
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
@@ -48,7 +49,16 @@ impl Workers {
 
     /// What a reader thread does.
     pub(crate) fn run(jobs: &Receiver<Option<Job>>) {
-        jobs.iter().map_while(|job| job).for_each(|job| job());
+        for job in jobs.iter().map_while(|job| job) {
+            // Answering runs a waker, which is foreign code; others still want this thread.
+            let done = caught("a reader", "answer", || {
+                job();
+                Ok(())
+            });
+            if let Err(error) = done {
+                tracing::error!(%error, "a waker panicked");
+            }
+        }
     }
 
     /// Lets every reader thread end. Jobs that still wait are dropped with their replies, which
@@ -65,7 +75,8 @@ impl Workers {
         &self,
         work: impl FnOnce() -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        self.start(work).await.unwrap_or(Err(Error::Closed))
+        let answer = self.start(|| caught("a reader", "read", work));
+        answer.await.unwrap_or(Err(Error::Closed))
     }
 
     fn start<T: Send + 'static>(
@@ -145,7 +156,7 @@ impl PageSource for Paged {
                 }
                 State::Idle(mut pages) => {
                     let answer = self.workers.start(move || {
-                        let read = pages.next_page();
+                        let read = caught("a reader", "read", || pages.next_page());
                         (pages, read)
                     });
                     self.state = State::Reading(answer);
