@@ -9,9 +9,9 @@ use tidelog_backends::MemoryStore;
 use tidelog_core::{
     ACTOR, Aggregate, AggregateRepository, AppendBatch, AppendOutcome, Command, CommandId,
     ContentType, Context, Decide, Error, Event, EventEnvelope, EventId, EventLog, EventStore,
-    ExpectedVersion, LogQuery, MultiStreamStore, NewEvent, PayloadContext, PayloadTransform,
-    SnapshotStore, SnapshotStrategy, StreamId, StreamQuery, Subscribe, Tags, Timestamp,
-    TransformError, Transformed, TypedEventStore,
+    ExpectedVersion, LogQuery, MultiStreamStore, NewEvent, PayloadCodec, PayloadCodecError,
+    PayloadContext, SnapshotStore, SnapshotStrategy, StreamId, StreamQuery, Subscribe, Tags,
+    Timestamp, TypedEventStore, WithCodec,
 };
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -138,22 +138,30 @@ impl Xor {
     }
 }
 
-impl PayloadTransform for Xor {
-    fn apply(&self, payload: Bytes, about: &PayloadContext<'_>) -> Result<Bytes, TransformError> {
+impl PayloadCodec for Xor {
+    fn encode(
+        &self,
+        payload: Bytes,
+        about: &PayloadContext<'_>,
+    ) -> Result<Bytes, PayloadCodecError> {
         if payload.ends_with(b"refuse\"}") {
             return Err("not this one".into());
         }
         Ok([b"xor:", &Self::turn(&payload, about)[..]].concat().into())
     }
 
-    fn restore(&self, stored: Bytes, about: &PayloadContext<'_>) -> Result<Bytes, TransformError> {
+    fn decode(
+        &self,
+        stored: Bytes,
+        about: &PayloadContext<'_>,
+    ) -> Result<Bytes, PayloadCodecError> {
         let hidden = stored.strip_prefix(b"xor:").ok_or("it was never hidden")?;
         Ok(Self::turn(hidden, about))
     }
 }
 
-fn hidden() -> Transformed<MemoryStore> {
-    Transformed::new(MemoryStore::new(), Arc::new(Xor))
+fn hidden() -> WithCodec<MemoryStore> {
+    WithCodec::new(MemoryStore::new(), Arc::new(Xor))
 }
 
 fn persist(store: &impl EventStore, facts: Vec<Fact>) -> Result<(), Error> {
@@ -162,7 +170,7 @@ fn persist(store: &impl EventStore, facts: Vec<Fact>) -> Result<(), Error> {
 }
 
 #[test]
-fn a_transformed_store_hides_payloads_below_and_shows_them_above() {
+fn a_store_with_a_codec_hides_payloads_below_and_shows_them_above() {
     let store = hidden();
     let all = vec![noted("secret"), Fact::Counted(7)];
     persist(&store, all.clone()).unwrap();
@@ -197,7 +205,7 @@ fn a_transformed_store_hides_payloads_below_and_shows_them_above() {
 }
 
 #[test]
-fn a_transformed_store_recognizes_retries_and_takes_batches_over_several_streams() {
+fn a_store_with_a_codec_recognizes_retries_and_takes_batches_over_several_streams() {
     let store = hidden();
     let part = |id: &str| {
         let stream = StreamId::new("Book", id).unwrap();
@@ -215,7 +223,7 @@ fn a_transformed_store_recognizes_retries_and_takes_batches_over_several_streams
 }
 
 #[test]
-fn a_transformation_that_fails_is_an_error_with_its_reason() {
+fn a_codec_that_fails_is_an_error_with_its_reason() {
     let store = hidden();
     let error = persist(&store, vec![noted("fine"), noted("refuse")]).unwrap_err();
     assert!(error.to_string().contains("not this one"), "{error}");
@@ -261,7 +269,7 @@ impl Decide<Note> for Book {
 }
 
 #[test]
-fn a_repository_over_a_transformed_store_hides_events_and_snapshots() {
+fn a_repository_over_a_store_with_a_codec_hides_events_and_snapshots() {
     let store = hidden();
     let books = AggregateRepository::<Book, _>::new(store.clone())
         .with_snapshots(store.clone(), SnapshotStrategy::EveryEvents(2))

@@ -26,6 +26,7 @@ mod event;
 mod id;
 mod limits;
 mod metadata;
+mod payload_codec;
 mod query;
 mod read;
 mod repository;
@@ -34,7 +35,6 @@ mod store;
 mod stream_id;
 #[cfg(feature = "testing")]
 pub mod testing;
-mod transform;
 mod typed;
 
 pub use aggregate::Aggregate;
@@ -57,6 +57,7 @@ pub use metadata::{
     ACTOR, CAUSATION_ID, CORRELATION_ID, Metadata, MetadataIter, TRACE_ID, TRACEPARENT, Tags,
     TraceParent,
 };
+pub use payload_codec::{PayloadCodec, PayloadCodecError, PayloadContext, PayloadKind, WithCodec};
 pub use query::{QueryHandler, Repository};
 pub use read::{
     BlockingEventStream, Direction, EventStream, LogQuery, PageSource, StreamQuery, Subscribe,
@@ -68,5 +69,4 @@ pub use snapshot::{
 };
 pub use store::{EventLog, EventStore, FullStore, MultiStreamStore, StreamHead};
 pub use stream_id::StreamId;
-pub use transform::{PayloadContext, PayloadKind, PayloadTransform, TransformError, Transformed};
 pub use typed::TypedEventStore;

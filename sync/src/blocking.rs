@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tidelog_backends::{BackupReport, StoreInfo, VerifyReport};
+use tidelog_backends::{BackupReport, SledStore, StoreInfo, VerifyReport};
 use tidelog_core::{
     Aggregate, AggregateRepository, AppendBatch, AppendReceipt, Blocking, BlockingEventStream,
     BlockingRepository, Command, CommandResponse, Context, Decide, Error, Event, EventEnvelope,
@@ -11,7 +11,6 @@ use tidelog_core::{
     TypedEventStore,
 };
 
-use crate::store::EmbeddedStore;
 use crate::tidelog::{CommandError, Tidelog};
 
 /// A [`Tidelog`] whose calls block the calling thread and commit on it: no runtime is needed, and
@@ -38,7 +37,7 @@ use crate::tidelog::{CommandError, Tidelog};
 #[derive(Clone, Debug)]
 pub struct BlockingTidelog {
     log: Tidelog,
-    store: Blocking<EmbeddedStore>,
+    store: Blocking<SledStore>,
 }
 
 impl BlockingTidelog {
@@ -53,16 +52,16 @@ impl BlockingTidelog {
     }
 
     /// The store below, for blocking use.
-    pub fn store(&self) -> &Blocking<EmbeddedStore> {
+    pub fn store(&self) -> &Blocking<SledStore> {
         &self.store
     }
 
-    fn of<A: Aggregate>(&self) -> Arc<AggregateRepository<A, EmbeddedStore>> {
+    fn of<A: Aggregate>(&self) -> Arc<AggregateRepository<A, SledStore>> {
         self.log.blocking_repositories().of::<A>()
     }
 
     /// See [`Tidelog::repository`].
-    pub fn repository<A: Aggregate>(&self) -> BlockingRepository<A, EmbeddedStore> {
+    pub fn repository<A: Aggregate>(&self) -> BlockingRepository<A, SledStore> {
         self.of::<A>().blocking()
     }
 
@@ -186,7 +185,7 @@ impl BlockingTidelog {
     /// # Errors
     /// As there.
     pub fn info(&self) -> Result<StoreInfo, Error> {
-        self.store.inner().sled().info()
+        self.store.inner().info()
     }
 
     /// See [`Tidelog::verify`].
@@ -194,7 +193,7 @@ impl BlockingTidelog {
     /// # Errors
     /// As there.
     pub fn verify(&self) -> Result<VerifyReport, Error> {
-        self.store.inner().sled().verify()
+        self.store.inner().verify()
     }
 
     /// See [`Tidelog::backup`].
@@ -202,7 +201,7 @@ impl BlockingTidelog {
     /// # Errors
     /// As there.
     pub fn backup(&self, to: impl AsRef<Path>) -> Result<BackupReport, Error> {
-        self.store.inner().sled().backup(to)
+        self.store.inner().backup(to)
     }
 
     /// See [`Tidelog::rebuild_index`].
@@ -210,7 +209,7 @@ impl BlockingTidelog {
     /// # Errors
     /// As there.
     pub fn rebuild_index(&self) -> Result<(), Error> {
-        self.store.inner().sled().rebuild_index()
+        self.store.inner().rebuild_index()
     }
 
     /// See [`Tidelog::close`].
@@ -218,6 +217,6 @@ impl BlockingTidelog {
     /// # Errors
     /// As there.
     pub fn close(&self) -> Result<(), Error> {
-        self.store.inner().sled().close_blocking()
+        self.store.inner().close_blocking()
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tidelog_backends::{Progress, SledStore, SledStoreBuilder};
 use tidelog_core::{
-    Aggregate, Clock, Durability, Error, IdSource, Limits, PayloadTransform, SnapshotStrategy,
+    Aggregate, Clock, Durability, Error, IdSource, Limits, PayloadCodec, SnapshotStrategy,
     SystemClock, SystemIds,
 };
 
@@ -38,7 +38,6 @@ const CACHE_BYTES: u64 = 8 << 20;
 pub struct TidelogBuilder {
     store: SledStoreBuilder,
     settings: Settings,
-    transform: Option<Arc<dyn PayloadTransform>>,
 }
 
 impl TidelogBuilder {
@@ -53,7 +52,6 @@ impl TidelogBuilder {
                 clock: Arc::new(SystemClock),
                 ids: Arc::new(SystemIds),
             },
-            transform: None,
         }
     }
 
@@ -89,10 +87,10 @@ impl TidelogBuilder {
         self
     }
 
-    /// Passes every payload through `transform`, as for encryption or compression. A store must be
-    /// opened with what undoes the transform it was written with.
-    pub fn transform(mut self, transform: Arc<dyn PayloadTransform>) -> Self {
-        self.transform = Some(transform);
+    /// Passes every payload through `codec`, as for encryption or compression; limits count what it
+    /// makes. A store must be opened with what decodes the payloads it was written with.
+    pub fn codec(mut self, codec: Arc<dyn PayloadCodec>) -> Self {
+        self.store = self.store.codec(codec);
         self
     }
 
@@ -164,11 +162,7 @@ impl TidelogBuilder {
     /// one, [`Error::UnsupportedFormat`] for a newer one, [`Error::InvalidInput`] for an impossible
     /// option, [`Error::Damaged`], [`Error::Cancelled`], [`Error::Io`].
     pub fn open(self) -> Result<Tidelog, Error> {
-        Ok(Tidelog::new(
-            self.store.open()?,
-            self.transform.as_ref(),
-            self.settings,
-        ))
+        Ok(Tidelog::new(self.store.open()?, self.settings))
     }
 }
 
@@ -178,7 +172,6 @@ impl fmt::Debug for TidelogBuilder {
             .field("store", &self.store)
             .field("snapshots", &self.settings.snapshots)
             .field("aggregate_cache", &self.settings.cache_bytes)
-            .field("transformed", &self.transform.is_some())
             .finish_non_exhaustive()
     }
 }

@@ -60,12 +60,10 @@
 mod blocking;
 mod builder;
 mod repositories;
-mod store;
 mod tidelog;
 
 pub use blocking::BlockingTidelog;
 pub use builder::TidelogBuilder;
-pub use store::EmbeddedStore;
 pub use tidelog::{CommandError, Tidelog};
 
 pub use tidelog_backends::*;

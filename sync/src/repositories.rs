@@ -5,9 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
+use tidelog_backends::SledStore;
 use tidelog_core::{Aggregate, AggregateRepository, Clock, IdSource, SnapshotStrategy};
-
-use crate::store::EmbeddedStore;
 
 /// How repositories are made.
 #[derive(Clone)]
@@ -22,13 +21,13 @@ pub(crate) struct Settings {
 
 /// The repositories over one face of the store.
 pub(crate) struct Repositories {
-    store: EmbeddedStore,
+    store: SledStore,
     settings: Arc<Settings>,
     by_type: RwLock<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
 }
 
 impl Repositories {
-    pub(crate) fn new(store: EmbeddedStore, settings: Arc<Settings>) -> Self {
+    pub(crate) fn new(store: SledStore, settings: Arc<Settings>) -> Self {
         Self {
             store,
             settings,
@@ -36,11 +35,11 @@ impl Repositories {
         }
     }
 
-    pub(crate) fn store(&self) -> &EmbeddedStore {
+    pub(crate) fn store(&self) -> &SledStore {
         &self.store
     }
 
-    pub(crate) fn of<A: Aggregate>(&self) -> Arc<AggregateRepository<A, EmbeddedStore>> {
+    pub(crate) fn of<A: Aggregate>(&self) -> Arc<AggregateRepository<A, SledStore>> {
         let key = TypeId::of::<A>();
         let known = self.by_type.read().get(&key).cloned();
         let repository = known.unwrap_or_else(|| {
@@ -56,7 +55,7 @@ impl Repositories {
             .unwrap_or_else(|_| Arc::new(self.make::<A>()))
     }
 
-    fn make<A: Aggregate>(&self) -> AggregateRepository<A, EmbeddedStore> {
+    fn make<A: Aggregate>(&self) -> AggregateRepository<A, SledStore> {
         let settings = &self.settings;
         let strategy = settings.snapshots_of.get(&TypeId::of::<A>());
         let strategy = strategy.unwrap_or(&settings.snapshots).clone();

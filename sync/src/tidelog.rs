@@ -8,14 +8,13 @@ use tidelog_backends::{BackupReport, SledStore, StoreInfo, VerifyReport};
 use tidelog_core::{
     Aggregate, AggregateRepository, AppendBatch, AppendReceipt, Command, CommandHandler,
     CommandResponse, Context, Decide, Error, Event, EventEnvelope, EventLog, EventStore,
-    EventStream, ExecuteError, ExpectedVersion, Loaded, LogQuery, MultiStreamStore,
-    PayloadTransform, StreamHead, StreamId, StreamQuery, Subscribe, Transformed, TypedEventStore,
+    EventStream, ExecuteError, ExpectedVersion, Loaded, LogQuery, MultiStreamStore, StreamHead,
+    StreamId, StreamQuery, Subscribe, TypedEventStore,
 };
 
 use crate::blocking::BlockingTidelog;
 use crate::builder::TidelogBuilder;
 use crate::repositories::{Repositories, Settings};
-use crate::store::EmbeddedStore;
 
 /// Why the command `C` was not executed; `Rejected` holds the reason of its aggregate.
 pub type CommandError<C> = ExecuteError<<<C as Command>::Aggregate as Decide<C>>::Rejection>;
@@ -76,25 +75,12 @@ impl Tidelog {
         TidelogBuilder::new(path.as_ref())
     }
 
-    pub(crate) fn new(
-        sled: SledStore,
-        transform: Option<&Arc<dyn PayloadTransform>>,
-        settings: Settings,
-    ) -> Self {
+    pub(crate) fn new(store: SledStore, settings: Settings) -> Self {
         let settings = Arc::new(settings);
-        let over = |face: SledStore| {
-            let store = match transform {
-                Some(transform) => {
-                    EmbeddedStore::transformed(Transformed::new(face, Arc::clone(transform)))
-                }
-                None => EmbeddedStore::plain(face),
-            };
-            Repositories::new(store, Arc::clone(&settings))
-        };
-        let blocking = over(sled.blocking().inner().clone());
+        let blocking = store.blocking().inner().clone();
         Self(Arc::new(Inner {
-            asynchronous: over(sled),
-            blocking,
+            asynchronous: Repositories::new(store, Arc::clone(&settings)),
+            blocking: Repositories::new(blocking, settings),
         }))
     }
 
@@ -105,7 +91,7 @@ impl Tidelog {
     }
 
     /// The store below, for whatever is generic over stores.
-    pub fn store(&self) -> &EmbeddedStore {
+    pub fn store(&self) -> &SledStore {
         self.0.asynchronous.store()
     }
 
@@ -114,7 +100,7 @@ impl Tidelog {
     }
 
     /// The repository of the aggregate type `A`; always the same one, with its cache.
-    pub fn repository<A: Aggregate>(&self) -> AggregateRepository<A, EmbeddedStore> {
+    pub fn repository<A: Aggregate>(&self) -> AggregateRepository<A, SledStore> {
         AggregateRepository::clone(&self.0.asynchronous.of::<A>())
     }
 
@@ -289,7 +275,7 @@ impl Tidelog {
     /// # Errors
     /// As [`SledStore::close`].
     pub async fn close(&self) -> Result<(), Error> {
-        self.store().sled().close().await
+        self.store().close().await
     }
 
     /// Does long file I/O on a thread of its own: the store's own threads stay free for reads.
@@ -297,7 +283,7 @@ impl Tidelog {
         &self,
         work: impl FnOnce(&SledStore) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let store = self.store().sled().clone();
+        let store = self.store().clone();
         let (reply, answer) = oneshot::async_channel();
         let spawned = thread::Builder::new()
             .name("tidelog-task".into())

@@ -12,10 +12,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tidelog::{
     Aggregate, AppendBatch, BlockingTidelog, Command, CommandError, CommandHandler, CommandId,
-    ContentType, Context, Decide, EmbeddedStore, Error, Event, EventLog, ExecuteError,
-    ExpectedVersion, FullStore, LogQuery, ManualClock, NewEvent, PayloadContext, PayloadTransform,
+    ContentType, Context, Decide, Error, Event, EventLog, ExecuteError, ExpectedVersion, FullStore,
+    LogQuery, ManualClock, NewEvent, PayloadCodec, PayloadCodecError, PayloadContext, SledStore,
     SnapshotStore, SnapshotStrategy, StreamId, StreamQuery, Subscribe, Tidelog, TidelogBuilder,
-    Timestamp, TransformError, restore_backup,
+    Timestamp, restore_backup,
 };
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -131,8 +131,8 @@ fn handles_go_anywhere() {
     fn is_send<T: Send>(_: &T) {}
     anywhere::<Tidelog>();
     anywhere::<BlockingTidelog>();
-    anywhere::<EmbeddedStore>();
-    a_store::<EmbeddedStore>();
+    anywhere::<SledStore>();
+    a_store::<SledStore>();
     handles::<Raise, Tidelog>();
     let dir = tempfile::tempdir().unwrap();
     let log = Tidelog::open(dir.path().join("store")).unwrap();
@@ -379,29 +379,29 @@ async fn checks_and_backups_work_on_both_faces() {
 /// A toy: hides payloads from nobody.
 struct Xor(u8);
 
-impl PayloadTransform for Xor {
-    fn apply(
+impl PayloadCodec for Xor {
+    fn encode(
         &self,
         payload: bytes::Bytes,
         _: &PayloadContext<'_>,
-    ) -> Result<bytes::Bytes, TransformError> {
+    ) -> Result<bytes::Bytes, PayloadCodecError> {
         Ok(payload.iter().map(|byte| byte ^ self.0).collect())
     }
 
-    fn restore(
+    fn decode(
         &self,
         stored: bytes::Bytes,
         about: &PayloadContext<'_>,
-    ) -> Result<bytes::Bytes, TransformError> {
-        self.apply(stored, about)
+    ) -> Result<bytes::Bytes, PayloadCodecError> {
+        self.encode(stored, about)
     }
 }
 
 #[test]
-fn payloads_pass_through_the_transform_both_ways() {
+fn payloads_pass_through_the_codec_both_ways() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store");
-    let builder = || Tidelog::builder(&path).transform(Arc::new(Xor(0x5a)));
+    let builder = || Tidelog::builder(&path).codec(Arc::new(Xor(0x5a)));
     let log = builder().open().unwrap().blocking();
     log.execute(Raise("c", 5)).unwrap();
     log.execute(Raise("c", 6)).unwrap();
@@ -410,7 +410,8 @@ fn payloads_pass_through_the_transform_both_ways() {
         log.read_all(LogQuery::all()).next().unwrap().unwrap().event,
         [5][..]
     );
-    let below = log.inner().store().sled().blocking();
+    drop(log);
+    let below = Tidelog::open(&path).unwrap().blocking();
     assert_eq!(
         below
             .read_all(LogQuery::all())
@@ -420,7 +421,7 @@ fn payloads_pass_through_the_transform_both_ways() {
             .event,
         [5 ^ 0x5a][..]
     );
-    drop((log, below));
+    drop(below);
     let log = builder().aggregate_cache(0).open().unwrap().blocking();
     assert_eq!(value(&log), (11, 2));
 }

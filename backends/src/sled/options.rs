@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidelog_core::{Clock, Durability, Error, IdSource, Limits, SystemClock, SystemIds};
+use tidelog_core::{
+    Clock, Durability, Error, IdSource, Limits, PayloadCodec, SystemClock, SystemIds,
+};
 
 use super::store::SledStore;
 
@@ -77,6 +79,7 @@ pub struct SledStoreBuilder {
     pub(crate) open_timeout: Duration,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn IdSource>,
+    pub(crate) codec: Option<Arc<dyn PayloadCodec>>,
     pub(crate) progress: Option<ProgressCallback>,
     pub(crate) hash_bits: u32,
     pub(crate) merge_fan_in: usize,
@@ -94,6 +97,7 @@ impl SledStoreBuilder {
             open_timeout: Duration::from_secs(30),
             clock: Arc::new(SystemClock),
             ids: Arc::new(SystemIds),
+            codec: None,
             progress: None,
             hash_bits: 64,
             merge_fan_in: 8,
@@ -122,6 +126,13 @@ impl SledStoreBuilder {
     pub fn segment_size(mut self, bytes: u64) -> Self {
         self.segment_size = bytes;
         self.first_segment = self.first_segment.min(bytes);
+        self
+    }
+
+    /// Passes every payload through `codec`, as for encryption or compression; limits count what it
+    /// makes. A store must be opened with what decodes the payloads it was written with.
+    pub fn codec(mut self, codec: Arc<dyn PayloadCodec>) -> Self {
+        self.codec = Some(codec);
         self
     }
 
@@ -211,6 +222,7 @@ impl fmt::Debug for SledStoreBuilder {
             .field("durability", &self.durability)
             .field("memory_budget", &self.memory_budget)
             .field("segment_size", &self.segment_size)
+            .field("codec", &self.codec.is_some())
             .finish_non_exhaustive()
     }
 }

@@ -7,8 +7,8 @@ use std::thread;
 
 use tidelog_core::{
     AppendBatch, AppendReceipt, Blocking, Durability, Error, EventEnvelope, EventId, EventLog,
-    EventStore, EventStream, Limits, LogQuery, MultiStreamStore, PersistOutcome, SnapshotEnvelope,
-    SnapshotStore, StreamHead, StreamId, StreamQuery, Subscribe, check_append,
+    EventStore, EventStream, Limits, LogQuery, MultiStreamStore, PayloadCodec, PersistOutcome,
+    SnapshotEnvelope, SnapshotStore, StreamHead, StreamId, StreamQuery, Subscribe, check_append,
 };
 
 use super::handle::Handle;
@@ -54,6 +54,7 @@ use super::workers::{Face, Paged};
 pub struct SledStore {
     owner: Arc<Owner>,
     face: Face,
+    codec: Option<Arc<dyn PayloadCodec>>,
 }
 
 /// What users hold, and nobody else: dropping the last one closes the store, or waits for whoever
@@ -87,6 +88,7 @@ impl SledStore {
         Ok(Self {
             owner: Arc::new(Owner(handle)),
             face: Face::Async,
+            codec: options.codec.clone(),
         })
     }
 
@@ -164,8 +166,12 @@ impl SledStore {
         }
     }
 
-    async fn append_parts(&self, parts: Vec<AppendBatch>) -> Result<Vec<AppendReceipt>, Error> {
+    async fn append_parts(&self, mut parts: Vec<AppendBatch>) -> Result<Vec<AppendReceipt>, Error> {
         self.ensure_open()?;
+        if let Some(codec) = &self.codec {
+            let encoded = parts.into_iter().map(|part| codec.encode_batch(part));
+            parts = encoded.collect::<Result<_, _>>()?;
+        }
         let shared = &self.handle().shared;
         check_append(&parts, &shared.limits)?;
         let asked = parts
@@ -202,7 +208,16 @@ impl SledStore {
     fn stream(&self, pages: impl super::pages::Pages) -> EventStream {
         let shared = &self.handle().shared;
         let (workers, live) = (shared.workers.clone(), Arc::clone(&shared.live));
-        EventStream::new(Paged::new(self.face, workers, live, pages))
+        self.decoded(EventStream::new(Paged::new(
+            self.face, workers, live, pages,
+        )))
+    }
+
+    fn decoded(&self, stored: EventStream) -> EventStream {
+        match &self.codec {
+            Some(codec) => Arc::clone(codec).decode_stream(stored),
+            None => stored,
+        }
     }
 }
 
@@ -261,7 +276,7 @@ impl EventStore for SledStore {
         }
         let stream = stream.clone();
         let handle = Arc::clone(&self.owner.0);
-        self.read(move |shared| {
+        let found = self.read(move |shared| {
             let hash = shared.hash.stream(&stream);
             let candidates = match known {
                 Some(candidates) => candidates,
@@ -288,8 +303,11 @@ impl EventStore for SledStore {
                 }
             }
             Ok(None)
-        })
-        .await
+        });
+        match (found.await?, &self.codec) {
+            (Some(event), Some(codec)) => codec.decode_event(event).map(Some),
+            (found, _) => Ok(found),
+        }
     }
 
     fn limits(&self) -> Limits {
@@ -355,22 +373,29 @@ impl EventLog for SledStore {
                 )
             }
         };
-        EventStream::new(Subscription::new(
+        self.decoded(EventStream::new(Subscription::new(
             Arc::clone(shared),
             self.face,
             target,
             next,
-        ))
+        )))
     }
 }
 
 impl SnapshotStore for SledStore {
     async fn read(&self, stream: &StreamId) -> Result<Option<SnapshotEnvelope>, Error> {
         let stream = stream.clone();
-        SledStore::read(self, move |shared| snapshots::read(shared, &stream)).await
+        let stored = SledStore::read(self, move |shared| snapshots::read(shared, &stream)).await?;
+        match (stored, &self.codec) {
+            (Some(snapshot), Some(codec)) => codec.decode_snapshot(snapshot).map(Some),
+            (stored, _) => Ok(stored),
+        }
     }
 
-    async fn persist(&self, snapshot: SnapshotEnvelope) -> Result<PersistOutcome, Error> {
+    async fn persist(&self, mut snapshot: SnapshotEnvelope) -> Result<PersistOutcome, Error> {
+        if let Some(codec) = &self.codec {
+            snapshot = codec.encode_snapshot(snapshot)?;
+        }
         let handle = Arc::clone(&self.owner.0);
         SledStore::read(self, move |shared| {
             // A snapshot that outlives the events it holds would stand for others later.

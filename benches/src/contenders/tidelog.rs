@@ -33,7 +33,7 @@ impl Tidelog {
     /// Opens the store in `dir`; `on_tokio` chooses the async face for clients.
     pub fn open(dir: &Path, streams: usize, on_tokio: bool) -> Outcome<Self> {
         let handle = tidelog::Tidelog::open(dir.join("store"))?;
-        let store = handle.store().sled().clone();
+        let store = handle.store().clone();
         let names = (0..streams).map(|stream| StreamId::new(AGGREGATE, &stream_name(stream)));
         Ok(Self {
             blocking: store.blocking(),
