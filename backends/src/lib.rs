@@ -10,6 +10,7 @@
 pub mod fuzzing;
 mod memory;
 mod platform;
+mod primitives;
 mod sled;
 
 pub use memory::{MemoryRepository, MemoryStore};

@@ -4,7 +4,6 @@
 //! callers, the caller's own for blocking ones. At most one commit is not yet synced.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tidelog_core::{AppendReceipt, Durability, Error, EventId, Timestamp};
 
@@ -21,6 +20,7 @@ use super::shared::Shared;
 use super::state::CleanMark;
 use super::streams::{SegmentEnd, Tail};
 use crate::platform;
+use crate::primitives::atomic::Ordering;
 
 /// A group is closed when it has this many bytes; one larger batch makes a group alone.
 const GROUP_BYTES: usize = 32 << 20;

@@ -3,9 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use super::signal::Signal;
+use crate::primitives::{Mutex, block_on};
 
 /// Lets bytes in, first come first served, until there are `limit` of them; one larger piece is let
 /// in alone.
@@ -46,7 +45,7 @@ impl ByteGate {
 
     /// Waits for room.
     pub(crate) fn enter_blocking(self: &Arc<Self>, bytes: usize) -> Permit {
-        pollster::block_on(self.enter(bytes))
+        block_on(self.enter(bytes))
     }
 }
 
@@ -120,6 +119,7 @@ impl Drop for Permit {
 }
 
 #[cfg(test)]
+#[cfg(not(feature = "shuttle"))]
 mod tests {
     use super::*;
 

@@ -1,11 +1,7 @@
 //! A running store: its threads, committing, and closing.
 
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
-use std::thread::{self, JoinHandle};
 
-use crossbeam_channel::Receiver;
-use parking_lot::{Mutex, MutexGuard};
 use tidelog_core::{Durability, Error};
 use uuid::Uuid;
 
@@ -17,7 +13,9 @@ use super::panics::caught;
 use super::request::Request;
 use super::shared::Shared;
 use super::state::State;
-use super::workers::{Job, READERS, Workers};
+use super::workers::READERS;
+use crate::primitives::thread::{self, JoinHandle};
+use crate::primitives::{Mutex, MutexGuard};
 
 const OWN_THREADS: [&str; 4] = [
     "tidelog-writer",
@@ -50,7 +48,6 @@ impl Handle {
             committer,
             state,
             lock,
-            jobs,
             new_epoch,
         } = opened;
         let running = Running {
@@ -64,7 +61,7 @@ impl Handle {
             committer: Arc::new(Mutex::new(committer)),
             open: Mutex::new(Some(running)),
         });
-        match handle.begin(&jobs, new_epoch) {
+        match handle.begin(new_epoch) {
             Ok(()) => Ok(handle),
             Err(error) => {
                 // What is running already must not outlive the lock.
@@ -74,7 +71,7 @@ impl Handle {
         }
     }
 
-    fn begin(&self, jobs: &Receiver<Option<Job>>, new_epoch: Option<Uuid>) -> Result<(), Error> {
+    fn begin(&self, new_epoch: Option<Uuid>) -> Result<(), Error> {
         let (shared, committer) = (Arc::clone(&self.shared), Arc::clone(&self.committer));
         self.spawn("writer", move || write(&shared, &committer))?;
         let shared = Arc::clone(&self.shared);
@@ -82,8 +79,8 @@ impl Handle {
         let shared = Arc::clone(&self.shared);
         self.spawn("preparer", move || prepare(&shared))?;
         for _ in 0..READERS {
-            let jobs = jobs.clone();
-            self.spawn("reader", move || Workers::run(&jobs))?;
+            let workers = self.shared.workers.clone();
+            self.spawn("reader", move || workers.run())?;
         }
         // Its record may need a new segment, which the threads make.
         if let Some(epoch) = new_epoch {
@@ -121,12 +118,8 @@ impl Handle {
 
     /// Leaves `request` to the writer's thread.
     pub(crate) fn enqueue(&self, request: Request) {
-        self.shared.queue.push(request);
-        // The writer may have looked for the last time before this came: either it sees the
-        // request, or this sees that the store is closed.
-        fence(Ordering::SeqCst);
-        if self.shared.live.is_closed() {
-            refuse_waiting(&self.shared);
+        if let Some(refused) = self.shared.queue.push(request) {
+            refused.answer(Err(Error::Closed));
         }
     }
 
@@ -150,9 +143,9 @@ impl Handle {
         }
         let mark = self.committer.lock().close(cleanly);
         shared.live.close();
-        fence(Ordering::SeqCst);
-        shared.queue.stop();
-        refuse_waiting(shared);
+        for request in shared.queue.stop() {
+            request.answer(Err(Error::Closed));
+        }
         shared.streams.index().interrupt();
         shared.indexer.stop(!cleanly);
         shared.preparer.stop();
@@ -178,8 +171,7 @@ impl Handle {
 
 /// What the writer's thread does.
 fn write(shared: &Shared, committer: &Mutex<Committer>) {
-    while !shared.live.is_closed() {
-        shared.queue.wait();
+    while shared.queue.wait() {
         // The clock and the wakers are foreign code. A panic of theirs must not leave appends waiting
         // for a writer that is gone.
         let committed = caught("the writer", "commit", || {
@@ -239,10 +231,4 @@ fn on_own_thread() -> bool {
     thread::current()
         .name()
         .is_some_and(|name| OWN_THREADS.contains(&name))
-}
-
-fn refuse_waiting(shared: &Shared) {
-    while let Some(request) = shared.queue.take() {
-        request.answer(Err(Error::Closed));
-    }
 }

@@ -5,7 +5,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
-use parking_lot::Mutex;
+use crate::primitives::Mutex;
 use quick_cache::Weighter;
 use quick_cache::unsync::Cache;
 use tidelog_core::StreamId;
@@ -199,6 +199,7 @@ impl Heads {
 }
 
 #[cfg(test)]
+#[cfg(not(feature = "shuttle"))]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -5,13 +5,13 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use parking_lot::{Condvar, Mutex};
 use tidelog_core::Error;
 
 use super::log::Log;
 use super::shared::Shared;
 use super::streams::{SegmentEnd, Tail};
 use crate::platform;
+use crate::primitives::{Condvar, Mutex};
 
 /// Sealed segments that may wait; appends wait beyond.
 pub(crate) const BACKLOG: usize = 4;

@@ -1,15 +1,15 @@
 //! What was just committed, for subscriptions: one buffer that all of them share.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use tidelog_core::EventEnvelope;
 
 use super::record::{self, Names};
 use super::signal::{Listener, Signal};
+use crate::primitives::Mutex;
+use crate::primitives::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// Most bytes kept; whoever is further behind reads the log.
 const KEEP_BYTES: usize = 1 << 20;

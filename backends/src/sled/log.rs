@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use tidelog_core::Error;
 
 use super::frame::{self, FrameHeader};
 use super::segment;
 use crate::platform;
+use crate::primitives::Mutex;
 
 /// Segment files kept open for reading.
 const OPEN_FILES: usize = 128;

@@ -3,11 +3,8 @@
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
-use crossbeam_channel::Receiver;
-use parking_lot::Mutex;
 use tidelog_core::Error;
 use uuid::Uuid;
 
@@ -16,6 +13,7 @@ use super::commit::Committer;
 use super::control;
 use super::format::{self, Format};
 use super::frame;
+use super::gate::ByteGate;
 use super::hash::NameHash;
 use super::heads::Heads;
 use super::index::{self, Index, IndexOptions};
@@ -31,8 +29,10 @@ use super::segment::{self, Epoch, SegmentHeader};
 use super::shared::Shared;
 use super::state::State;
 use super::streams::{Streams, Tail};
-use super::workers::{Job, Workers};
+use super::workers::Workers;
 use crate::platform;
+use crate::primitives::Mutex;
+use crate::primitives::atomic::AtomicU64;
 
 const LOG: &str = "log";
 
@@ -42,7 +42,6 @@ pub(crate) struct Opened {
     pub committer: Committer,
     pub state: State,
     pub lock: Lock,
-    pub jobs: Receiver<Option<Job>>,
     /// The epoch to begin first: this is a backup, or was restored from one.
     pub new_epoch: Option<Uuid>,
 }
@@ -120,15 +119,13 @@ pub(crate) fn open(options: &SledStoreBuilder) -> Result<Opened, Error> {
         state.set_clean(None)?;
         state.write(dir)?;
     }
-    let (workers, jobs) = Workers::new();
-    let (shared, committer) = assemble(options, format, hash, index, recovered, workers)?;
+    let (shared, committer) = assemble(options, format, hash, index, recovered)?;
     let new_epoch = backup::is_backup(dir).then(|| options.ids.next_uuid());
     Ok(Opened {
         shared,
         committer,
         state,
         lock,
-        jobs,
         new_epoch,
     })
 }
@@ -139,7 +136,6 @@ fn assemble(
     hash: NameHash,
     index: Index,
     recovered: Recovered,
-    workers: Workers,
 ) -> Result<(Arc<Shared>, Committer), Error> {
     let log_dir = options.path.join(LOG);
     let Recovered {
@@ -187,8 +183,9 @@ fn assemble(
         streams: Arc::new(streams),
         live: Arc::new(Live::new(last)),
         heads: Heads::new(budget / 4, options.limits.retry_window()),
-        queue: Queue::new(budget / 6),
-        workers,
+        queue: Queue::new(),
+        gate: ByteGate::new(budget / 6),
+        workers: Workers::new(),
         preparer: Preparer::new(log_dir, options.segment_size),
         indexer: Indexer::default(),
         durable_position: AtomicU64::new(last),

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use parking_lot::{Condvar, Mutex};
 use tidelog_core::Error;
 
 use super::segment::{self, Prepared};
+use crate::primitives::{Condvar, Mutex};
 
 /// Segments double up to this size.
 pub(crate) struct Preparer {

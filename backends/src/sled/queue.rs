@@ -1,57 +1,120 @@
-//! Appends that wait for the writer.
+//! Work that waits for the store's own threads: appends for the writer, reads for the readers.
 
-use std::sync::Arc;
+use crate::primitives::{Condvar, Mutex};
+use std::collections::VecDeque;
 
-use crossbeam_channel::{Receiver, Select, Sender, unbounded};
-use parking_lot::Mutex;
-
-use super::gate::ByteGate;
-use super::request::Request;
-
-/// First come, first committed; bounded in bytes by its gate.
-pub(crate) struct Queue {
-    sender: Sender<Box<Request>>,
-    receiver: Receiver<Box<Request>>,
-    /// Gone once the store is closed, which every waiter sees, however often it looks.
-    running: Mutex<Option<Sender<()>>>,
-    stopped: Receiver<()>,
-    pub gate: Arc<ByteGate>,
+/// First come, first served, until it is stopped.
+pub(crate) struct Queue<T> {
+    state: Mutex<State<T>>,
+    /// Something came, or nothing will any more.
+    changed: Condvar,
 }
 
-impl Queue {
-    pub(crate) fn new(bytes: usize) -> Self {
-        let (sender, receiver) = unbounded();
-        let (running, stopped) = unbounded();
-        let running = Mutex::new(Some(running));
+struct State<T> {
+    waiting: VecDeque<T>,
+    stopped: bool,
+}
+
+impl<T> Queue<T> {
+    pub(crate) fn new() -> Self {
+        let state = State {
+            waiting: VecDeque::new(),
+            stopped: false,
+        };
         Self {
-            sender,
-            receiver,
-            running,
-            stopped,
-            gate: ByteGate::new(bytes),
+            state: Mutex::new(state),
+            changed: Condvar::new(),
         }
     }
 
-    pub(crate) fn push(&self, request: Request) {
-        // The receiver stands beside it, so this cannot fail.
-        let _ = self.sender.send(Box::new(request));
+    /// Adds `item`; gives it back once the queue is stopped.
+    #[must_use]
+    pub(crate) fn push(&self, item: T) -> Option<T> {
+        let mut state = self.state.lock();
+        if state.stopped {
+            return Some(item);
+        }
+        state.waiting.push_back(item);
+        drop(state);
+        self.changed.notify_one();
+        None
     }
 
-    pub(crate) fn take(&self) -> Option<Request> {
-        self.receiver.try_recv().ok().map(|request| *request)
+    /// What came first, when anything is there.
+    pub(crate) fn take(&self) -> Option<T> {
+        self.state.lock().waiting.pop_front()
     }
 
-    /// From now on nobody waits here.
-    pub(crate) fn stop(&self) {
-        self.running.lock().take();
+    /// Waits until something is there, and takes nothing; `false` once the queue is stopped.
+    pub(crate) fn wait(&self) -> bool {
+        let mut state = self.state.lock();
+        while state.waiting.is_empty() && !state.stopped {
+            self.changed.wait(&mut state);
+        }
+        !state.stopped
     }
 
-    /// Waits until something is there or the store is closed, and takes nothing: it is taken under
-    /// the commit lock, so that the order in the queue is the order in the log.
-    pub(crate) fn wait(&self) {
-        let mut select = Select::new();
-        select.recv(&self.receiver);
-        select.recv(&self.stopped);
-        select.ready();
+    /// Waits for what came first and takes it; `None` once the queue is stopped.
+    pub(crate) fn next(&self) -> Option<T> {
+        let mut state = self.state.lock();
+        while !state.stopped {
+            if let Some(item) = state.waiting.pop_front() {
+                return Some(item);
+            }
+            self.changed.wait(&mut state);
+        }
+        None
+    }
+
+    /// From now on nothing waits here; what did is handed out, to be answered by the caller.
+    #[must_use]
+    pub(crate) fn stop(&self) -> VecDeque<T> {
+        let mut state = self.state.lock();
+        state.stopped = true;
+        let left = std::mem::take(&mut state.waiting);
+        drop(state);
+        self.changed.notify_all();
+        left
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(feature = "shuttle"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_first_is_taken_first() {
+        let queue = Queue::new();
+        assert!((0..3).all(|item| queue.push(item).is_none()));
+        assert!(queue.wait());
+        assert_eq!(
+            [queue.take(), queue.next(), queue.take()],
+            [Some(0), Some(1), Some(2)]
+        );
+        assert_eq!(queue.take(), None);
+    }
+
+    #[test]
+    fn a_stopped_queue_hands_out_what_waited_and_gives_back_what_comes() {
+        let queue = Queue::new();
+        assert_eq!(queue.push(1), None);
+        assert_eq!(queue.stop(), [1]);
+        assert_eq!(queue.push(2), Some(2));
+        assert!(!queue.wait());
+        assert_eq!(queue.next(), None);
+    }
+
+    #[test]
+    fn everybody_who_waits_is_woken_when_the_queue_is_stopped() {
+        let queue = Queue::<()>::new();
+        std::thread::scope(|scope| {
+            let waiters = [
+                scope.spawn(|| queue.wait()),
+                scope.spawn(|| queue.next().is_some()),
+            ];
+            assert!(queue.stop().is_empty());
+            assert!(waiters.map(|waiter| waiter.join().unwrap()) == [false, false]);
+        });
     }
 }

@@ -3,6 +3,7 @@
 use tidelog_core::{AppendBatch, AppendReceipt, Durability, Error};
 
 use super::gate::Permit;
+use crate::primitives::oneshot;
 
 /// Bytes of a record beside names, texts and payload, at most.
 const RECORD_OVERHEAD: usize = 112;

@@ -1,13 +1,12 @@
 //! What the store's handles, threads and streams share.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use parking_lot::Mutex;
 use tidelog_core::{Clock, Direction, Error, EventEnvelope, Limits, StreamId};
 
 use super::format::Format;
+use super::gate::ByteGate;
 use super::hash::NameHash;
 use super::heads::Heads;
 use super::indexer::Indexer;
@@ -18,8 +17,11 @@ use super::pages::read_places;
 use super::preparer::Preparer;
 use super::queue::Queue;
 use super::record::Names;
+use super::request::Request;
 use super::streams::Streams;
 use super::workers::Workers;
+use crate::primitives::Mutex;
+use crate::primitives::atomic::{AtomicU64, Ordering};
 
 pub(crate) struct Shared {
     pub dir: PathBuf,
@@ -33,7 +35,9 @@ pub(crate) struct Shared {
     pub streams: Arc<Streams>,
     pub live: Arc<Live>,
     pub heads: Heads,
-    pub queue: Queue,
+    pub queue: Queue<Request>,
+    /// Bounds the bytes in the queue.
+    pub gate: Arc<ByteGate>,
     pub workers: Workers,
     pub preparer: Arc<Preparer>,
     pub indexer: Indexer,

@@ -4,13 +4,12 @@
 //! The event-listener crate wakes under its own lock, where both would deadlock (a test in
 //! `tests/closing.rs` shows it); so this one takes the wakers out first.
 
+use crate::primitives::Mutex;
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-
-use parking_lot::Mutex;
 
 /// Something that happens again and again.
 #[derive(Default)]
@@ -81,6 +80,7 @@ impl Drop for Listener {
 }
 
 #[cfg(test)]
+#[cfg(not(feature = "shuttle"))]
 mod tests {
     use super::*;
 

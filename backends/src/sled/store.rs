@@ -3,7 +3,6 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
 
 use tidelog_core::{
     AppendBatch, AppendReceipt, Blocking, Durability, Error, EventEnvelope, EventId, EventLog,
@@ -20,6 +19,7 @@ use super::shared::Shared;
 use super::snapshots;
 use super::subscription::{Subscription, Target};
 use super::workers::{Face, Paged};
+use crate::primitives::{oneshot, thread};
 
 /// The embedded store: events in a log of its own, durable at each acknowledgement; sled finds
 /// them and keeps snapshots.
@@ -195,11 +195,11 @@ impl SledStore {
         };
         if self.face == Face::Blocking {
             if let Some(mut left) = self.handle().commit_here(request) {
-                left.permit = Some(shared.queue.gate.enter_blocking(bytes));
+                left.permit = Some(shared.gate.enter_blocking(bytes));
                 self.handle().enqueue(left);
             }
         } else {
-            request.permit = Some(shared.queue.gate.enter(bytes).await);
+            request.permit = Some(shared.gate.enter(bytes).await);
             self.handle().enqueue(request);
         }
         answer.await.unwrap_or(Err(Error::Closed))

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use parking_lot::{Mutex, RwLock};
 use tidelog_core::{Direction, Error, StreamId};
 
 use super::frame::ChainHash;
@@ -14,6 +13,7 @@ use super::options::{Phase, Progress, ProgressCallback};
 use super::panics::caught;
 use super::recover;
 use super::walk::read_segment;
+use crate::primitives::{Mutex, RwLock};
 
 /// How often one question may find the runs damaged before it gives up.
 const MOST_REBUILDS: u32 = 3;

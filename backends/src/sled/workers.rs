@@ -3,17 +3,17 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
 use tidelog_core::{Error, EventEnvelope, PageSource};
 
 use super::live::Live;
 use super::pages::Pages;
 use super::panics::caught;
+use super::queue::Queue;
+use crate::primitives::oneshot;
 
-pub(crate) type Job = Box<dyn FnOnce() + Send>;
+type Job = Box<dyn FnOnce() + Send>;
 
 /// Where the work of a call is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,44 +29,25 @@ pub(crate) const READERS: usize = 2;
 
 /// Hands jobs to the reader threads.
 #[derive(Clone)]
-pub(crate) struct Workers {
-    jobs: Sender<Option<Job>>,
-    stopped: Arc<AtomicBool>,
-}
+pub(crate) struct Workers(Arc<Queue<Job>>);
 
 impl Workers {
-    /// The sender and the receiving end that each thread runs.
-    pub(crate) fn new() -> (Self, Receiver<Option<Job>>) {
-        let (sender, receiver) = unbounded();
-        (
-            Self {
-                jobs: sender,
-                stopped: Arc::default(),
-            },
-            receiver,
-        )
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Queue::new()))
     }
 
     /// What a reader thread does.
-    pub(crate) fn run(jobs: &Receiver<Option<Job>>) {
-        for job in jobs.iter().map_while(|job| job) {
-            // Answering runs a waker, which is foreign code; others still want this thread.
-            let done = caught("a reader", "answer", || {
-                job();
-                Ok(())
-            });
-            if let Err(error) = done {
-                tracing::error!(%error, "a waker panicked");
-            }
+    pub(crate) fn run(&self) {
+        while let Some(job) = self.0.next() {
+            surviving(job);
         }
     }
 
     /// Lets every reader thread end. Jobs that still wait are dropped with their replies, which
     /// their callers see as a closed store.
     pub(crate) fn stop(&self) {
-        self.stopped.store(true, Ordering::SeqCst);
-        for _ in 0..READERS {
-            let _ = self.jobs.send(None);
+        for job in self.0.stop() {
+            surviving(|| drop(job));
         }
     }
 
@@ -84,16 +65,22 @@ impl Workers {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> oneshot::AsyncReceiver<T> {
         let (reply, answer) = oneshot::async_channel();
-        // When the threads are gone the reply is dropped and the answer is an error; when nobody
-        // waits any more the result is dropped.
-        let stopped = Arc::clone(&self.stopped);
-        let job = move || {
-            if !stopped.load(Ordering::SeqCst) {
-                drop(reply.send(work()));
-            }
-        };
-        let _ = self.jobs.send(Some(Box::new(job)));
+        // Once the queue is stopped the job is dropped with its reply and the answer is an error;
+        // when nobody waits any more the result is dropped.
+        let refused = self.0.push(Box::new(move || drop(reply.send(work()))));
+        drop(refused);
         answer
+    }
+}
+
+/// Answering runs a waker, which is foreign code; others still want this thread.
+fn surviving(answer: impl FnOnce()) {
+    let done = caught("a reader", "answer", || {
+        answer();
+        Ok(())
+    });
+    if let Err(error) = done {
+        tracing::error!(%error, "a waker panicked");
     }
 }
 

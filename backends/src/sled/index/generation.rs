@@ -9,6 +9,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -86,7 +87,7 @@ impl Generations {
         }
         // Files made afterwards inherit it, so it must stand before sled makes any.
         let sync_flag = platform::set_sync_flag(&dir);
-        let (sender, receiver) = crossbeam_channel::bounded(1);
+        let (sender, receiver) = sync_channel(1);
         let (thread_dir, cache, timeout) = (dir.clone(), self.sled_cache_bytes, self.timeout);
         std::thread::Builder::new()
             .name("tidelog-index-open".into())
@@ -102,10 +103,10 @@ impl Generations {
                 sync_flag,
             }),
             Ok(Err(error)) => Err(IndexError::damaged(format!("sled did not open: {error}"))),
-            Err(crossbeam_channel::RecvTimeoutError::Disconnected) => {
+            Err(RecvTimeoutError::Disconnected) => {
                 Err(IndexError::damaged("sled panicked while it was opened"))
             }
-            Err(crossbeam_channel::RecvTimeoutError::Timeout) => {
+            Err(RecvTimeoutError::Timeout) => {
                 ABANDONED.lock().get_or_insert_default().insert(dir);
                 let seconds = self.timeout.as_secs_f32();
                 Err(IndexError::damaged(format!(

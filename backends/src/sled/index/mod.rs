@@ -22,6 +22,7 @@ mod segment_index;
 mod snapshots;
 mod store;
 #[cfg(test)]
+#[cfg(not(feature = "shuttle"))]
 mod tests;
 mod view;
 

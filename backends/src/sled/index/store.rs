@@ -430,6 +430,7 @@ impl Index {
 
     /// What stands below, for tests that damage it.
     #[cfg(test)]
+    #[cfg(not(feature = "shuttle"))]
     pub(super) fn page_store(&self) -> Arc<dyn Kv> {
         Arc::clone(&self.view().unwrap().kv)
     }
