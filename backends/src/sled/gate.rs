@@ -31,6 +31,14 @@ impl ByteGate {
         })
     }
 
+    /// Bytes inside, and how many wait for room.
+    #[cfg(test)]
+    #[cfg(feature = "shuttle")]
+    pub(crate) fn load(&self) -> (usize, usize) {
+        let state = self.state.lock();
+        (state.inside, state.waiting.len())
+    }
+
     /// Waits for room without blocking the thread.
     pub(crate) async fn enter(self: &Arc<Self>, bytes: usize) -> Permit {
         let mut place = Place::new(self);

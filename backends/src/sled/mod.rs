@@ -27,6 +27,9 @@ mod info;
 mod live;
 mod lock;
 mod log;
+#[cfg(test)]
+#[cfg(feature = "shuttle")]
+mod models;
 mod open;
 mod options;
 mod pages;

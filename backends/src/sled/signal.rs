@@ -35,6 +35,12 @@ impl Signal {
         }
     }
 
+    /// How many wakers it holds.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.0.lock().waiting.len()
+    }
+
     /// Resolves at the first `notify` after this call.
     pub(crate) fn listen(self: &Arc<Self>) -> Listener {
         let mut state = self.0.lock();
@@ -104,7 +110,7 @@ mod tests {
         for waiter in waiters {
             waiter.join().unwrap();
         }
-        assert!(signal.0.lock().waiting.is_empty());
+        assert_eq!(signal.waiting(), 0);
     }
 
     #[test]
@@ -114,6 +120,6 @@ mod tests {
         let mut cx = Context::from_waker(Waker::noop());
         assert!(Pin::new(&mut listener).poll(&mut cx).is_pending());
         drop(listener);
-        assert!(signal.0.lock().waiting.is_empty());
+        assert_eq!(signal.waiting(), 0);
     }
 }
