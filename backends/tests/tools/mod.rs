@@ -1,6 +1,8 @@
 //! What the tests of the embedded store on disk share.
 #![allow(dead_code, reason = "no test uses all of it")]
 
+pub mod strace;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
