@@ -5,6 +5,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::cast_precision_loss,
     reason = "a test that fails shall stop"
 )]
 #![cfg(target_os = "linux")]

@@ -282,7 +282,7 @@ impl Committer {
         let shared = &self.shared;
         let mut index = self.tail.index.write();
         for record in &self.group.records {
-            let Some((stream, hash)) = self.group.order.get(record.slot as usize) else {
+            let Some((stream, hash)) = self.group.stream_of(record) else {
                 continue;
             };
             // A segment is at most 1 GiB, or one batch.
@@ -290,7 +290,7 @@ impl Committer {
             let len = u32::try_from(record.len).unwrap_or(u32::MAX);
             index
                 .push(
-                    *hash,
+                    hash,
                     stream,
                     record.sequence,
                     offset,
@@ -299,7 +299,7 @@ impl Committer {
                 )
                 .map_err(super::index_failed)?;
         }
-        shared.heads.publish(self.group.additions());
+        self.group.publish(&shared.heads);
         shared.log.passed(Hop {
             position: header.first_position,
             offset: at,

@@ -3,14 +3,14 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use hashbrown::HashMap;
+use hashbrown::HashTable;
 use tidelog_core::{
     AppendBatch, AppendOutcome, AppendReceipt, Batch, ContentType, Direction, Error, EventId,
     Metadata, RecordKind, StreamId, Tags, Timestamp,
 };
 
 use super::frame;
-use super::heads::Head;
+use super::heads::{Head, Heads};
 use super::record::{self, Record};
 use super::request::Request;
 use super::retry::{Found, Standing, answer_known, judge};
@@ -20,48 +20,50 @@ use super::shared::Shared;
 const MANY: usize = 64;
 /// The frame buffer is given back when it grew above this.
 const KEEP_BUFFER: usize = 4 << 20;
+/// No earlier record of the stream; no stream.
+const NONE: u32 = u32::MAX;
 
 /// Notes on the frame being built.
 pub(crate) struct Group {
     /// Room for the frame's header, then the records.
     pub frame: Vec<u8>,
     pub records: Vec<NewRecord>,
-    /// Streams of the records with their hashes, in order of first appearance.
-    pub order: Vec<(StreamId, u64)>,
     pub recorded: Timestamp,
     /// Position of the first record.
     first_position: u64,
-    streams: HashMap<StreamId, Pending>,
+    /// The streams that requests asked for; records name them by their place.
+    streams: Vec<Pending>,
+    /// Places in `streams`.
+    by_name: HashTable<u32>,
+    /// Of the request at hand: the stream of each part, the fingerprint of each event.
+    slots: Vec<u32>,
+    fingerprints: Vec<u32>,
+    /// Of the part at hand: places of events, and sequences whose events may be the same.
+    suspects: Vec<(usize, u64)>,
 }
 
 /// What this group adds to one stream.
 struct Pending {
+    stream: StreamId,
+    hash: u64,
     published: u64,
-    slot: Option<u32>,
-    fingerprints: Vec<u32>,
-    /// Where its records stand in the frame.
-    places: Vec<(usize, usize)>,
+    added: u32,
+    /// Its newest record in the frame.
+    newest: u32,
 }
 
 impl Pending {
     fn head(&self) -> u64 {
-        self.published + self.places.len() as u64
-    }
-
-    /// Whether one of `prints` is among its own. Many on both sides are not compared each with each.
-    fn knows_any(&self, prints: &[u32]) -> bool {
-        if self.fingerprints.len() < MANY || prints.len() < MANY {
-            return prints.iter().any(|print| self.fingerprints.contains(print));
-        }
-        let known: HashSet<u32> = self.fingerprints.iter().copied().collect();
-        prints.iter().any(|print| known.contains(print))
+        self.published + u64::from(self.added)
     }
 }
 
 /// One record of the frame.
 pub(crate) struct NewRecord {
-    /// Its place in `order`; `u32::MAX` for a control record.
-    pub slot: u32,
+    /// Place of its stream; `NONE` for a control record.
+    slot: u32,
+    /// The record of the same stream before it in the frame.
+    previous: u32,
     pub sequence: u64,
     pub at: usize,
     pub len: usize,
@@ -73,23 +75,26 @@ impl Group {
         Self {
             frame: vec![0; frame::HEADER],
             records: Vec::new(),
-            order: Vec::new(),
             recorded: Timestamp::default(),
             first_position: 0,
-            streams: HashMap::new(),
+            streams: Vec::new(),
+            by_name: HashTable::new(),
+            slots: Vec::new(),
+            fingerprints: Vec::new(),
+            suspects: Vec::new(),
         }
     }
 
     /// Begins anew: what is taken from now on is recorded at `recorded`, from `first_position` on.
     pub(crate) fn begin(&mut self, first_position: u64, recorded: Timestamp) {
         if self.frame.capacity() > KEEP_BUFFER {
-            self.frame = Vec::new();
+            *self = Self::new();
         }
         self.frame.clear();
         self.frame.resize(frame::HEADER, 0);
         self.records.clear();
-        self.order.clear();
         self.streams.clear();
+        self.by_name.clear();
         self.first_position = first_position;
         self.recorded = recorded;
     }
@@ -99,12 +104,23 @@ impl Group {
         self.frame.get(frame::HEADER..).unwrap_or_default()
     }
 
-    /// What the group adds: each stream, its head before, the fingerprints of its new events.
-    pub(crate) fn additions(&self) -> impl Iterator<Item = (&StreamId, u64, &[u32])> {
-        self.order.iter().filter_map(|(stream, _)| {
-            let pending = self.streams.get(stream)?;
-            Some((stream, pending.published, &pending.fingerprints[..]))
-        })
+    /// The stream of a record, with its keyed hash; `None` for a control record.
+    pub(crate) fn stream_of(&self, record: &NewRecord) -> Option<(&StreamId, u64)> {
+        let pending = self.streams.get(record.slot as usize)?;
+        Some((&pending.stream, pending.hash))
+    }
+
+    /// Tells `heads` what the group adds to each stream.
+    pub(crate) fn publish(&mut self, heads: &Heads) {
+        let mut publishing = heads.publishing();
+        let fingerprints = &mut self.fingerprints;
+        for pending in self.streams.iter().filter(|pending| pending.added > 0) {
+            fingerprints.clear();
+            let records = chain(&self.records, pending.newest);
+            fingerprints.extend(records.map(|record| record.fingerprint));
+            fingerprints.reverse();
+            publishing.note(&pending.stream, pending.published, fingerprints);
+        }
     }
 
     /// Checks one request against the log and the group; encodes it when it is new.
@@ -113,21 +129,22 @@ impl Group {
         shared: &Shared,
         request: &Request,
     ) -> Result<Vec<AppendReceipt>, Error> {
-        let mut standings = Vec::with_capacity(request.parts.len());
-        let mut fingerprints = Vec::new();
-        for (part, hash) in request.parts.iter().zip(&request.hashes) {
-            self.load(shared, &part.stream, *hash)?;
-            let from = fingerprints.len();
-            let of = |id: &EventId| shared.hash.fingerprint(id);
-            fingerprints.extend(part.events.iter().map(|event| of(&event.event_id)));
-            let prints = fingerprints.get(from..).unwrap_or_default();
-            standings.push(self.standing(shared, part, *hash, prints)?);
+        self.slots.clear();
+        self.fingerprints.clear();
+        // Empty as long as every part is new.
+        let mut standings = Vec::new();
+        for (at, (part, hash)) in request.parts.iter().zip(&request.hashes).enumerate() {
+            let standing = self.look(shared, part, *hash)?;
+            if standing != Standing::New || !standings.is_empty() {
+                standings.resize_with(at, || Standing::New);
+                standings.push(standing);
+            }
         }
-        if standings.iter().any(|standing| *standing != Standing::New) {
+        if !standings.is_empty() {
             return answer_known(&request.parts, &standings);
         }
-        for part in &request.parts {
-            let actual = self.head_of(&part.stream);
+        for (part, slot) in request.parts.iter().zip(&self.slots) {
+            let actual = self.streams.get(*slot as usize).map_or(0, Pending::head);
             if !part.expected.holds(actual) {
                 let (stream, expected) = (part.stream.clone(), part.expected);
                 return Err(Error::WrongVersion {
@@ -137,54 +154,44 @@ impl Group {
                 });
             }
         }
-        Ok(self.encode(request, &fingerprints))
+        Ok(self.encode(request))
     }
 
-    /// Makes the stream's head known to the heads cache and to the group.
-    fn load(&mut self, shared: &Shared, stream: &StreamId, hash: u64) -> Result<(), Error> {
-        if self.streams.contains_key(stream) {
-            return Ok(());
-        }
-        let published = match shared.heads.with(stream, |head| head.sequence) {
-            Some(sequence) => sequence,
-            None => {
-                let window = shared.limits.retry_window();
-                let (sequence, prints) = shared.streams.recent(hash, stream, window)?;
-                if sequence > 0 {
-                    shared
-                        .heads
-                        .insert(stream.clone(), Head::new(sequence, prints));
-                }
-                sequence
-            }
+    /// Notes the part's stream and the fingerprints of its events; says whether it is a retry.
+    fn look(&mut self, shared: &Shared, part: &AppendBatch, hash: u64) -> Result<Standing, Error> {
+        let first_print = self.fingerprints.len();
+        let of = |event: &tidelog_core::NewEvent| shared.hash.fingerprint(&event.event_id);
+        self.fingerprints.extend(part.events.iter().map(of));
+        let known_slot = self.find(&part.stream, hash);
+        let prints = self.fingerprints.get(first_print..).unwrap_or_default();
+        self.suspects.clear();
+        let seen = match known_slot.and_then(|slot| self.streams.get(slot as usize)) {
+            Some(pending) if pending.published == 0 => Seen::default(),
+            _ => see(shared, &part.stream, hash, prints, &mut self.suspects)?,
         };
-        let pending = Pending {
-            published,
-            slot: None,
-            fingerprints: Vec::new(),
-            places: Vec::new(),
+        let slot = match known_slot {
+            Some(slot) => slot,
+            None => self.insert(Pending {
+                stream: part.stream.clone(),
+                hash,
+                published: seen.head,
+                added: 0,
+                newest: NONE,
+            }),
         };
-        self.streams.insert(stream.clone(), pending);
-        Ok(())
-    }
-
-    fn head_of(&self, stream: &StreamId) -> u64 {
-        self.streams.get(stream).map_or(0, Pending::head)
-    }
-
-    fn standing(
-        &self,
-        shared: &Shared,
-        part: &AppendBatch,
-        hash: u64,
-        prints: &[u32],
-    ) -> Result<Standing, Error> {
-        let Some(pending) = self.streams.get(&part.stream) else {
+        self.slots.push(slot);
+        let prints = self.fingerprints.get(first_print..).unwrap_or_default();
+        let Some(pending) = self.streams.get(slot as usize) else {
             return Ok(Standing::New);
         };
+        let suspects = &mut self.suspects;
+        let implied = part.expected.implied_head();
+        suspect_implied(shared, part, pending, &seen, prints, suspects)?;
+        if suspects.is_empty() && pending.added == 0 {
+            return Ok(Standing::New);
+        }
         let mut found: Vec<Option<Found>> = Vec::new();
         // An id may stand twice, once out of the window: the place that is implied counts first.
-        let implied = part.expected.implied_head();
         let mut note = |at: usize, candidate: Found| {
             found.resize(part.events.len(), None);
             let is_implied = |found: &Found| {
@@ -196,48 +203,9 @@ impl Group {
                 *slot = Some(candidate);
             }
         };
-        let mut suspects: Vec<(usize, u64)> = Vec::new();
-        let mut window = 0;
-        if pending.published > 0 {
-            let looked = shared.heads.with(&part.stream, |head| {
-                for (at, print) in prints.iter().enumerate() {
-                    suspects.extend(head.candidates(*print).map(|sequence| (at, sequence)));
-                }
-                head.window()
-            });
-            window = match looked {
-                Some(window) => window,
-                // Evicted since it was loaded: look again without the cache.
-                None => {
-                    let limit = shared.limits.retry_window();
-                    let (sequence, known) = shared.streams.recent(hash, &part.stream, limit)?;
-                    let head = Head::new(sequence, known);
-                    for (at, print) in prints.iter().enumerate() {
-                        suspects.extend(head.candidates(*print).map(|sequence| (at, sequence)));
-                    }
-                    head.window()
-                }
-            };
-        }
-        // Below the window, only the sequences that the expectation implies are looked at.
-        let oldest_known = pending.published + 1 - window;
-        if let Some(first) = implied.map(|head| head.saturating_add(1))
-            && first < oldest_known
-        {
-            let last = (first + part.events.len() as u64 - 1).min(oldest_known - 1);
-            let range = (first, last);
-            let limit = part.events.len();
-            let places =
-                shared
-                    .streams
-                    .postings(hash, &part.stream, range, Direction::Forward, limit)?;
-            let equal = places.iter().zip(prints).enumerate();
-            let equal = equal.filter(|(_, ((_, place), print))| place.fingerprint == **print);
-            suspects.extend(equal.map(|(at, ((sequence, _), _))| (at, *sequence)));
-        }
         suspects.sort_unstable();
         suspects.dedup();
-        for (at, sequence) in suspects {
+        for (at, sequence) in suspects.iter().copied() {
             let Some(event) = part.events.get(at) else {
                 continue;
             };
@@ -247,13 +215,12 @@ impl Group {
                 note(at, Found::new(&known, event));
             }
         }
-        if pending.knows_any(prints) {
+        if self.knows_any(pending, prints) {
             for (at, (event, print)) in part.events.iter().zip(prints).enumerate() {
-                let suspects = pending.fingerprints.iter().zip(&pending.places);
-                for (_, (start, len)) in suspects.filter(|(known, _)| *known == print) {
-                    let bytes = Bytes::copy_from_slice(
-                        self.frame.get(*start..start + len).unwrap_or_default(),
-                    );
+                let records = chain(&self.records, pending.newest);
+                for record in records.filter(|record| record.fingerprint == *print) {
+                    let bytes = self.frame.get(record.at..record.at + record.len);
+                    let bytes = Bytes::copy_from_slice(bytes.unwrap_or_default());
                     let known = record::parse(&bytes).ok().and_then(|parsed| {
                         parsed.to_envelope(&bytes, part.stream.clone(), parsed.event_type.into())
                     });
@@ -268,8 +235,38 @@ impl Group {
         Ok(judge(&part.events, &found))
     }
 
+    fn find(&self, stream: &StreamId, hash: u64) -> Option<u32> {
+        let is_it = |slot: &u32| {
+            let pending = self.streams.get(*slot as usize);
+            pending.is_some_and(|pending| pending.hash == hash && pending.stream == *stream)
+        };
+        self.by_name.find(hash, is_it).copied()
+    }
+
+    fn insert(&mut self, pending: Pending) -> u32 {
+        // A frame holds fewer streams than a u32 counts.
+        let slot = u32::try_from(self.streams.len()).unwrap_or(NONE);
+        let hash = pending.hash;
+        self.streams.push(pending);
+        let streams = &self.streams;
+        let rehash = |slot: &u32| streams.get(*slot as usize).map_or(0, |known| known.hash);
+        self.by_name.insert_unique(hash, slot, rehash);
+        slot
+    }
+
+    /// Whether one of `prints` is among the stream's records in the frame. Many on both sides are not
+    /// compared each with each.
+    fn knows_any(&self, pending: &Pending, prints: &[u32]) -> bool {
+        let mut records = chain(&self.records, pending.newest);
+        if (pending.added as usize) < MANY || prints.len() < MANY {
+            return records.any(|record| prints.contains(&record.fingerprint));
+        }
+        let known: HashSet<u32> = records.map(|record| record.fingerprint).collect();
+        prints.iter().any(|print| known.contains(print))
+    }
+
     /// Adds the request's records to the frame.
-    fn encode(&mut self, request: &Request, fingerprints: &[u32]) -> Vec<AppendReceipt> {
+    fn encode(&mut self, request: &Request) -> Vec<AppendReceipt> {
         let first = self.first_position + self.records.len() as u64;
         let count: usize = request.parts.iter().map(|part| part.events.len()).sum();
         // `check_append` keeps a batch at 1,000,000 events or fewer.
@@ -279,17 +276,12 @@ impl Group {
         };
         let recorded_time = self.recorded;
         let mut position = first;
-        let mut prints = fingerprints.iter();
+        let mut prints = self.fingerprints.iter();
         let mut receipts = Vec::with_capacity(request.parts.len());
-        for (part, hash) in request.parts.iter().zip(&request.hashes) {
-            let Some(pending) = self.streams.get_mut(&part.stream) else {
+        for (part, slot) in request.parts.iter().zip(&self.slots) {
+            let Some(pending) = self.streams.get_mut(*slot as usize) else {
                 continue;
             };
-            let slot = *pending.slot.get_or_insert_with(|| {
-                self.order.push((part.stream.clone(), *hash));
-                // A frame holds fewer records than a u32 counts.
-                u32::try_from(self.order.len() - 1).unwrap_or(u32::MAX)
-            });
             let (first_sequence, first_position) = (pending.head() + 1, position);
             for (event, fingerprint) in part.events.iter().zip(prints.by_ref()) {
                 let sequence = pending.head() + 1;
@@ -311,16 +303,17 @@ impl Group {
                     payload: &event.payload,
                 }
                 .encode(&mut self.frame);
-                pending.fingerprints.push(*fingerprint);
-                pending.places.push((at, len));
-                let fingerprint = *fingerprint;
                 self.records.push(NewRecord {
-                    slot,
+                    slot: *slot,
+                    previous: pending.newest,
                     sequence,
                     at,
                     len,
-                    fingerprint,
+                    fingerprint: *fingerprint,
                 });
+                // A frame holds fewer records than a u32 counts.
+                pending.newest = u32::try_from(self.records.len() - 1).unwrap_or(NONE);
+                pending.added += 1;
                 position += 1;
             }
             receipts.push(AppendReceipt {
@@ -367,11 +360,87 @@ impl Group {
         }
         .encode(&mut self.frame);
         self.records.push(NewRecord {
-            slot: u32::MAX,
+            slot: NONE,
+            previous: NONE,
             sequence: 0,
             at,
             len,
             fingerprint: 0,
         });
     }
+}
+
+/// What is published of a stream.
+#[derive(Default)]
+struct Seen {
+    head: u64,
+    /// How many of its newest events are known by their fingerprints.
+    window: u64,
+}
+
+/// Looks at the stream's head, and for events that may have one of these fingerprints.
+fn see(
+    shared: &Shared,
+    stream: &StreamId,
+    hash: u64,
+    prints: &[u32],
+    suspects: &mut Vec<(usize, u64)>,
+) -> Result<Seen, Error> {
+    let mut look = |head: &Head| {
+        for (at, print) in prints.iter().enumerate() {
+            suspects.extend(head.candidates(*print).map(|sequence| (at, sequence)));
+        }
+        Seen {
+            head: head.sequence,
+            window: head.window(),
+        }
+    };
+    if let Some(seen) = shared.heads.with(stream, &mut look) {
+        return Ok(seen);
+    }
+    let limit = shared.limits.retry_window();
+    let (sequence, known) = shared.streams.recent(hash, stream, limit)?;
+    let head = Head::new(sequence, known);
+    let seen = look(&head);
+    if sequence > 0 {
+        shared.heads.insert(stream.clone(), head);
+    }
+    Ok(seen)
+}
+
+/// Below the window, only the sequences that the expectation implies are looked at.
+fn suspect_implied(
+    shared: &Shared,
+    part: &AppendBatch,
+    pending: &Pending,
+    seen: &Seen,
+    prints: &[u32],
+    suspects: &mut Vec<(usize, u64)>,
+) -> Result<(), Error> {
+    let oldest_known = pending.published + 1 - seen.window;
+    let Some(first) = part
+        .expected
+        .implied_head()
+        .map(|head| head.saturating_add(1))
+    else {
+        return Ok(());
+    };
+    if first >= oldest_known {
+        return Ok(());
+    }
+    let limit = part.events.len();
+    let range = (first, (first + limit as u64 - 1).min(oldest_known - 1));
+    let forward = Direction::Forward;
+    let streams = &shared.streams;
+    let places = streams.postings(pending.hash, &part.stream, range, forward, limit)?;
+    let equal = places.iter().zip(prints).enumerate();
+    let equal = equal.filter(|(_, ((_, place), print))| place.fingerprint == **print);
+    suspects.extend(equal.map(|(at, ((sequence, _), _))| (at, *sequence)));
+    Ok(())
+}
+
+/// Records of one stream, from one of them on, newest first.
+fn chain(records: &[NewRecord], newest: u32) -> impl Iterator<Item = &NewRecord> {
+    let at = |place: u32| records.get(place as usize);
+    std::iter::successors(at(newest), move |record| at(record.previous))
 }

@@ -5,7 +5,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
-use crate::primitives::Mutex;
+use crate::primitives::{Mutex, MutexGuard};
 use quick_cache::Weighter;
 use quick_cache::unsync::Cache;
 use tidelog_core::StreamId;
@@ -172,29 +172,40 @@ impl Heads {
         self.cache.lock().insert(stream, head);
     }
 
-    /// Notes published events: for each stream its head before them and their fingerprints.
-    pub(crate) fn publish<'a>(
-        &self,
-        streams: impl Iterator<Item = (&'a StreamId, u64, &'a [u32])>,
-    ) {
-        let mut cache = self.cache.lock();
-        for (stream, before, fingerprints) in streams {
-            if let Some(mut head) = cache.get_mut(stream) {
-                if head.sequence == before {
-                    head.extend(fingerprints, self.window);
-                    continue;
-                }
-            } else if before == 0 {
-                let from = fingerprints.len().saturating_sub(self.window);
-                let newest = fingerprints.get(from..).unwrap_or_default().to_vec();
-                cache.insert(stream.clone(), Head::new(fingerprints.len() as u64, newest));
-                continue;
-            } else {
-                continue;
-            }
-            // Whatever stands there is not the stream's past: read it again when it is needed.
-            cache.remove(stream);
+    /// To note what is published, under one lock.
+    pub(crate) fn publishing(&self) -> Publishing<'_> {
+        Publishing {
+            window: self.window,
+            cache: self.cache.lock(),
         }
+    }
+}
+
+/// Notes published events; see [`Heads::publishing`].
+pub(crate) struct Publishing<'a> {
+    window: usize,
+    cache: MutexGuard<'a, Cache<StreamId, Head, ByBytes>>,
+}
+
+impl Publishing<'_> {
+    /// `stream`, whose head was `before`, has events with these fingerprints now.
+    pub(crate) fn note(&mut self, stream: &StreamId, before: u64, fingerprints: &[u32]) {
+        if let Some(mut head) = self.cache.get_mut(stream) {
+            if head.sequence == before {
+                head.extend(fingerprints, self.window);
+                return;
+            }
+        } else if before == 0 {
+            let from = fingerprints.len().saturating_sub(self.window);
+            let newest = fingerprints.get(from..).unwrap_or_default().to_vec();
+            let head = Head::new(fingerprints.len() as u64, newest);
+            self.cache.insert(stream.clone(), head);
+            return;
+        } else {
+            return;
+        }
+        // Whatever stands there is not the stream's past: read it again when it is needed.
+        self.cache.remove(stream);
     }
 }
 
@@ -214,7 +225,7 @@ mod tests {
             let heads = Heads::new(1 << 20, window);
             let mut all: Vec<u32> = Vec::new();
             for batch in &batches {
-                heads.publish([(&stream, all.len() as u64, &batch[..])].into_iter());
+                heads.publishing().note(&stream, all.len() as u64, batch);
                 all.extend(batch);
             }
             let from = all.len().saturating_sub(window);

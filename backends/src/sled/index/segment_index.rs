@@ -82,7 +82,9 @@ impl SegmentIndex {
         };
         let event = u32::try_from(self.events.len()).map_err(|_| unordered())?;
         let name = stream.as_str().as_bytes();
-        let (entry_sequence, previous, jump) = match self.find(hash, name) {
+        let known = self.find_ordinal(hash, name);
+        let known_stream = known.and_then(|at| self.streams.get(at as usize));
+        let (entry_sequence, previous, jump) = match known_stream {
             Some(found) => {
                 let previous = self.event(found.newest);
                 let step = sequence
@@ -116,9 +118,7 @@ impl SegmentIndex {
             self.by_name.insert_unique(hash, ordinal, |&at| {
                 streams.get(at as usize).map_or(0, |stream| stream.hash)
             });
-        } else if let Some(found) = self.find_ordinal(hash, name)
-            && let Some(stream) = self.streams.get_mut(found as usize)
-        {
+        } else if let Some(stream) = known.and_then(|at| self.streams.get_mut(at as usize)) {
             stream.newest = event;
         }
         self.events.push(EventEntry {
