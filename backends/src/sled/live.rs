@@ -53,6 +53,14 @@ impl Live {
         self.last.load(Ordering::Acquire)
     }
 
+    /// How many subscribers there are, and how many commits are kept for them.
+    #[cfg(test)]
+    #[cfg(feature = "shuttle")]
+    pub(crate) fn kept(&self) -> (usize, usize) {
+        let subscribers = self.subscribers.load(Ordering::SeqCst);
+        (subscribers, self.recent.lock().commits.len())
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::SeqCst)
     }

@@ -226,6 +226,7 @@ fn open_index(
     }
     let budget = options.memory_budget;
     let index_options = IndexOptions {
+        engine: options.engine,
         identity,
         clean_stop,
         cache_bytes: (budget / 8) as u64,

@@ -10,6 +10,7 @@ use tidelog_core::{
     Clock, Durability, Error, IdSource, Limits, PayloadCodec, SystemClock, SystemIds,
 };
 
+use super::index::Engine;
 use super::store::SledStore;
 
 /// Smallest segment, and the size of the first.
@@ -83,6 +84,7 @@ pub struct SledStoreBuilder {
     pub(crate) progress: Option<ProgressCallback>,
     pub(crate) hash_bits: u32,
     pub(crate) merge_fan_in: usize,
+    pub(crate) engine: Engine,
 }
 
 impl SledStoreBuilder {
@@ -101,6 +103,7 @@ impl SledStoreBuilder {
             progress: None,
             hash_bits: 64,
             merge_fan_in: 8,
+            engine: Engine::Sled,
         }
     }
 

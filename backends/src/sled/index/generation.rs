@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tidelog_core::Error;
 
 use super::kv::{Kv, SledKv};
-use super::{IndexError, IndexOptions};
+use super::{Engine, IndexError, IndexOptions};
 use crate::platform;
 
 const MARKER: &str = "opening";
@@ -27,6 +27,7 @@ static ABANDONED: Mutex<Option<HashSet<PathBuf>>> = Mutex::new(None);
 /// The generations of one store.
 pub(super) struct Generations {
     index: PathBuf,
+    engine: Engine,
     sled_cache_bytes: u64,
     timeout: Duration,
 }
@@ -48,6 +49,7 @@ impl Generations {
         }
         Ok(Self {
             index,
+            engine: options.engine,
             sled_cache_bytes: options.sled_cache_bytes,
             timeout: options.open_timeout,
         })
@@ -87,27 +89,35 @@ impl Generations {
         }
         // Files made afterwards inherit it, so it must stand before sled makes any.
         let sync_flag = platform::set_sync_flag(&dir);
+        let kv = match self.engine {
+            Engine::Sled => self.open_sled(&dir, fresh)?,
+            #[cfg(any(feature = "fuzzing", all(test, feature = "shuttle")))]
+            Engine::Memory => Arc::new(super::memory_kv::MemoryKv::default()),
+        };
+        Ok(OpenGeneration { kv, dir, sync_flag })
+    }
+
+    fn open_sled(&self, dir: &Path, fresh: bool) -> Result<Arc<dyn Kv>, IndexError> {
         let (sender, receiver) = sync_channel(1);
-        let (thread_dir, cache, timeout) = (dir.clone(), self.sled_cache_bytes, self.timeout);
+        let (thread_dir, cache, timeout) = (dir.to_path_buf(), self.sled_cache_bytes, self.timeout);
         std::thread::Builder::new()
             .name("tidelog-index-open".into())
             .spawn(move || {
                 // Nobody listens any more after the time limit: sled is then dropped here.
                 let _ = sender.send(open_sled(&thread_dir, cache, timeout, fresh));
             })
-            .map_err(|e| Error::io("start a thread to open", &dir, e))?;
+            .map_err(|e| Error::io("start a thread to open", dir, e))?;
         match receiver.recv_timeout(self.timeout) {
-            Ok(Ok(kv)) => Ok(OpenGeneration {
-                kv: Arc::new(kv),
-                dir,
-                sync_flag,
-            }),
+            Ok(Ok(kv)) => Ok(Arc::new(kv)),
             Ok(Err(error)) => Err(IndexError::damaged(format!("sled did not open: {error}"))),
             Err(RecvTimeoutError::Disconnected) => {
                 Err(IndexError::damaged("sled panicked while it was opened"))
             }
             Err(RecvTimeoutError::Timeout) => {
-                ABANDONED.lock().get_or_insert_default().insert(dir);
+                ABANDONED
+                    .lock()
+                    .get_or_insert_default()
+                    .insert(dir.to_path_buf());
                 let seconds = self.timeout.as_secs_f32();
                 Err(IndexError::damaged(format!(
                     "sled did not open within {seconds} s"

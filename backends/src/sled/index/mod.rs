@@ -14,6 +14,8 @@ mod filter;
 mod generation;
 mod kv;
 mod manifest;
+#[cfg(any(feature = "fuzzing", all(test, feature = "shuttle")))]
+mod memory_kv;
 mod merge;
 mod page;
 mod run;
@@ -51,9 +53,20 @@ pub(crate) struct Posting {
 pub(crate) type VisitPosting<'a> =
     dyn FnMut(u64, &str, u64, Posting) -> Result<(), IndexError> + 'a;
 
+/// What keeps the pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Engine {
+    #[default]
+    Sled,
+    /// Gone when the store is closed: the index is then made again from the log.
+    #[cfg(any(feature = "fuzzing", all(test, feature = "shuttle")))]
+    Memory,
+}
+
 /// How the index is opened.
 #[derive(Clone, Debug)]
 pub(crate) struct IndexOptions {
+    pub engine: Engine,
     /// Whatever the index belongs to and depends on (origin, key of the name hashes), hashed. An
     /// index made under another identity is not believed.
     pub identity: [u8; 16],
@@ -75,6 +88,7 @@ pub(crate) struct IndexOptions {
 impl Default for IndexOptions {
     fn default() -> Self {
         Self {
+            engine: Engine::Sled,
             identity: [0; 16],
             clean_stop: true,
             cache_bytes: 16 << 20,

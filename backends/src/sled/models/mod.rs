@@ -6,9 +6,12 @@
 //!
 //! Shuttle knows one memory order only: what rests on a weaker one is not shown here.
 
+mod appends;
 mod gate;
 mod queue;
+mod scene;
 mod signal;
+mod subscriptions;
 
 use std::env;
 use std::future::Future;
