@@ -9,7 +9,7 @@ use tidelog_core::EventEnvelope;
 use super::record::{self, Names};
 use super::signal::{Listener, Signal};
 use crate::primitives::Mutex;
-use crate::primitives::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use crate::primitives::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Most bytes kept; whoever is further behind reads the log.
 const KEEP_BYTES: usize = 1 << 20;
@@ -21,13 +21,13 @@ const DECODED: usize = 2;
 pub(crate) struct Live {
     last: AtomicU64,
     closed: AtomicBool,
-    subscribers: AtomicUsize,
     recent: Mutex<Recent>,
     news: Arc<Signal>,
 }
 
 #[derive(Default)]
 struct Recent {
+    subscribers: usize,
     commits: VecDeque<Arc<Commit>>,
     bytes: usize,
 }
@@ -57,8 +57,8 @@ impl Live {
     #[cfg(test)]
     #[cfg(feature = "shuttle")]
     pub(crate) fn kept(&self) -> (usize, usize) {
-        let subscribers = self.subscribers.load(Ordering::SeqCst);
-        (subscribers, self.recent.lock().commits.len())
+        let recent = self.recent.lock();
+        (recent.subscribers, recent.commits.len())
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -75,14 +75,14 @@ impl Live {
     /// holds no lock. `body` gives the commit's records.
     pub(crate) fn publish<'a>(&self, last: u64, body: impl FnOnce() -> Option<&'a [u8]>) {
         let first = self.last.load(Ordering::Relaxed) + 1;
-        if self.subscribers.load(Ordering::SeqCst) > 0 {
-            self.recent
-                .lock()
-                .push(first, last, body().unwrap_or_default());
+        let mut recent = self.recent.lock();
+        if recent.subscribers > 0 {
+            recent.push(first, last, body().unwrap_or_default());
         } else {
             // What is kept must be without holes, so nothing is.
-            self.recent.lock().clear();
+            recent.clear();
         }
+        drop(recent);
         self.last.store(last, Ordering::Release);
     }
 
@@ -112,7 +112,7 @@ impl Live {
     }
 
     pub(crate) fn subscribe(self: &Arc<Self>) -> Subscriber {
-        self.subscribers.fetch_add(1, Ordering::SeqCst);
+        self.recent.lock().subscribers += 1;
         Subscriber(Arc::clone(self))
     }
 }
@@ -135,8 +135,10 @@ pub(crate) struct Subscriber(Arc<Live>);
 
 impl Drop for Subscriber {
     fn drop(&mut self) {
-        if self.0.subscribers.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.0.recent.lock().clear();
+        let mut recent = self.0.recent.lock();
+        recent.subscribers -= 1;
+        if recent.subscribers == 0 {
+            recent.clear();
         }
     }
 }

@@ -144,3 +144,17 @@ fn closing_ends_every_subscription_after_what_it_delivered() {
         }
     });
 }
+
+#[test]
+fn nothing_is_kept_once_the_last_subscriber_has_gone() {
+    explore("the last subscriber goes", || {
+        let scene = Scene::new(QUEUE);
+        let publishers = publish(&scene);
+        let going = [come_and_go(scene.handle()), come_and_go(scene.handle())];
+        for thread in publishers.into_iter().chain(going) {
+            thread.join().unwrap();
+        }
+        let kept = scene.shared.live.kept();
+        assert_eq!(kept, (0, 0), "subscribers, and commits kept for them");
+    });
+}
