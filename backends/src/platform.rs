@@ -184,6 +184,23 @@ pub(crate) fn set_sync_flag(path: &Path) -> bool {
     }
 }
 
+/// Lets the timed waits of threads that `work` starts come up to an hour late where the system can be
+/// told so; what they wait for wakes them at once as ever. `work` must not wait for time itself.
+pub(crate) fn with_lazy_threads<T>(work: impl FnOnce() -> T) -> T {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::thread::set_current_timer_slack;
+        // Threads inherit it. Where it is refused they wake more often, and nothing else changes.
+        let hour = std::num::NonZeroU64::new(3_600_000_000_000);
+        let _ = set_current_timer_slack(hour);
+        let done = work();
+        let _ = set_current_timer_slack(None);
+        done
+    }
+    #[cfg(not(target_os = "linux"))]
+    work()
+}
+
 /// This process and machine, for whoever finds the store locked.
 pub(crate) fn describe_holder() -> String {
     #[cfg(unix)]

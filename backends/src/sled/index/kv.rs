@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tidelog_core::Error;
 
 use super::IndexError;
+use crate::platform;
 
 /// What the index asks of an engine. It need not be right: whatever it answers is checked.
 pub(super) trait Kv: Send + Sync {
@@ -50,8 +51,10 @@ impl SledKv {
             .flush_every_ms(None)
             .cache_capacity(cache_bytes.max(1 << 20));
         let started = Instant::now();
-        let db = loop {
-            match config.open() {
+        let (db, ticks) = loop {
+            // sled starts a pool of threads that stays as long as the process, each of which wakes
+            // once a second to find nothing to do.
+            match platform::with_lazy_threads(|| open_with_ticks(&config)) {
                 // Threads of a database dropped a moment ago may still hold its lock.
                 Err(error) if is_locked(&error) && started.elapsed() < patience => {
                     std::thread::sleep(Duration::from_millis(5));
@@ -59,12 +62,6 @@ impl SledKv {
                 opened => break opened?,
             }
         };
-        let ticks = db.open_tree("ticks")?;
-        if ticks.is_empty() {
-            for key in 0..TICK_KEYS {
-                ticks.insert(tick_key(key), &[])?;
-            }
-        }
         let main = db.open_tree("index")?;
         Ok(Self {
             main,
@@ -144,6 +141,20 @@ impl Kv for SledKv {
     fn size_on_disk(&self) -> u64 {
         guarded("measure its file", || self.db.size_on_disk()).unwrap_or(0)
     }
+}
+
+/// Opens or creates a database with its tree of ticks.
+fn open_with_ticks(config: &::sled::Config) -> ::sled::Result<(::sled::Db, ::sled::Tree)> {
+    let db = config.open()?;
+    let ticks = db.open_tree("ticks")?;
+    if ticks.is_empty() {
+        for key in 0..TICK_KEYS {
+            ticks.insert(tick_key(key), &[])?;
+        }
+        // A new database needs its threads only now.
+        db.flush()?;
+    }
+    Ok((db, ticks))
 }
 
 fn tick_key(key: u64) -> [u8; 4] {
