@@ -12,14 +12,18 @@
 
 mod tools;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use fail::FailScenario;
 use tidelog_backends::SledStore;
 use tidelog_core::*;
-use tools::{event, read_all, stream};
+use tools::{event, read_all, segment, segments, stream};
 
 fn open(dir: &Path) -> SledStore {
     SledStore::builder(dir)
@@ -172,6 +176,130 @@ fn a_hang_inside_sleds_open_costs_a_rebuild_and_no_event() {
     );
     assert!(read_all(&store).unwrap() == before);
     assert_eq!(store.verify().unwrap().indexed, 330);
+    scenario.teardown();
+}
+
+#[test]
+fn unused_segments_whose_removal_was_interrupted_leave_no_hole() {
+    let scenario = FailScenario::setup();
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    fill(&store, 0, 10);
+    store.close_blocking().unwrap();
+    drop(store);
+    let used = segments(dir.path());
+    for number in [2, 3, 4] {
+        fs::write(segment(dir.path(), number), vec![0; 64 << 10]).unwrap();
+    }
+    fail::cfg("log_remove", "1*off->1*return").unwrap();
+    let interrupted = SledStore::builder(dir.path()).segment_size(64 << 10).open();
+    assert!(interrupted.is_err());
+    fail::remove("log_remove");
+    assert_eq!(segments(dir.path()), [1, 2, 3]);
+    let store = open(dir.path());
+    assert_eq!((used, segments(dir.path())), (vec![1], vec![1]));
+    assert_eq!(read_all(&store).unwrap().len(), 10);
+    scenario.teardown();
+}
+
+/// What `work` answers; left behind when it hangs.
+fn within_reason<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, is_done) = channel();
+    thread::spawn(move || done.send(work()));
+    is_done
+        .recv_timeout(Duration::from_secs(60))
+        .expect("it hangs, or it panicked")
+}
+
+#[test]
+fn verifying_a_store_that_refuses_writes_does_not_wait_for_what_it_cannot_index() {
+    let scenario = FailScenario::setup();
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    fill(&store, 0, 20);
+    // It does not fit, so a segment is begun for it; the one before is full then, and stays in memory.
+    fail::cfg("log_write", "1*return").unwrap();
+    let large = AppendBatch::new(stream("s"), ExpectedVersion::Any, vec![event(20, 55_000)]);
+    assert!(store.blocking().append(large).is_err());
+    let info = store.info().unwrap();
+    assert!(info.refused.is_some());
+    assert_eq!(info.segments, 2);
+    let verified = within_reason(move || store.verify().map(|report| (report.records, store)));
+    let (records, store) = verified.unwrap();
+    assert_eq!(records, 20);
+    store.close_blocking().unwrap();
+    scenario.teardown();
+}
+
+/// Calls of a fault point: each waits there until it is let go.
+fn stop_at(point: &str) -> (Receiver<()>, Sender<()>) {
+    let (reached, is_reached) = channel();
+    let (go_on, goes_on) = channel();
+    let goes_on = Mutex::new(goes_on);
+    let reached = Mutex::new(reached);
+    fail::cfg_callback(point, move || {
+        let _ = reached.lock().unwrap().send(());
+        // Once nobody stops it any more it does not wait.
+        let _ = goes_on.lock().unwrap().recv();
+    })
+    .unwrap();
+    (is_reached, go_on)
+}
+
+#[test]
+fn an_index_made_anew_amid_a_fold_has_the_segment_that_was_folded() {
+    let scenario = FailScenario::setup();
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let (is_folding, go_on) = stop_at("fold_forget");
+    fill(&store, 0, 120);
+    is_folding.recv().unwrap();
+    let rebuilding = {
+        let store = store.clone();
+        thread::spawn(move || store.rebuild_index())
+    };
+    // Were it not held off, it would be done long before.
+    let held_off = Instant::now();
+    while !rebuilding.is_finished() && held_off.elapsed() < Duration::from_secs(2) {
+        thread::yield_now();
+    }
+    drop(go_on);
+    rebuilding.join().unwrap().unwrap();
+    store.drain().unwrap();
+    assert_eq!(store.verify().unwrap().indexed, 120);
+    let there = tools::read_stream(&store, &stream("s")).unwrap();
+    assert_eq!(there.len(), 120);
+    scenario.teardown();
+}
+
+#[test]
+fn a_merge_that_fails_because_the_index_is_made_anew_refuses_no_write() {
+    let scenario = FailScenario::setup();
+    let dir = tempfile::tempdir().unwrap();
+    let store = SledStore::builder(dir.path())
+        .segment_size(64 << 10)
+        .stress_index(64, 2)
+        .open()
+        .unwrap();
+    let generation = store.info().unwrap().index_generation;
+    let (is_merging, go_on) = stop_at("merge_begun");
+    fail::cfg("merge", "1*return").unwrap();
+    fill(&store, 0, 250);
+    is_merging.recv().unwrap();
+    let rebuilding = {
+        let store = store.clone();
+        thread::spawn(move || store.rebuild_index())
+    };
+    while store.info().unwrap().index_generation == generation {
+        thread::yield_now();
+    }
+    drop(go_on);
+    rebuilding.join().unwrap().unwrap();
+    store.drain().unwrap();
+    fill(&store, 250, 500);
+    store.drain().unwrap();
+    assert_eq!(store.info().unwrap().refused, None);
+    assert_eq!(store.verify().unwrap().indexed, 500);
     scenario.teardown();
 }
 

@@ -80,6 +80,7 @@ impl Recovery<'_> {
         unbegun.sort_unstable();
         for number in unbegun.into_iter().rev() {
             let path = segment::path(self.log_dir, number);
+            fail::fail_point!("log_remove", |_| Err(Error::Closed));
             fs::remove_file(&path).map_err(|error| Error::io("remove", path, error))?;
         }
         self.remove_leftovers()?;

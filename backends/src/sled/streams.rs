@@ -289,6 +289,7 @@ impl Streams {
             {
                 index.add_segment(&tail.index.read(), end.hash)?;
             }
+            fail::fail_point!("fold_forget");
             self.forget(tail.number);
             Ok(())
         })

@@ -186,6 +186,8 @@ impl Index {
         };
         let segments = (oldest.entry.first_segment, newest.entry.last_segment);
         let level = oldest.entry.level.saturating_add(1);
+        fail::fail_point!("merge_begun");
+        fail::fail_point!("merge", |_| Err(Error::Closed.into()));
         let mut run = RunWriter::new(&*view.kv, id, level, segments);
         if !merge::merge(&inputs, &mut run, &stopped)? {
             return Ok(false);
