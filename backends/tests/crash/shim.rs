@@ -1,0 +1,92 @@
+//! Builds the shim, and starts this test program again under it.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+/// What the child is to do; see `child` in `main.rs`.
+pub const ORDER: &str = "TIDELOG_CRASH_CHILD";
+
+/// Whether the filesystem played has the inode flag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flag {
+    Emulated,
+    Refused,
+}
+
+impl Flag {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Emulated => "emulate",
+            Self::Refused => "refuse",
+        }
+    }
+
+    pub fn parse(word: &str) -> Self {
+        if word == "emulate" {
+            Self::Emulated
+        } else {
+            Self::Refused
+        }
+    }
+}
+
+/// The shim as a shared object; `None`, said loudly, where there is no C compiler.
+pub fn library() -> Option<&'static Path> {
+    static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
+    BUILT.get_or_init(build).as_deref()
+}
+
+fn build() -> Option<PathBuf> {
+    if !cfg!(target_os = "linux") {
+        crate::tools::skipped("the shim is written for Linux: no power cut, no failing disk");
+        return None;
+    }
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/shim/shim.c");
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let fresh = folder.join(format!("shim-{}.so", std::process::id()));
+    let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
+    let built = Command::new(&compiler)
+        .args(["-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror"])
+        .args(["-fPIC", "-shared", "-o"])
+        .args([&fresh, &source])
+        .args(["-ldl", "-lpthread"])
+        .status();
+    match built {
+        Ok(status) => assert!(status.success(), "the shim does not compile"),
+        Err(error) => {
+            crate::tools::skipped(&format!(
+                "no C compiler ({}: {error}): no power cut, no failing disk was tried",
+                compiler.display()
+            ));
+            return None;
+        }
+    }
+    // Tests of two runs at once must not see half of it.
+    let library = folder.join("shim.so");
+    std::fs::rename(&fresh, &library).unwrap();
+    Some(library)
+}
+
+/// This program again, under the shim, watching `root`.
+pub fn child(library: &Path, root: &Path, flag: Flag, order: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", "child", "--nocapture", "--test-threads=1"])
+        .env(ORDER, order)
+        .env("LD_PRELOAD", library)
+        .env("TIDELOG_SHIM_ROOT", root)
+        .env("TIDELOG_SHIM_FLAG", flag.word())
+        .stdin(Stdio::null());
+    command
+}
+
+/// Names what has the flag already, for a child that goes on with an image.
+pub fn flagged(command: &mut Command, list: &Path, root: &Path, paths: &[String]) {
+    let mut file = std::fs::File::create(list).unwrap();
+    for path in paths {
+        writeln!(file, "{}", root.join(path).display()).unwrap();
+    }
+    command.env("TIDELOG_SHIM_FLAGGED", list);
+}
