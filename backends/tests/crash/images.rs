@@ -199,6 +199,13 @@ impl Case<'_> {
             history.check(&store, promised.durable, promised.origin)
         }));
         match checked.unwrap_or_else(|_| Err("a panic".into())) {
+            Ok(Seen { rebuilt, .. }) if self.should_stand(rebuilt.as_deref()) => {
+                self.keep(made);
+                let rebuilt = rebuilt.unwrap_or_default();
+                say(&format!(
+                    "wrong the index did not outlive the cut: {rebuilt}"
+                ));
+            }
             Ok(Seen { survivors, rebuilt }) => {
                 let whole = u64::from(survivors >= promised.acknowledged);
                 let rebuilt = rebuilt.as_deref().map_or("", kind_of);
@@ -211,6 +218,15 @@ impl Case<'_> {
         }
         // What a panic left open keeps its files; the names go.
         fs::remove_dir_all(&folder).unwrap();
+    }
+
+    /// Whether the index was made again for no reason that a cut gives: where sled's writes are
+    /// durable, it is lost only while it is made or opened.
+    fn should_stand(&self, rebuilt: Option<&str>) -> bool {
+        let explained = ["there is no manifest", "opening it before never ended"];
+        self.order.flag == Flag::Emulated
+            && self.order.honest
+            && rebuilt.is_some_and(|why| !explained.iter().any(|known| why.starts_with(known)))
     }
 
     /// Opens the image in a process of its own, which is recorded, and cuts that one's life as well.

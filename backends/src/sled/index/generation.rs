@@ -187,7 +187,10 @@ fn open_sled(
     for entry in fs::read_dir(dir)? {
         platform::set_sync_flag(&entry?.path());
     }
-    SledKv::open(dir, cache_bytes, patience)
+    let made = SledKv::open(dir, cache_bytes, patience)?;
+    // The flag syncs what sled writes, not the names of its files on every filesystem.
+    platform::sync_dir(dir)?;
+    Ok(made)
 }
 
 /// A kill while sled is opened can leave them, and it then never opens again.
