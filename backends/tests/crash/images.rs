@@ -224,7 +224,7 @@ impl Case<'_> {
     /// durable, it is lost only while it is made or opened.
     fn should_stand(&self, rebuilt: Option<&str>) -> bool {
         let explained = ["there is no manifest", "opening it before never ended"];
-        self.order.flag == Flag::Emulated
+        self.order.flag != Flag::Refused
             && self.order.honest
             && rebuilt.is_some_and(|why| !explained.iter().any(|known| why.starts_with(known)))
     }

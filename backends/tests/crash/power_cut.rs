@@ -18,6 +18,13 @@ use crate::sweep::{self, Random, Tally};
 use crate::workload::{NOTES, STORE};
 use crate::{scratch, tools, trace};
 
+/// The filesystems played, one a recording, in turns.
+const FLAGS: [Flag; 4] = [
+    Flag::Inherited,
+    Flag::Refused,
+    Flag::PerFile,
+    Flag::Inherited,
+];
 /// No step of looking at an image may take longer.
 const HANG: Duration = Duration::from_secs(20);
 
@@ -196,7 +203,7 @@ fn the_trace_makes_every_file_again_byte_for_byte() {
     let Some(library) = shim::library() else {
         return;
     };
-    for flag in [Flag::Emulated, Flag::Refused] {
+    for flag in [Flag::Inherited, Flag::PerFile, Flag::Refused] {
         let recorded = Recorded::new(library, flag, sweep::seed(), 60);
         let root = recorded.folder.path().join("root");
         let mut differences = Image::whole(&recorded.recording()).differences(&root);
@@ -214,7 +221,7 @@ fn a_disk_that_forgets_what_was_synced_is_noticed() {
     let Some(library) = shim::library() else {
         return;
     };
-    let recorded = Recorded::new(library, Flag::Emulated, sweep::seed(), 60);
+    let recorded = Recorded::new(library, Flag::Inherited, sweep::seed(), 60);
     let found = recorded.images(20, false);
     found.print("syncs that do nothing");
     assert!(found.wrong.len() > 10, "{found:?}");
@@ -227,17 +234,13 @@ fn after_a_power_cut_everything_promised_is_there() {
     };
     let seed = sweep::seed();
     eprintln!("TIDELOG_SEED={seed}");
-    let (recordings, images) = if sweep::is_full() { (10, 400) } else { (2, 60) };
+    let (recordings, images) = if sweep::is_full() { (12, 340) } else { (3, 40) };
     let mut random = Random(seed);
     let mut all = Found::default();
     let began = Instant::now();
     for n in 0..recordings {
         // One in four filesystems lacks the flag.
-        let flag = if n % 4 == 1 {
-            Flag::Refused
-        } else {
-            Flag::Emulated
-        };
+        let flag = FLAGS[n % FLAGS.len()];
         let recorded = Recorded::new(library, flag, random.next() >> 1, 110);
         let found = recorded.images(images, true);
         found.print(&format!("recording {n}, flag {flag:?}"));

@@ -8,27 +8,29 @@ use std::sync::OnceLock;
 /// What the child is to do; see `child` in `main.rs`.
 pub const ORDER: &str = "TIDELOG_CRASH_CHILD";
 
-/// Whether the filesystem played has the inode flag.
+/// What the filesystem that is played makes of the inode flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flag {
-    Emulated,
+    /// Files get it from their directory.
+    Inherited,
+    /// Each file must be given it.
+    PerFile,
+    /// It lacks the flag.
     Refused,
 }
 
 impl Flag {
     pub fn word(self) -> &'static str {
         match self {
-            Self::Emulated => "emulate",
-            Self::Refused => "refuse",
+            Self::Inherited => "inherited",
+            Self::PerFile => "per-file",
+            Self::Refused => "refused",
         }
     }
 
     pub fn parse(word: &str) -> Self {
-        if word == "emulate" {
-            Self::Emulated
-        } else {
-            Self::Refused
-        }
+        let all = [Self::Inherited, Self::PerFile, Self::Refused];
+        all.into_iter().find(|flag| flag.word() == word).unwrap()
     }
 }
 

@@ -1,13 +1,15 @@
 /*
  * Preloaded into a child process that runs the store: writes down everything that changes files
  * below one folder, makes chosen calls fail, and plays a filesystem that has, or lacks, the inode
- * flag FS_SYNC_FL. Built and used by tests/crash; Linux and glibc or musl only.
+ * flag FS_SYNC_FL. Built and used by tests/crash; Linux and glibc only.
  *
  * Environment:
  *   TIDELOG_SHIM_ROOT     the folder, an absolute path without links; nothing else is touched
  *   TIDELOG_SHIM_TRACE    file that gets one record a call (struct record below)
- *   TIDELOG_SHIM_FLAG     "emulate": the flag can be set, and files inherit it from their directory,
- *                         as on ext4; "refuse": it cannot, as on tmpfs; unset: ask the filesystem
+ *   TIDELOG_SHIM_FLAG     "inherited": the flag can be set, and files inherit it from their
+ *                         directory, as on ext4; "per-file": it can be set, but covers what is
+ *                         set itself only; "refused": it cannot be set, as on tmpfs; unset: ask
+ *                         the filesystem
  *   TIDELOG_SHIM_FLAGGED  file naming, a line each, what has the emulated flag from before
  *   TIDELOG_SHIM_INJECT   "<class> <first> <last> <error number, or 0 for a short write>"
  *   TIDELOG_SHIM_SPACE    bytes by which files may grow before the disk is full
@@ -73,7 +75,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char root[PATH_MAX];
 static size_t root_len;
 static int trace_fd = -1;
-static enum { PASS, EMULATE, REFUSE } flag_mode;
+static enum { PASS, INHERITED, PER_FILE, REFUSED } flag_mode;
 static ino_t flagged[MOST_FLAGGED];
 static size_t flagged_len;
 static enum class inject_class;
@@ -270,7 +272,10 @@ __attribute__((constructor)) static void begin(void) {
         return;
     snprintf(root, sizeof root, "%s", value);
     const char *flag = getenv("TIDELOG_SHIM_FLAG");
-    flag_mode = !flag ? PASS : strcmp(flag, "emulate") == 0 ? EMULATE : REFUSE;
+    if (flag)
+        flag_mode = strcmp(flag, "inherited") == 0  ? INHERITED
+                    : strcmp(flag, "per-file") == 0 ? PER_FILE
+                                                    : REFUSED;
     if ((value = getenv("TIDELOG_SHIM_FLAGGED"))) {
         FILE *list = fopen(value, "re");
         char line[PATH_MAX];
@@ -321,7 +326,7 @@ static int opened(int dir, const char *path, int flags, mode_t mode) {
             char *copy = strdup(path), *slash = strrchr(copy, '/');
             if (slash)
                 *slash = '\0';
-            if (flag_mode == EMULATE && fstatat(dir, slash ? copy : ".", &parent, 0) == 0 &&
+            if (flag_mode == INHERITED && fstatat(dir, slash ? copy : ".", &parent, 0) == 0 &&
                 is_flagged(parent.st_ino))
                 set_flagged(inode);
             free(copy);
@@ -599,7 +604,7 @@ int ioctl(int fd, unsigned long request, ...) {
     int about_flags = request == FS_IOC_GETFLAGS || request == FS_IOC_SETFLAGS;
     if (!about_flags || flag_mode == PASS || !path_of_fd(fd, inside))
         return (int)syscall(SYS_ioctl, fd, request, argument);
-    if (flag_mode == REFUSE) {
+    if (flag_mode == REFUSED) {
         errno = ENOTTY;
         return -1;
     }

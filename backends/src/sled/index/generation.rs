@@ -188,8 +188,9 @@ fn open_sled(
         platform::set_sync_flag(&entry?.path());
     }
     let made = SledKv::open(dir, cache_bytes, patience)?;
-    // The flag syncs what sled writes, not the names of its files on every filesystem.
-    platform::sync_dir(dir)?;
+    // What was written before a file had the flag stands in the page cache; and not every filesystem
+    // syncs names by the directory's flag.
+    sync_all(dir)?;
     Ok(made)
 }
 
@@ -215,14 +216,15 @@ pub(super) fn blobs_empty(dir: &Path) -> bool {
 
 /// Syncs all files of a generation that is closed, where the filesystem does not do it by itself.
 pub(super) fn sync_files(dir: &Path) -> Result<(), Error> {
-    let sync = || {
-        for entry in fs::read_dir(dir)? {
-            let path = entry?.path();
-            if path.is_file() {
-                fs::File::open(&path)?.sync_all()?;
-            }
+    sync_all(dir).map_err(|e| Error::io("sync", dir, e))
+}
+
+fn sync_all(dir: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_file() {
+            fs::File::open(&path)?.sync_all()?;
         }
-        platform::sync_dir(dir)
-    };
-    sync().map_err(|e| Error::io("sync", dir, e))
+    }
+    platform::sync_dir(dir)
 }
