@@ -7,7 +7,9 @@
 //! any time, in any order: a sector holds what the cache held at some moment since the last sync of
 //! the file, so writes are lost whole, torn, or overtaken by later ones. A sync that ended makes
 //! durable what was written before it began; what is written meanwhile is as good as not synced.
-//! `sync_file_range` makes nothing durable.
+//! `sync_file_range` makes nothing durable. A sync that failed makes nothing durable either, and what
+//! it was to write counts as written from then on, as Linux has it: no later sync writes that, unless
+//! it is written again.
 //!
 //! **Length.** Growth survives together with a write or without it (zeros then stand there); a file
 //! synced has its length. A cut to less is metadata.
@@ -175,7 +177,8 @@ impl Durable {
             metadata: HashMap::new(),
         };
         let mut begun: HashMap<(Node, u32), (usize, bool)> = HashMap::new();
-        let mut synced_to: HashMap<Node, usize> = HashMap::new();
+        // Of each file's syncs, when they began and whether they succeeded, in the order of their end.
+        let mut synced: HashMap<Node, Vec<(usize, bool)>> = HashMap::new();
         // The newest change of each node's metadata, and of its length.
         let mut newest: HashMap<Node, Vec<(usize, bool)>> = HashMap::new();
         for (at, change) in recording.changes.iter().enumerate().take(cut) {
@@ -193,10 +196,10 @@ impl Durable {
                     let Some((began, data_only)) = begun.remove(&(*node, *thread)) else {
                         continue;
                     };
-                    let to = synced_to.entry(*node).or_default();
-                    *to = began.max(*to);
+                    synced.entry(*node).or_default().push((began, true));
                     durable.names(*node, newest.get(node), began, data_only);
                 }
+                Change::SyncFailed { node } => synced.entry(*node).or_default().push((at, false)),
                 Change::Write {
                     node, sync: true, ..
                 }
@@ -211,7 +214,8 @@ impl Durable {
         }
         for (at, change) in recording.changes.iter().enumerate().take(cut) {
             if let Change::Write { node, .. } = change
-                && synced_to.get(node).is_some_and(|to| at < *to)
+                && let Some(syncs) = synced.get(node)
+                && let Some((_, true)) = syncs.iter().find(|(began, _)| at < *began)
             {
                 durable.writes[at] = true;
             }

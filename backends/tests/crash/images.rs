@@ -90,7 +90,7 @@ impl Order {
     }
 }
 
-fn say(line: &str) {
+pub fn say(line: &str) {
     println!("{MARK}{}", line.replace('\n', " "));
 }
 
@@ -238,11 +238,8 @@ impl Case<'_> {
         }
         made.write_to(&root);
         made.write_to(&before);
-        let work = format!(
-            "short {} {}",
-            root.join(STORE).display(),
-            random.next() >> 1
-        );
+        let (seed, store) = (random.next() >> 1, root.join(STORE));
+        let work = format!("life {} {seed} 20 {}", store.display(), 1_u64 << 40);
         let mut child = shim::child(&self.order.library, &root, self.order.flag, &work);
         child.env("TIDELOG_SHIM_TRACE", folder.join("trace"));
         shim::flagged(&mut child, &folder.join("flagged"), &root, &made.flagged());

@@ -8,7 +8,9 @@
 )]
 
 mod disk;
+mod faulty;
 mod images;
+mod io_errors;
 mod oracle;
 mod power_cut;
 mod recording;
@@ -29,10 +31,14 @@ fn child() {
     };
     let words: Vec<&str> = order.split(' ').collect();
     match words[..] {
-        ["long", dir, seed, steps] => {
-            workload::long(dir.as_ref(), seed.parse().unwrap(), steps.parse().unwrap())
-        }
-        ["short", dir, seed] => workload::short(dir.as_ref(), seed.parse().unwrap()),
+        ["life", dir, seed, steps, first] => workload::life(
+            dir.as_ref(),
+            seed.parse().unwrap(),
+            steps.parse().unwrap(),
+            first.parse().unwrap(),
+        ),
+        ["faulty", dir] => faulty::run(dir.as_ref(), false),
+        ["full", dir] => faulty::run(dir.as_ref(), true),
         ["images", ref rest @ ..] => images::run(&images::Order::parse(rest)),
         _ => panic!("{order} is no order"),
     }

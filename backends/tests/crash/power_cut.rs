@@ -25,6 +25,8 @@ const FLAGS: [Flag; 4] = [
     Flag::PerFile,
     Flag::Inherited,
 ];
+/// The disk's answer to a sync that fails.
+const EIO: i32 = 5;
 /// No step of looking at an image may take longer.
 const HANG: Duration = Duration::from_secs(20);
 
@@ -37,22 +39,57 @@ struct Recorded {
 }
 
 impl Recorded {
-    fn new(library: &'static Path, flag: Flag, seed: u64, steps: u64) -> Self {
+    /// Lets a store live `lives` times, each in a process of its own. Half of them end before their
+    /// time: killed after some call, or by a sync that fails.
+    fn new(library: &'static Path, flag: Flag, seed: u64, lives: u64) -> Self {
         let folder = scratch::folder();
-        let root = folder.path().join("root");
-        std::fs::create_dir(&root).unwrap();
-        let order = format!("long {} {seed} {steps}", root.join(STORE).display());
-        let done = shim::child(library, &root, flag, &order)
-            .env("TIDELOG_SHIM_TRACE", folder.path().join("trace"))
-            .output()
-            .unwrap();
-        assert!(done.status.success(), "{done:?}");
-        Self {
+        let recorded = Self {
             folder,
             library,
             flag,
             seed,
+        };
+        std::fs::create_dir(recorded.root()).unwrap();
+        let mut random = Random(seed);
+        for life in 0..lives {
+            recorded.live(life, &mut random);
         }
+        recorded
+    }
+
+    fn live(&self, life: u64, random: &mut Random) {
+        let (root, folder) = (self.root(), self.folder.path());
+        let (store, seed) = (root.join(STORE), random.next() >> 1);
+        let order = format!("life {} {seed} 60 {}", store.display(), life << 32);
+        let mut child = shim::child(self.library, &root, self.flag, &order);
+        child.env("TIDELOG_SHIM_TRACE", folder.join("trace"));
+        // Some calls of a life are its opening, and most faults shall meet it at work.
+        let most = *random.pick(&[60, 600]);
+        match random.below(4) {
+            0 => {
+                let record = 1 + random.below(most);
+                child.env("TIDELOG_SHIM_DIE", record.to_string());
+            }
+            1 => {
+                let sync = 1 + random.below(most / 5);
+                child.env(
+                    "TIDELOG_SHIM_INJECT",
+                    format!("sync {sync} {sync} {EIO} store"),
+                );
+            }
+            _ => {}
+        }
+        if life > 0 {
+            let flagged = Image::whole(&self.recording()).flagged();
+            shim::flagged(&mut child, &folder.join("flagged"), &root, &flagged);
+        }
+        let ended = child.output().unwrap();
+        let died = ended.status.code() == Some(shim::DIED);
+        assert!(ended.status.success() || died, "{ended:?}");
+    }
+
+    fn root(&self) -> PathBuf {
+        self.folder.path().join("root")
     }
 
     fn recording(&self) -> Recording {
@@ -204,8 +241,8 @@ fn the_trace_makes_every_file_again_byte_for_byte() {
         return;
     };
     for flag in [Flag::Inherited, Flag::PerFile, Flag::Refused] {
-        let recorded = Recorded::new(library, flag, sweep::seed(), 60);
-        let root = recorded.folder.path().join("root");
+        let recorded = Recorded::new(library, flag, sweep::seed(), 5);
+        let root = recorded.root();
         let mut differences = Image::whole(&recorded.recording()).differences(&root);
         differences.retain(|path| path != NOTES);
         assert!(
@@ -221,7 +258,7 @@ fn a_disk_that_forgets_what_was_synced_is_noticed() {
     let Some(library) = shim::library() else {
         return;
     };
-    let recorded = Recorded::new(library, Flag::Inherited, sweep::seed(), 60);
+    let recorded = Recorded::new(library, Flag::Inherited, sweep::seed(), 5);
     let found = recorded.images(20, false);
     found.print("syncs that do nothing");
     assert!(found.wrong.len() > 10, "{found:?}");
@@ -234,14 +271,14 @@ fn after_a_power_cut_everything_promised_is_there() {
     };
     let seed = sweep::seed();
     eprintln!("TIDELOG_SEED={seed}");
-    let (recordings, images) = if sweep::is_full() { (12, 340) } else { (3, 40) };
+    let (recordings, images) = if sweep::is_full() { (40, 100) } else { (3, 40) };
     let mut random = Random(seed);
     let mut all = Found::default();
     let began = Instant::now();
     for n in 0..recordings {
         // One in four filesystems lacks the flag.
         let flag = FLAGS[n % FLAGS.len()];
-        let recorded = Recorded::new(library, flag, random.next() >> 1, 110);
+        let recorded = Recorded::new(library, flag, random.next() >> 1, 8);
         let found = recorded.images(images, true);
         found.print(&format!("recording {n}, flag {flag:?}"));
         eprint!("{}", found.rebuilt.table());

@@ -83,6 +83,10 @@ pub enum Change {
         node: Node,
         thread: u32,
     },
+    /// What was not durable yet counts as clean from here on: no later sync writes it.
+    SyncFailed {
+        node: Node,
+    },
     /// The workload wrote down what it was promised.
     Note(String),
     /// A file that was there was opened.
@@ -217,6 +221,9 @@ impl Names {
             Op::SyncEnd => Change::SyncEnd {
                 node: self.node(inode, &path),
                 thread,
+            },
+            Op::SyncFailed => Change::SyncFailed {
+                node: self.node(inode, &path),
             },
             Op::Open => {
                 self.node(inode, &path);

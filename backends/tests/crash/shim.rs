@@ -8,6 +8,9 @@ use std::sync::OnceLock;
 /// What the child is to do; see `child` in `main.rs`.
 pub const ORDER: &str = "TIDELOG_CRASH_CHILD";
 
+/// How a child ends that the shim killed.
+pub const DIED: i32 = 42;
+
 /// What the filesystem that is played makes of the inode flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flag {

@@ -24,6 +24,7 @@ pub enum Op {
     Truncate,
     SyncBegin,
     SyncEnd,
+    SyncFailed,
     Rename,
     Unlink,
     MakeDir,
@@ -32,12 +33,13 @@ pub enum Op {
     Open,
 }
 
-const OPS: [Op; 11] = [
+const OPS: [Op; 12] = [
     Op::Create,
     Op::Write,
     Op::Truncate,
     Op::SyncBegin,
     Op::SyncEnd,
+    Op::SyncFailed,
     Op::Rename,
     Op::Unlink,
     Op::MakeDir,

@@ -7,7 +7,6 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -74,81 +73,49 @@ impl Notes {
     }
 }
 
-/// The whole: three lives of one store.
-pub fn long(dir: &Path, seed: u64, steps: u64) {
+/// One life of the store: opens it, works, and closes it or not. It may be killed before that, and
+/// its disk may fail: then it ends there, and the next one goes on.
+pub fn life(dir: &Path, seed: u64, steps: u64, first: u64) {
     let notes = Notes::beside(dir);
-    let mut work = Work::new(seed, 0);
-    for life in 0..3 {
-        let store = builder(dir).open().unwrap();
-        notes.opened(&store);
-        if life == 1 {
-            beside_each_other(&store, &notes, &mut work, steps);
-            work.steps(&store, &notes, steps / 4);
-            // The process ends without a word: the page cache keeps what it wrote.
-            store.crash();
-            continue;
-        }
-        work.steps(&store, &notes, steps);
-        if life == 2 {
-            store.rebuild_index().unwrap();
-            work.steps(&store, &notes, steps / 2);
-        }
-        let last = store.blocking().last_position();
-        store.close_blocking().unwrap();
-        notes.durable(last);
+    let mut work = Work {
+        random: Random(seed),
+        next: first,
+        unsynced: None,
+    };
+    let store = match builder(dir).open() {
+        Ok(store) => store,
+        Err(error) => return only_the_disk(&error),
+    };
+    notes.opened(&store);
+    let worked = work.live(&store, &notes, steps);
+    if let Err(error) = &worked {
+        only_the_disk(error);
     }
+    if work.random.one_in(2) {
+        // The process ends without a word: the page cache keeps what it wrote.
+        store.crash();
+        return;
+    }
+    let last = store.blocking().last_position();
+    match store.close_blocking() {
+        Ok(()) if worked.is_ok() => notes.durable(last),
+        Ok(()) => {}
+        Err(error) => only_the_disk(&error),
+    }
+}
+
+/// Nothing is damaged here: there may be errors of the disk, and no others.
+fn only_the_disk(error: &Error) {
+    let known = matches!(
+        error,
+        Error::Io { .. } | Error::Refused { .. } | Error::Engine { .. } | Error::Closed
+    );
+    assert!(known, "{} ({error})", error.code());
 }
 
 /// A state that shows which event it belongs to.
 pub fn snapshot_state(of: EventId, len: usize) -> Bytes {
     of.as_bytes().iter().copied().cycle().take(len).collect()
-}
-
-/// A short life after a crash: opens, goes on, and ends one way or the other.
-pub fn short(dir: &Path, seed: u64) {
-    let notes = Notes::beside(dir);
-    let mut work = Work::new(seed, 1 << 40);
-    let store = builder(dir).open().unwrap();
-    notes.opened(&store);
-    work.steps(&store, &notes, 25);
-    let last = store.blocking().last_position();
-    if seed.is_multiple_of(2) {
-        store.close_blocking().unwrap();
-        notes.durable(last);
-    } else {
-        store.crash();
-    }
-}
-
-/// Two writers, and one who follows what they write.
-fn beside_each_other(store: &SledStore, notes: &Notes, work: &mut Work, steps: u64) {
-    let seen = AtomicU64::new(0);
-    thread::scope(|scope| {
-        let mut subscription = store.blocking().subscribe(Subscribe::All { after: 0 });
-        let seen = &seen;
-        scope.spawn(move || {
-            while let Some(Ok(shown)) = subscription.next() {
-                let position = shown.position.unwrap();
-                // It was shown, so it is as durable as was asked.
-                if &*shown.event_type == POWER {
-                    notes.durable(position);
-                }
-                seen.store(position, Ordering::SeqCst);
-                if &*shown.event_type == LAST {
-                    return;
-                }
-            }
-            panic!("the subscription ended");
-        });
-        let other = Work::new(work.random.next(), 1 << 32);
-        let other = scope.spawn(move || other.alone(store, notes, steps));
-        work.steps(store, notes, steps);
-        other.join().unwrap();
-        let last = NewEvent::new(LAST, 1, ContentType::Bytes, vec![]);
-        let batch = AppendBatch::new(stream(SHARED), ExpectedVersion::Any, vec![last]);
-        let receipt = store.blocking().append(batch).unwrap();
-        notes.acknowledged(&[receipt], Durability::Power);
-    });
 }
 
 struct Work {
@@ -160,39 +127,72 @@ struct Work {
 }
 
 impl Work {
-    fn new(seed: u64, first: u64) -> Self {
-        Self {
-            random: Random(seed),
-            next: first,
-            unsynced: None,
+    fn live(&mut self, store: &SledStore, notes: &Notes, steps: u64) -> Result<(), Error> {
+        self.steps(store, notes, steps / 2)?;
+        match self.random.below(4) {
+            0 => self.beside_each_other(store, notes, steps / 2)?,
+            1 => store.rebuild_index()?,
+            _ => {}
         }
+        self.steps(store, notes, steps / 2)
     }
 
-    fn steps(&mut self, store: &SledStore, notes: &Notes, steps: u64) {
+    /// Two writers, and one who follows what they write.
+    fn beside_each_other(
+        &mut self,
+        store: &SledStore,
+        notes: &Notes,
+        steps: u64,
+    ) -> Result<(), Error> {
+        let other = Self {
+            random: Random(self.random.next()),
+            next: self.next + (1 << 20),
+            unsynced: None,
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| follow(store, notes));
+            let other = scope.spawn(|| other.alone(store, notes, steps));
+            let mut done = self.steps(store, notes, steps);
+            done = other.join().unwrap().and(done);
+            let last = NewEvent::new(LAST, 1, ContentType::Bytes, vec![]);
+            let batch = AppendBatch::new(stream(SHARED), ExpectedVersion::Any, vec![last]);
+            let last = store.blocking().append(batch);
+            if last.is_err() {
+                // It would be waited for.
+                store.crash();
+            }
+            notes.acknowledged(&[last?], Durability::Power);
+            done
+        })
+    }
+
+    fn steps(&mut self, store: &SledStore, notes: &Notes, steps: u64) -> Result<(), Error> {
         for _ in 0..steps {
             match self.random.below(40) {
-                0..20 => self.append(store, notes, 1, 4),
-                20..27 => self.append(store, notes, 3, 3),
+                0..20 => self.append(store, notes, 1, 4)?,
+                20..27 => self.append(store, notes, 3, 3)?,
                 // Larger than a segment: gets one of its own.
-                27 if self.random.one_in(4) => self.append(store, notes, 1, 160),
-                27..31 => self.append(store, notes, 2, 12),
-                31..34 => self.retry(store, notes),
-                34..37 => self.snapshot(store, notes),
-                37..39 => self.read(store, notes),
-                _ => store.drain().unwrap(),
+                27 if self.random.one_in(4) => self.append(store, notes, 1, 160)?,
+                27..31 => self.append(store, notes, 2, 12)?,
+                31..34 => self.retry(store, notes)?,
+                34..37 => self.snapshot(store, notes)?,
+                37..39 => self.read(store, notes)?,
+                _ => store.drain()?,
             }
         }
+        Ok(())
     }
 
     /// Appends to the shared stream and one of its own until done.
-    fn alone(mut self, store: &SledStore, notes: &Notes, steps: u64) {
+    fn alone(mut self, store: &SledStore, notes: &Notes, steps: u64) -> Result<(), Error> {
         for step in 0..steps {
             let to = if step % 3 == 0 { SHARED } else { "alone" };
             let durability = self.durability();
             let part = self.part(to, 2, durability);
-            let receipt = store.blocking().append(part).unwrap();
+            let receipt = store.blocking().append(part)?;
             notes.acknowledged(&[receipt], durability);
         }
+        Ok(())
     }
 
     fn durability(&mut self) -> Durability {
@@ -218,7 +218,13 @@ impl Work {
         AppendBatch::new(stream(to), ExpectedVersion::Any, events).with_durability(durability)
     }
 
-    fn append(&mut self, store: &SledStore, notes: &Notes, streams: u64, most: usize) {
+    fn append(
+        &mut self,
+        store: &SledStore,
+        notes: &Notes,
+        streams: u64,
+        most: usize,
+    ) -> Result<(), Error> {
         let durability = self.durability();
         let first = self.random.next() % STREAMS;
         let parts: Vec<_> = (first..first + streams)
@@ -227,33 +233,35 @@ impl Work {
                 self.part(&(of % STREAMS).to_string(), events, durability)
             })
             .collect();
-        let receipts = store.blocking().append_streams(parts.clone()).unwrap();
+        let receipts = store.blocking().append_streams(parts.clone())?;
         notes.acknowledged(&receipts, durability);
         if durability == Durability::Process {
             self.unsynced = Some(parts);
         }
+        Ok(())
     }
 
     /// The same again, but this time it must survive a power cut.
-    fn retry(&mut self, store: &SledStore, notes: &Notes) {
+    fn retry(&mut self, store: &SledStore, notes: &Notes) -> Result<(), Error> {
         let Some(mut parts) = self.unsynced.take() else {
-            return;
+            return Ok(());
         };
         for part in &mut parts {
             part.durability = Some(Durability::Power);
         }
-        let receipts = store.blocking().append_streams(parts).unwrap();
+        let receipts = store.blocking().append_streams(parts)?;
         assert_eq!(receipts[0].outcome, AppendOutcome::AlreadyAppended);
         notes.acknowledged(&receipts, Durability::Power);
+        Ok(())
     }
 
-    fn snapshot(&mut self, store: &SledStore, notes: &Notes) {
+    fn snapshot(&mut self, store: &SledStore, notes: &Notes) -> Result<(), Error> {
         let stream = stream(&(self.random.next() % STREAMS).to_string());
         let newest = StreamQuery::new(stream.clone()).backward().limit(1);
         let Some(event) = store.blocking().read_stream(newest).next() else {
-            return;
+            return Ok(());
         };
-        let event = event.unwrap();
+        let event = event?;
         let taken = SnapshotEnvelope {
             stream,
             sequence: event.sequence,
@@ -263,19 +271,35 @@ impl Work {
             taken_time: event.recorded_time,
             state: snapshot_state(event.event_id, self.random.below(9_000)),
         };
-        store.blocking().persist_snapshot(taken).unwrap();
+        store.blocking().persist_snapshot(taken)?;
         // It rests on its event, which therefore is there for good.
         notes.durable(event.position.unwrap());
+        Ok(())
     }
 
-    fn read(&mut self, store: &SledStore, notes: &Notes) {
+    fn read(&mut self, store: &SledStore, notes: &Notes) -> Result<(), Error> {
         let stream = stream(&(self.random.next() % STREAMS).to_string());
         let newest = StreamQuery::new(stream).backward().limit(5);
         for shown in store.blocking().read_stream(newest) {
-            let shown = shown.unwrap();
-            if &*shown.event_type == POWER {
-                notes.durable(shown.position.unwrap());
-            }
+            shown_to_somebody(&shown?, notes);
         }
+        Ok(())
+    }
+}
+
+fn follow(store: &SledStore, notes: &Notes) {
+    for shown in store.blocking().subscribe(Subscribe::All { after: 0 }) {
+        let Ok(shown) = shown else { return };
+        shown_to_somebody(&shown, notes);
+        if &*shown.event_type == LAST && shown.position == Some(store.blocking().last_position()) {
+            return;
+        }
+    }
+}
+
+/// What is shown is as durable as was asked.
+fn shown_to_somebody(event: &EventEnvelope, notes: &Notes) {
+    if &*event.event_type != PROCESS {
+        notes.durable(event.position.unwrap());
     }
 }

@@ -5,13 +5,16 @@
  *
  * Environment:
  *   TIDELOG_SHIM_ROOT     the folder, an absolute path without links; nothing else is touched
- *   TIDELOG_SHIM_TRACE    file that gets one record a call (struct record below)
+ *   TIDELOG_SHIM_TRACE    file to whose end one record a call is added (struct record below)
  *   TIDELOG_SHIM_FLAG     "inherited": the flag can be set, and files inherit it from their
  *                         directory, as on ext4; "per-file": it can be set, but covers what is
  *                         set itself only; "refused": it cannot be set, as on tmpfs; unset: ask
  *                         the filesystem
  *   TIDELOG_SHIM_FLAGGED  file naming, a line each, what has the emulated flag from before
- *   TIDELOG_SHIM_INJECT   "<class> <first> <last> <error number, or 0 for a short write>"
+ *   TIDELOG_SHIM_INJECT   "<class> <first> <last> <error number, or 0 for a short write> <part>":
+ *                         which calls fail, counted among those whose path contains <part>
+ *   TIDELOG_SHIM_DIE      the process ends, as if killed, when it has made this record
+ *   TIDELOG_SHIM_COUNT    if set, how many calls of each class were made is said at the end
  *   TIDELOG_SHIM_SPACE    bytes by which files may grow before the disk is full
  *
  * A call and its record are one step under a lock, so the trace has the order in which the calls
@@ -46,6 +49,7 @@ enum op {
     OP_TRUNCATE,   /* number: the new length */
     OP_SYNC_BEGIN, /* number: 1 for fdatasync */
     OP_SYNC_END,
+    OP_SYNC_FAILED,
     OP_RENAME, /* data: the new path */
     OP_UNLINK, /* of files and of directories */
     OP_MKDIR,
@@ -65,11 +69,11 @@ struct record {
     /* path relative to the root, then data */
 };
 
-enum class { NONE, WRITE, GROW, SYNC, OPEN, RENAME, TRUNCATE, UNLINK, MKDIR, CLASSES };
-static const char *const class_names[] = {"none",   "write",    "grow",   "sync", "open",
-                                          "rename", "truncate", "unlink", "mkdir"};
+enum class { NONE, WRITE, GROW, SYNC, RANGE, OPEN, RENAME, TRUNCATE, UNLINK, MKDIR, CLASSES };
+static const char *const class_names[] = {"none", "write",  "grow",     "sync",   "range",
+                                          "open", "rename", "truncate", "unlink", "mkdir"};
 
-enum { MOST_FLAGGED = 4096 };
+enum { MOST_FLAGGED = 4096, DIED = 42 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char root[PATH_MAX];
@@ -79,8 +83,10 @@ static enum { PASS, INHERITED, PER_FILE, REFUSED } flag_mode;
 static ino_t flagged[MOST_FLAGGED];
 static size_t flagged_len;
 static enum class inject_class;
+static char inject_part[64];
 static long inject_first, inject_last, seen[CLASSES];
 static int inject_error;
+static long dies_at = LONG_MAX, records;
 static int64_t space = INT64_MAX;
 static int space_bounded;
 
@@ -192,6 +198,8 @@ static void note(enum op op, uint64_t inode, uint64_t number, int sync, const ch
     all(&record, sizeof record);
     all(path, record.path_len);
     all(data, len);
+    if (++records == dies_at)
+        _exit(DIED);
     errno = error;
 }
 
@@ -199,6 +207,8 @@ static void note(enum op op, uint64_t inode, uint64_t number, int sync, const ch
 
 /* Whether this call of `class` is to fail; errno is set, unless it is to be a short write. */
 static int fails(enum class class, const char *path) {
+    if (!strstr(path, inject_part))
+        return 0;
     long n = ++seen[class];
     if (class != inject_class || n < inject_first || n > inject_last)
         return 0;
@@ -290,23 +300,33 @@ __attribute__((constructor)) static void begin(void) {
     }
     if ((value = getenv("TIDELOG_SHIM_INJECT"))) {
         char class[16];
-        if (sscanf(value, "%15s %ld %ld %d", class, &inject_first, &inject_last, &inject_error) != 4)
+        if (sscanf(value, "%15s %ld %ld %d %63s", class, &inject_first, &inject_last,
+                   &inject_error, inject_part) != 5)
             stop("TIDELOG_SHIM_INJECT cannot be read");
         for (int at = 0; at < CLASSES; at++)
             if (strcmp(class, class_names[at]) == 0)
                 inject_class = (enum class)at;
     }
+    if ((value = getenv("TIDELOG_SHIM_DIE")))
+        dies_at = atol(value);
     if ((value = getenv("TIDELOG_SHIM_SPACE"))) {
         space = atoll(value);
         space_bounded = 1;
     }
     if ((value = getenv("TIDELOG_SHIM_TRACE"))) {
         trace_fd = (int)syscall(SYS_openat, AT_FDCWD, value,
-                                O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+                                O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
         if (trace_fd < 0)
             stop("the trace cannot be made");
     }
     root_len = strlen(root);
+}
+
+__attribute__((destructor)) static void end(void) {
+    if (!getenv("TIDELOG_SHIM_COUNT"))
+        return;
+    for (int class = WRITE; class < CLASSES; class++)
+        dprintf(2, "shim: count %s %ld\n", class_names[class], seen[class]);
 }
 
 static int opened(int dir, const char *path, int flags, mode_t mode) {
@@ -449,7 +469,9 @@ static int synced(int fd, long number) {
     uint64_t inode = inode_of(fd);
     pthread_mutex_lock(&lock);
     int failing = fails(SYNC, inside), error = errno;
-    if (!failing)
+    if (failing)
+        note(OP_SYNC_FAILED, inode, 0, 0, inside, "", 0);
+    else
         note(OP_SYNC_BEGIN, inode, number == SYS_fdatasync, 0, inside, "", 0);
     pthread_mutex_unlock(&lock);
     if (failing) {
@@ -476,7 +498,7 @@ int sync_file_range(int fd, off64_t offset, off64_t len, unsigned flags) {
     char inside[PATH_MAX];
     if (path_of_fd(fd, inside)) {
         pthread_mutex_lock(&lock);
-        int failing = fails(SYNC, inside), error = errno;
+        int failing = fails(RANGE, inside), error = errno;
         pthread_mutex_unlock(&lock);
         if (failing) {
             errno = error;

@@ -34,12 +34,17 @@ const TICK_KEYS: u64 = 4096;
 
 /// sled 0.34.
 pub(super) struct SledKv {
-    // Fields drop in this order; the trees keep the database alive.
+    /// `None` only while it is dropped.
+    trees: Option<Trees>,
+    moved: AtomicU64,
+    ticked: AtomicU64,
+}
+
+/// Fields drop in this order; the trees keep the database alive.
+struct Trees {
     main: ::sled::Tree,
     ticks: ::sled::Tree,
     db: ::sled::Db,
-    moved: AtomicU64,
-    ticked: AtomicU64,
 }
 
 impl SledKv {
@@ -64,12 +69,15 @@ impl SledKv {
         };
         let main = db.open_tree("index")?;
         Ok(Self {
-            main,
-            ticks,
-            db,
+            trees: Some(Trees { main, ticks, db }),
             moved: AtomicU64::new(0),
             ticked: AtomicU64::new(0),
         })
+    }
+
+    fn trees(&self) -> ::sled::Result<&Trees> {
+        let closed = || ::sled::Error::Unsupported("sled is closed".into());
+        self.trees.as_ref().ok_or_else(closed)
     }
 
     /// Keeps sled's cache within its bound: each of its 256 shards evicts only after 64 accesses,
@@ -81,9 +89,10 @@ impl SledKv {
             return Ok(());
         }
         let first = self.ticked.fetch_add(TICK_GETS, Ordering::Relaxed);
+        let ticks = &self.trees()?.ticks;
         for tick in first..first + TICK_GETS {
             // Steps of a leaf's size, so that each access meets another leaf.
-            self.ticks.get(tick_key(tick.wrapping_mul(9) % TICK_KEYS))?;
+            ticks.get(tick_key(tick.wrapping_mul(9) % TICK_KEYS))?;
         }
         Ok(())
     }
@@ -92,7 +101,7 @@ impl SledKv {
 impl Kv for SledKv {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
         guarded("read a page", || {
-            let value = self.main.get(key)?.map(|value| value.to_vec());
+            let value = self.trees()?.main.get(key)?.map(|value| value.to_vec());
             self.tick(value.as_ref().map_or(0, Vec::len))?;
             Ok(value)
         })
@@ -100,7 +109,7 @@ impl Kv for SledKv {
 
     fn put(&self, key: &[u8], value: &[u8]) -> Result<(), IndexError> {
         guarded("write a page", || {
-            self.main.insert(key, value)?;
+            self.trees()?.main.insert(key, value)?;
             self.tick(value.len())
         })
     }
@@ -109,11 +118,12 @@ impl Kv for SledKv {
         // sled splits leaves by their number of entries and writes both halves again: splitting them
         // while they are empty halves the file (47 instead of 88 MB for 40) and is four times faster.
         guarded("write pages", || {
+            let main = &self.trees()?.main;
             for (key, _) in pairs {
-                self.main.insert(key, &[])?;
+                main.insert(key, &[])?;
             }
             for (key, value) in pairs {
-                self.main.insert(key, value.as_slice())?;
+                main.insert(key, value.as_slice())?;
                 self.tick(value.len())?;
             }
             Ok(())
@@ -122,24 +132,39 @@ impl Kv for SledKv {
 
     fn remove(&self, key: &[u8]) -> Result<(), IndexError> {
         guarded("remove a page", || {
-            let before = self.main.remove(key)?;
+            let before = self.trees()?.main.remove(key)?;
             self.tick(before.map_or(0, |value| value.len()))
         })
     }
 
     fn next_key(&self, from: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
         guarded("seek a page", || {
-            let key = self.main.range(from..).keys().next().transpose()?;
+            let key = self.trees()?.main.range(from..).keys().next().transpose()?;
             Ok(key.map(|key| key.to_vec()))
         })
     }
 
     fn flush(&self) -> Result<(), IndexError> {
-        guarded("flush", || self.db.flush().map(drop))
+        guarded("flush", || self.trees()?.db.flush().map(drop))
     }
 
     fn size_on_disk(&self) -> u64 {
-        guarded("measure its file", || self.db.size_on_disk()).unwrap_or(0)
+        guarded("measure its file", || self.trees()?.db.size_on_disk()).unwrap_or(0)
+    }
+}
+
+impl Drop for SledKv {
+    fn drop(&mut self) {
+        let trees = self.trees.take();
+        // sled syncs its file when it is dropped, and panics when that fails. What it was asked to
+        // keep was flushed before.
+        let dropped = guarded("close", || {
+            drop(trees);
+            Ok(())
+        });
+        if dropped.is_err() {
+            tracing::warn!("sled panicked while it was closed: its last sync failed");
+        }
     }
 }
 
