@@ -13,7 +13,7 @@ pub(crate) const FILE: &str = "LOCK";
 /// Holds the lock until dropped. The file stays: unlinking it would let two processes hold two
 /// locks of one name.
 pub(crate) struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -37,7 +37,15 @@ impl Lock {
         let _ = file
             .set_len(0)
             .and_then(|()| file.write_all(note.as_bytes()));
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a process that another thread starts right now has a copy
+        // of it until it runs its own program.
+        let _ = self.file.unlock();
     }
 }
 
@@ -47,5 +55,25 @@ fn holder(path: &Path) -> String {
     match read {
         Ok(_) if !note.trim().is_empty() => note.trim().to_owned(),
         _ => "another process".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_free_when_it_is_dropped_whoever_has_a_copy_of_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = Timestamp::default();
+        let lock = Lock::take(dir.path(), now).unwrap();
+        // As a process has that is being started.
+        let _copy = lock.file.try_clone().unwrap();
+        assert!(matches!(
+            Lock::take(dir.path(), now),
+            Err(Error::Locked { .. })
+        ));
+        drop(lock);
+        Lock::take(dir.path(), now).unwrap();
     }
 }
