@@ -376,13 +376,12 @@ impl File {
         }
         self.cache[offset..end].copy_from_slice(data);
         let percent = match fate {
-            Fate::Lost => 0,
             Fate::Kept => 100,
             Fate::Writes(percent) => 100 * usize::from(random.below(100) < percent),
             Fate::Sectors(percent) => percent,
             Fate::Until(last) if at < last => 100,
             Fate::Until(last) if at == last => 50,
-            Fate::Until(_) => 0,
+            Fate::Lost | Fate::Until(_) => 0,
         };
         if self.disk.len() < self.cache.len() && random.below(100) < percent {
             self.disk.resize(self.cache.len(), 0);

@@ -10,14 +10,12 @@ use std::time::{Duration, Instant};
 use crate::disk::{Image, Names};
 use crate::oracle::{History, Promised, Seen};
 use crate::recording::{Change, Recording};
-use crate::shim::{self, Flag};
+use crate::shim::{self, Flag, say};
 use crate::sweep::Random;
 use crate::tools::copy_tree;
 use crate::trace;
 use crate::workload::STORE;
 
-/// Stands before everything the child says: the test harness writes to the same output.
-pub const MARK: &str = "~ ";
 /// Every so many images, the reopening itself is recorded and cut.
 const REOPENINGS: u64 = 25;
 /// Images of one reopening.
@@ -90,10 +88,6 @@ impl Order {
     }
 }
 
-pub fn say(line: &str) {
-    println!("{MARK}{}", line.replace('\n', " "));
-}
-
 pub fn run(order: &Order) {
     let recording = Recording::new(None, trace::read(&order.recorded.join("trace")));
     let history = history(&order.recorded.join("root").join(STORE), &order.scratch);
@@ -110,7 +104,7 @@ pub fn run(order: &Order) {
         case.say(&recording, cut, names);
         let made = Image::after_cut(&recording, cut, names, order.honest, &mut random);
         let promised = Promised::default().until(&recording, cut);
-        if image % REOPENINGS == 0 && order.honest {
+        if image.is_multiple_of(REOPENINGS) && order.honest {
             case.cut_reopening(&made, &promised, &mut random);
         } else {
             case.check(&made, &history, &promised);

@@ -1,16 +1,15 @@
 //! The sweep of failing calls: the nth call of each class fails, once, for every n there is.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::images::MARK;
 use crate::shim::{self, Flag};
 use crate::sweep::{self, Random, Tally};
 use crate::workload::STORE;
@@ -90,24 +89,13 @@ pub fn run(mut command: Command) -> Ended {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let output = BufReader::new(child.stdout.take().unwrap());
     let mut errors = child.stderr.take().unwrap();
-    let (said, hear) = mpsc::channel();
-    let readers = [
-        thread::spawn(move || {
-            for line in output.lines().map_while(Result::ok) {
-                if let Some(line) = line.strip_prefix(MARK) {
-                    let _ = said.send(line.to_owned());
-                }
-            }
-            String::new()
-        }),
-        thread::spawn(move || {
-            let mut text = Vec::new();
-            let _ = errors.read_to_end(&mut text);
-            String::from_utf8_lossy(&text).into_owned()
-        }),
-    ];
+    let errors = thread::spawn(move || {
+        let mut text = Vec::new();
+        let _ = errors.read_to_end(&mut text);
+        String::from_utf8_lossy(&text).into_owned()
+    });
+    let hear = shim::listen(&mut child);
     let mut ended = Ended::default();
     loop {
         match hear.recv_timeout(HANG) {
@@ -125,8 +113,7 @@ pub fn run(mut command: Command) -> Ended {
         }
     }
     let status = child.wait().unwrap();
-    let texts = readers.map(|reader| reader.join().unwrap());
-    ended.errors = texts.concat();
+    ended.errors = errors.join().unwrap();
     if ended.wrong.is_none() {
         if let Some(panic) = own_panic(&ended.errors) {
             ended.wrong = Some(format!("a panic: {panic}"));
@@ -148,9 +135,9 @@ fn own_panic(errors: &str) -> Option<&str> {
 }
 
 /// How many calls of each class the workload makes when nothing fails.
-fn counts(library: &Path, part: &str) -> HashMap<String, u64> {
+fn counts(library: &Path, work: &str, part: &str) -> HashMap<String, u64> {
     let scratch = scratch::folder();
-    let mut child = faulty_child(library, scratch.path(), "faulty");
+    let mut child = faulty_child(library, scratch.path(), work);
     child
         .env("TIDELOG_SHIM_COUNT", "1")
         .env("TIDELOG_SHIM_INJECT", format!("none 0 0 0 {part}"));
@@ -217,7 +204,7 @@ fn after_a_failed_call_writes_are_refused_reads_go_on_and_nothing_is_lost() {
     };
     let seed = sweep::seed();
     eprintln!("TIDELOG_SEED={seed}");
-    let counts = counts(library, EVERYWHERE);
+    let counts = counts(library, "faulty", EVERYWHERE);
     eprintln!("calls without a fault: {counts:?}");
     let mut points = Vec::new();
     for (class, error) in FAULTS {
@@ -241,7 +228,7 @@ fn a_failed_sync_of_sleds_file_is_no_panic_wherever_it_comes() {
     let Some(library) = shim::library() else {
         return;
     };
-    let calls = counts(library, SLED)["sync"];
+    let calls = counts(library, "faulty", SLED)["sync"];
     let points: Vec<_> = (1..=calls)
         .map(|n| Point {
             class: "sync",
@@ -253,30 +240,89 @@ fn a_failed_sync_of_sleds_file_is_no_panic_wherever_it_comes() {
     try_all(library, &points);
 }
 
+#[test]
+fn a_full_disk_keeps_the_store_readable_and_room_lets_it_go_on() {
+    let Some(library) = shim::library() else {
+        return;
+    };
+    let seed = sweep::seed();
+    eprintln!("TIDELOG_SEED={seed}");
+    let bytes = counts(library, "full", EVERYWHERE)["bytes"];
+    let sizes = if sweep::is_full() { 100 } else { 12 };
+    let mut random = Random(seed);
+    // sled alone takes a first half before there is any store.
+    let step = bytes / 2 / sizes;
+    let sizes: Vec<u64> = (sizes..2 * sizes)
+        .map(|n| n * step + random.next() % step)
+        .collect();
+    let found = in_parallel(&sizes, |size| {
+        let scratch = scratch::folder();
+        let mut child = faulty_child(library, scratch.path(), "full");
+        child.env("TIDELOG_SHIM_SPACE", size.to_string());
+        let ended = run(child);
+        let (done, met) = ended.done.unwrap_or_default();
+        let store = scratch.path().join(STORE);
+        let wrong = ended.wrong.or_else(|| faulty::go_on(&store, done).err());
+        let told = wrong.map(|wrong| format!("full at {size} bytes: {wrong}"));
+        ("full disk".to_owned(), met, told)
+    });
+    found.print();
+}
+
 /// Tries all of them, and prints what came of each kind.
 fn try_all(library: &Path, points: &[Point]) {
+    let found = in_parallel(points, |point| {
+        let (outcome, wrong) = try_point(library, *point);
+        (point.kind(), outcome, wrong)
+    });
+    found.print();
+}
+
+/// What came of many children.
+struct Found {
+    tally: Tally,
+    wrong: Vec<String>,
+    took: Duration,
+}
+
+impl Found {
+    fn print(&self) {
+        eprint!("{}", self.tally.table());
+        eprintln!(
+            "{} tried, {} wrong, in {:.0} s",
+            self.tally.total(),
+            self.wrong.len(),
+            self.took.as_secs_f32()
+        );
+        assert!(self.wrong.is_empty(), "{}", self.wrong.join("\n"));
+    }
+}
+
+/// Does `work` for each, on as many threads as there are processors; it answers kind, outcome, and
+/// what was wrong.
+fn in_parallel<T: Sync>(
+    each: &[T],
+    work: impl Fn(&T) -> (String, String, Option<String>) + Sync,
+) -> Found {
     let began = Instant::now();
     let next = AtomicUsize::new(0);
     let found: Mutex<(Tally, Vec<String>)> = Mutex::default();
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
-                while let Some(point) = points.get(next.fetch_add(1, Ordering::SeqCst)) {
-                    let (outcome, wrong) = try_point(library, *point);
+                while let Some(one) = each.get(next.fetch_add(1, Ordering::SeqCst)) {
+                    let (kind, outcome, wrong) = work(one);
                     let mut found = found.lock().unwrap();
-                    found.0.count(point.kind(), outcome);
+                    found.0.count(kind, outcome);
                     found.1.extend(wrong);
                 }
             });
         }
     });
     let (tally, wrong) = found.into_inner().unwrap();
-    eprint!("{}", tally.table());
-    eprintln!(
-        "{} failing calls, {} wrong, in {:.0} s",
-        tally.total(),
-        wrong.len(),
-        began.elapsed().as_secs_f32()
-    );
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Found {
+        tally,
+        wrong,
+        took: began.elapsed(),
+    }
 }

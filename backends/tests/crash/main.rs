@@ -11,6 +11,7 @@ mod disk;
 mod faulty;
 mod images;
 mod io_errors;
+mod mounts;
 mod oracle;
 mod power_cut;
 mod recording;
@@ -39,6 +40,7 @@ fn child() {
         ),
         ["faulty", dir] => faulty::run(dir.as_ref(), false),
         ["full", dir] => faulty::run(dir.as_ref(), true),
+        ["mounted", dir] => mounts::live(dir.as_ref()),
         ["images", ref rest @ ..] => images::run(&images::Order::parse(rest)),
         _ => panic!("{order} is no order"),
     }

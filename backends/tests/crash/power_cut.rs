@@ -1,17 +1,16 @@
 //! The sweep of power cuts: records the workload, lets children go through the images, and counts.
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Mutex;
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use crate::disk::Image;
-use crate::images::{MARK, Order};
+use crate::images::Order;
 use crate::recording::Recording;
 use crate::shim::{self, Flag};
 use crate::sweep::{self, Random, Tally};
@@ -172,15 +171,7 @@ fn watch(mut order: Order, scratch: &TempDir) -> Found {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        let (said, hear) = mpsc::channel();
-        let reader = thread::spawn(move || {
-            for line in output.lines().map_while(Result::ok) {
-                if let Some(line) = line.strip_prefix(MARK) {
-                    let _ = said.send(line.to_owned());
-                }
-            }
-        });
+        let hear = shim::listen(&mut child);
         let mut now = (order.from, String::from("beginning"));
         let mut cuts_of_image = 0;
         let ended = loop {
@@ -222,7 +213,6 @@ fn watch(mut order: Order, scratch: &TempDir) -> Found {
         };
         let _ = child.kill();
         let status = child.wait().unwrap();
-        reader.join().unwrap();
         if ended == "done" {
             break;
         }

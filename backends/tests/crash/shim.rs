@@ -1,12 +1,17 @@
 //! Builds the shim, and starts this test program again under it.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
 
 /// What the child is to do; see `child` in `main.rs`.
 pub const ORDER: &str = "TIDELOG_CRASH_CHILD";
+
+/// Stands before everything a child says: the test harness writes to the same output.
+const MARK: &str = "~ ";
 
 /// How a child ends that the shim killed.
 pub const DIED: i32 = 42;
@@ -40,26 +45,39 @@ impl Flag {
 /// The shim as a shared object; `None`, said loudly, where there is no C compiler.
 pub fn library() -> Option<&'static Path> {
     static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
-    BUILT.get_or_init(build).as_deref()
+    let arguments = ["-fPIC", "-shared"];
+    let built =
+        BUILT.get_or_init(|| build("shim.c", "shim.so", &arguments, &["-ldl", "-lpthread"]));
+    built.as_deref()
 }
 
-fn build() -> Option<PathBuf> {
+/// The program that takes a filesystem down.
+pub fn helper() -> Option<&'static Path> {
+    static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let built = BUILT.get_or_init(|| build("goingdown.c", "goingdown", &[], &[]));
+    built.as_deref()
+}
+
+fn build(source: &str, name: &str, arguments: &[&str], libraries: &[&str]) -> Option<PathBuf> {
     if !cfg!(target_os = "linux") {
         crate::tools::skipped("the shim is written for Linux: no power cut, no failing disk");
         return None;
     }
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/shim/shim.c");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/shim")
+        .join(source);
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let fresh = folder.join(format!("shim-{}.so", std::process::id()));
+    let fresh = folder.join(format!("{name}-{}", std::process::id()));
     let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
     let built = Command::new(&compiler)
         .args(["-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror"])
-        .args(["-fPIC", "-shared", "-o"])
+        .args(arguments)
+        .arg("-o")
         .args([&fresh, &source])
-        .args(["-ldl", "-lpthread"])
+        .args(libraries)
         .status();
     match built {
-        Ok(status) => assert!(status.success(), "the shim does not compile"),
+        Ok(status) => assert!(status.success(), "{} does not compile", source.display()),
         Err(error) => {
             crate::tools::skipped(&format!(
                 "no C compiler ({}: {error}): no power cut, no failing disk was tried",
@@ -69,9 +87,9 @@ fn build() -> Option<PathBuf> {
         }
     }
     // Tests of two runs at once must not see half of it.
-    let library = folder.join("shim.so");
-    std::fs::rename(&fresh, &library).unwrap();
-    Some(library)
+    let done = folder.join(name);
+    std::fs::rename(&fresh, &done).unwrap();
+    Some(done)
 }
 
 /// This program again, under the shim, watching `root`.
@@ -94,4 +112,24 @@ pub fn flagged(command: &mut Command, list: &Path, root: &Path, paths: &[String]
         writeln!(file, "{}", root.join(path).display()).unwrap();
     }
     command.env("TIDELOG_SHIM_FLAGGED", list);
+}
+
+/// Says something to whoever started this child.
+pub fn say(line: &str) {
+    println!("{MARK}{}", line.replace('\n', " "));
+}
+
+/// What the child says, line by line, until its output ends.
+pub fn listen(child: &mut Child) -> Receiver<String> {
+    let output = BufReader::new(child.stdout.take().unwrap());
+    let (said, hear) = mpsc::channel();
+    thread::spawn(move || {
+        for line in output.lines().map_while(Result::ok) {
+            // The harness leaves its own line unfinished.
+            if let Some((_, line)) = line.split_once(MARK) {
+                let _ = said.send(line.to_owned());
+            }
+        }
+    });
+    hear
 }

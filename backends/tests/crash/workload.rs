@@ -105,7 +105,7 @@ pub fn life(dir: &Path, seed: u64, steps: u64, first: u64) {
 }
 
 /// Nothing is damaged here: there may be errors of the disk, and no others.
-fn only_the_disk(error: &Error) {
+pub fn only_the_disk(error: &Error) {
     let known = matches!(
         error,
         Error::Io { .. } | Error::Refused { .. } | Error::Engine { .. } | Error::Closed

@@ -14,7 +14,8 @@
  *   TIDELOG_SHIM_INJECT   "<class> <first> <last> <error number, or 0 for a short write> <part>":
  *                         which calls fail, counted among those whose path contains <part>
  *   TIDELOG_SHIM_DIE      the process ends, as if killed, when it has made this record
- *   TIDELOG_SHIM_COUNT    if set, how many calls of each class were made is said at the end
+ *   TIDELOG_SHIM_COUNT    if set, how many calls of each class were made, and by how many
+ *                         bytes files grew, is said at the end
  *   TIDELOG_SHIM_SPACE    bytes by which files may grow before the disk is full
  *
  * A call and its record are one step under a lock, so the trace has the order in which the calls
@@ -87,7 +88,7 @@ static char inject_part[64];
 static long inject_first, inject_last, seen[CLASSES];
 static int inject_error;
 static long dies_at = LONG_MAX, records;
-static int64_t space = INT64_MAX;
+static int64_t space = INT64_MAX, grown_by;
 static int space_bounded;
 
 #define REAL(name)                                                                                 \
@@ -229,6 +230,7 @@ static ssize_t admitted(int fd, const char *path, off_t offset, size_t len) {
             return -1;
         return len > 1 ? (ssize_t)(len / 2) : (ssize_t)len;
     }
+    grown_by += grown > 0 ? grown : 0;
     if (!space_bounded || grown <= 0)
         return (ssize_t)len;
     if (grown > space) {
@@ -327,6 +329,7 @@ __attribute__((destructor)) static void end(void) {
         return;
     for (int class = WRITE; class < CLASSES; class++)
         dprintf(2, "shim: count %s %ld\n", class_names[class], seen[class]);
+    dprintf(2, "shim: count bytes %ld\n", (long)grown_by);
 }
 
 static int opened(int dir, const char *path, int flags, mode_t mode) {
