@@ -1,0 +1,322 @@
+//! The process that is killed: it works on the store and says so, line by line, on its output.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use tidelog_backends::{SledStore, restore_backup};
+use tidelog_core::*;
+
+use crate::history::{self, parts};
+use crate::sweep::Random;
+
+/// Set for the child: what [`Order::line`] made.
+pub const ORDER: &str = "TIDELOG_TEST_KILL";
+/// Stands before everything the child says: the harness writes to the same output.
+pub const MARK: &str = "~ ";
+
+/// What a child does until it is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    AppendBlocking,
+    AppendAsync,
+    AppendThreads,
+    /// Large unsynced commits: a segment is full every few of them.
+    Seal,
+    Open,
+    RebuildIndex,
+    Backup,
+    Restore,
+    Snapshots,
+    // Repair goes here: a work that repairs, its words in `moments`, its check in `life`.
+}
+
+impl Work {
+    pub const ALL: [Self; 9] = [
+        Self::AppendBlocking,
+        Self::AppendAsync,
+        Self::AppendThreads,
+        Self::Seal,
+        Self::Open,
+        Self::RebuildIndex,
+        Self::Backup,
+        Self::Restore,
+        Self::Snapshots,
+    ];
+
+    /// The child says one of these words, and is killed at most so many microseconds after it said
+    /// it at most so many times.
+    pub const fn moments(self) -> &'static [(&'static str, usize, usize)] {
+        match self {
+            Self::AppendBlocking | Self::AppendAsync => &[("try", 60, 4_000)],
+            Self::AppendThreads => &[("try", 200, 4_000)],
+            Self::Seal => &[("sealing", 4, 4_000), ("sealed", 4, 8_000)],
+            Self::Open => &[("opening", 3, 60_000), ("closing", 2, 15_000)],
+            Self::RebuildIndex => &[("rebuilding", 3, 80_000)],
+            Self::Backup => &[("backing-up", 4, 30_000)],
+            Self::Restore => &[("restoring", 2, 20_000), ("restored", 2, 60_000)],
+            Self::Snapshots => &[("snapshot", 20, 4_000)],
+        }
+    }
+}
+
+/// What a child is told.
+#[derive(Clone, Debug)]
+pub struct Order {
+    pub work: Work,
+    /// Holds the store and what is made beside it.
+    pub root: PathBuf,
+    /// Numbers from here on are this child's own.
+    pub first: u64,
+    /// Appends of earlier children that were not acknowledged.
+    pub retry: Vec<u64>,
+}
+
+impl Order {
+    pub fn line(&self) -> String {
+        let retry: Vec<String> = self.retry.iter().map(ToString::to_string).collect();
+        let work = Work::ALL.iter().position(|work| *work == self.work);
+        let root = self.root.display();
+        format!(
+            "{} {} {} {root}",
+            work.unwrap(),
+            self.first,
+            retry.join(",")
+        )
+    }
+
+    pub fn parse(line: &str) -> Self {
+        let mut words = line.splitn(4, ' ');
+        let mut next = || words.next().unwrap();
+        let work = Work::ALL[next().parse::<usize>().unwrap()];
+        let first = next().parse().unwrap();
+        let retry = next().split(',').filter(|n| !n.is_empty());
+        let retry = retry.map(|n| n.parse().unwrap()).collect();
+        let root = PathBuf::from(next());
+        Self {
+            work,
+            root,
+            first,
+            retry,
+        }
+    }
+}
+
+pub fn store_in(root: &Path) -> PathBuf {
+    root.join("store")
+}
+
+pub fn backup_in(root: &Path) -> PathBuf {
+    root.join("backup")
+}
+
+pub fn restored_in(root: &Path) -> PathBuf {
+    root.join("restored")
+}
+
+/// Tiny segments and early merges, so that all of it happens often.
+pub fn open(dir: &Path) -> Result<SledStore, Error> {
+    SledStore::builder(dir)
+        .segment_size(64 << 10)
+        .stress_index(64, 2)
+        .open()
+}
+
+/// Works until it is killed.
+pub fn run(order: &Order) {
+    let child = Child {
+        next: AtomicU64::new(order.first),
+        dir: store_in(&order.root),
+    };
+    if order.work == Work::Open {
+        return child.open_again_and_again();
+    }
+    let store = child.open();
+    for number in &order.retry {
+        append(&store, *number, None, true);
+    }
+    match order.work {
+        Work::AppendBlocking | Work::AppendAsync | Work::Open => {
+            child.append_alone(&store, order.work);
+        }
+        Work::AppendThreads => child.append_in_threads(&store),
+        Work::Seal => child.fill_segments(&store),
+        Work::RebuildIndex => child.rebuild(&store),
+        Work::Backup => child.back_up(&store, &backup_in(&order.root)),
+        Work::Restore => child.restore(&store, &order.root),
+        Work::Snapshots => child.take_snapshots(&store),
+    }
+}
+
+/// Says one line, with one call.
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    out.write_all(format!("{MARK}{line}\n").as_bytes()).unwrap();
+    out.flush().unwrap();
+}
+
+/// Says what it tries, appends it by one face or the other, and says where it was acknowledged.
+fn append(store: &SledStore, number: u64, durability: Option<Durability>, blocking: bool) {
+    let mut parts = parts(number);
+    for part in &mut parts {
+        part.durability = durability;
+    }
+    say(&format!("try {number}"));
+    let receipts = if blocking {
+        store.blocking().append_streams(parts)
+    } else {
+        pollster::block_on(store.append_streams(parts))
+    };
+    let receipts = receipts.unwrap();
+    let sequences = receipts
+        .iter()
+        .map(|receipt| receipt.first_sequence.to_string());
+    let sequences: Vec<String> = sequences.collect();
+    let position = receipts[0].first_position.unwrap();
+    say(&format!("ack {number} {position} {}", sequences.join(",")));
+}
+
+struct Child {
+    next: AtomicU64,
+    dir: PathBuf,
+}
+
+impl Child {
+    fn number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::SeqCst)
+    }
+
+    fn open(&self) -> SledStore {
+        say("opening");
+        let store = open(&self.dir).unwrap();
+        say("opened");
+        store
+    }
+
+    fn append_next(&self, store: &SledStore, durability: Option<Durability>) {
+        let number = self.number();
+        append(store, number, durability, number.is_multiple_of(2));
+    }
+
+    fn append_alone(&self, store: &SledStore, work: Work) {
+        let blocking = work == Work::AppendBlocking;
+        loop {
+            let number = self.number();
+            // Every fourth is only with the operating system, which a kill does not take.
+            let durability = (number.is_multiple_of(4)).then_some(Durability::Process);
+            append(store, number, durability, blocking);
+        }
+    }
+
+    fn append_in_threads(&self, store: &SledStore) {
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    loop {
+                        self.append_next(store, None);
+                    }
+                });
+            }
+        });
+    }
+
+    fn fill_segments(&self, store: &SledStore) {
+        let mut unindexed = 0;
+        loop {
+            self.append_next(store, Some(Durability::Process));
+            let now = store.info().unwrap().unindexed_segments;
+            if now > unindexed {
+                say("sealing");
+            } else if now < unindexed {
+                say("sealed");
+            }
+            unindexed = now;
+        }
+    }
+
+    fn open_again_and_again(&self) {
+        loop {
+            let store = self.open();
+            let numbers: Vec<u64> = (0..5).map(|_| self.number()).collect();
+            for number in &numbers {
+                append(&store, *number, Some(Durability::Process), true);
+            }
+            if numbers[0].is_multiple_of(3) {
+                store.crash();
+            } else {
+                say("closing");
+                store.close_blocking().unwrap();
+            }
+        }
+    }
+
+    fn rebuild(&self, store: &SledStore) {
+        loop {
+            for _ in 0..3 {
+                self.append_next(store, Some(Durability::Process));
+            }
+            say("rebuilding");
+            store.rebuild_index().unwrap();
+            say("rebuilt");
+        }
+    }
+
+    fn back_up(&self, store: &SledStore, to: &Path) {
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                loop {
+                    self.append_next(store, None);
+                }
+            });
+            loop {
+                say("backing-up");
+                let report = store.backup(to).unwrap();
+                say(&format!("backed-up {}", report.last_position));
+            }
+        });
+    }
+
+    fn restore(&self, store: &SledStore, root: &Path) {
+        self.append_next(store, None);
+        say("backing-up");
+        let report = store.backup(backup_in(root)).unwrap();
+        say(&format!("backed-up {}", report.last_position));
+        loop {
+            let to = restored_in(root);
+            say("restoring");
+            restore_backup(backup_in(root), &to).unwrap();
+            say("restored");
+            open(&to).unwrap().close_blocking().unwrap();
+            // At once, so that the parent never takes what is half removed for half restored.
+            let gone = root.join("gone");
+            std::fs::rename(&to, &gone).unwrap();
+            std::fs::remove_dir_all(&gone).unwrap();
+        }
+    }
+
+    fn take_snapshots(&self, store: &SledStore) {
+        let face = store.blocking();
+        let mut random = Random(self.number());
+        let streams = history::streams();
+        loop {
+            self.append_next(store, None);
+            let stream = random.pick(&streams);
+            let Some(head) = face.head(stream).unwrap() else {
+                continue;
+            };
+            say("snapshot");
+            let snapshot = SnapshotEnvelope {
+                stream: stream.clone(),
+                sequence: head.sequence,
+                event_id: head.event_id,
+                revision: 1,
+                content_type: ContentType::Bytes,
+                taken_time: Timestamp::from_micros(0),
+                state: history::state_at(stream, head.sequence).into(),
+            };
+            face.persist_snapshot(snapshot).unwrap();
+            say("kept");
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! What is appended: all of an append follows from its number, so the parent knows its content
+//! without being told.
+
+use tidelog_core::*;
+
+use crate::sweep::Random;
+use crate::tools::stream;
+
+pub const STREAMS: usize = 6;
+
+/// All streams that are ever written to.
+pub fn streams() -> Vec<StreamId> {
+    (0..STREAMS).map(|n| stream(&n.to_string())).collect()
+}
+
+/// The append with this number: one event, a batch, or parts for several streams.
+pub fn parts(number: u64) -> Vec<AppendBatch> {
+    let mut random = Random(number);
+    let shape = random.below(20);
+    let (streams, events) = match shape {
+        0..12 => (1, 1),
+        12..17 => (1, 2 + random.below(12)),
+        _ => (2 + random.below(2), 1 + random.below(3)),
+    };
+    let first = random.below(STREAMS);
+    let mut index = 0;
+    let mut part = |of: usize| {
+        let events = (0..events).map(|_| {
+            index += 1;
+            event(number, index, &mut random)
+        });
+        let stream = stream(&((first + of) % STREAMS).to_string());
+        AppendBatch::new(stream, ExpectedVersion::Any, events.collect())
+    };
+    (0..streams).map(&mut part).collect()
+}
+
+fn event(number: u64, index: u64, random: &mut Random) -> NewEvent {
+    let bytes = match random.below(30) {
+        0 => 12_000,
+        1..6 => 900,
+        _ => 20 + random.below(200),
+    };
+    let mut payload = Vec::with_capacity(bytes + 8);
+    while payload.len() < bytes {
+        payload.extend_from_slice(&random.next().to_le_bytes());
+    }
+    let event = NewEvent::new("Noted", 1, ContentType::Bytes, payload).with_id(id(number, index));
+    if random.one_in(3) {
+        let metadata = [("actor".to_owned(), number.to_string())];
+        return event.with_metadata(metadata.into_iter().collect());
+    }
+    event
+}
+
+/// The id of the `index`th event, from 1, of an append.
+pub fn id(number: u64, index: u64) -> EventId {
+    EventId::from_bytes((u128::from(number) << 64 | u128::from(index)).to_be_bytes())
+}
+
+/// The append that an event belongs to, and its place in it.
+pub fn number_of(id: EventId) -> (u64, u64) {
+    id.as_uuid().as_u64_pair()
+}
+
+/// What a snapshot of `stream` at `sequence` holds: large enough for several pages in sled.
+pub fn state_at(stream: &StreamId, sequence: u64) -> Vec<u8> {
+    let text = format!("{stream} at {sequence};");
+    text.bytes()
+        .cycle()
+        .take(100 + (sequence as usize % 5) * 3000)
+        .collect()
+}

@@ -1,0 +1,314 @@
+//! One store from its first open on, through child after child.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tidelog_backends::restore_backup;
+use tidelog_core::*;
+
+use crate::child::{MARK, ORDER, Order, Work, backup_in, open, restored_in, store_in};
+use crate::oracle::{Ack, Oracle};
+use crate::sweep::{Random, Tally};
+use crate::tools::{self, copy_tree, read_all};
+
+/// A child that says nothing for so long hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// A larger store makes each look slow and finds no more.
+const LARGEST: u64 = 2 << 20;
+
+/// What a child is at between everything else: nothing unanswered, or something.
+const APPENDING: [&str; 2] = ["between appends", "an append under way"];
+
+pub struct Life {
+    root: Option<TempDir>,
+    oracle: Oracle,
+    random: Random,
+    children: u64,
+    pub tally: Tally,
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        if thread::panicking()
+            && let Some(root) = self.root.take()
+        {
+            eprintln!("the store is kept in {}", root.keep().display());
+        }
+    }
+}
+
+impl Life {
+    pub fn new(seed: u64) -> Self {
+        Self {
+            root: Some(TempDir::new().unwrap()),
+            oracle: Oracle::default(),
+            random: Random(seed),
+            children: 0,
+            tally: Tally::default(),
+        }
+    }
+
+    fn root(&self) -> &Path {
+        self.root.as_ref().unwrap().path()
+    }
+
+    fn store(&self) -> PathBuf {
+        store_in(self.root())
+    }
+
+    /// Whether the store has grown enough to begin another.
+    pub fn is_old(&self) -> bool {
+        let log = fs::read_dir(self.store().join("log")).into_iter().flatten();
+        let bytes = log.filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len()));
+        bytes.sum::<u64>() > LARGEST
+    }
+
+    pub fn acknowledged(&self) -> usize {
+        self.oracle.acknowledged()
+    }
+
+    /// Lets a child work, kills it, and looks at what is left.
+    pub fn kill(&mut self, work: Work) {
+        self.children += 1;
+        if self.random.one_in(8) {
+            // The next open makes it again from the log.
+            let _ = fs::remove_dir_all(self.store().join("index"));
+        }
+        let order = Order {
+            work,
+            root: self.root().into(),
+            first: self.children << 32,
+            retry: self.oracle.unknown(2),
+        };
+        let phase = self.run_and_kill(&order);
+        self.tally.count(format!("{work:?}, killed while"), phase);
+        for trace in traces(&self.store()) {
+            self.tally.count("what the kills left", trace);
+        }
+        self.look();
+    }
+
+    /// Answers what the child was at when it was killed.
+    fn run_and_kill(&mut self, order: &Order) -> String {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child_works_until_it_is_killed", "--nocapture"])
+            .env(ORDER, order.line())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (sender, said) = mpsc::channel();
+        let out = child.stdout.take().unwrap();
+        let reader = thread::spawn(move || {
+            for line in BufReader::new(out).split(b'\n').map_while(Result::ok) {
+                let line = String::from_utf8_lossy(&line).into_owned();
+                if let Some((_, said)) = line.split_once(MARK) {
+                    let _ = sender.send(said.to_owned());
+                }
+            }
+        });
+        let (word, most, micros) = *self.random.pick(order.work.moments());
+        let mut left = 1 + self.random.below(most);
+        let delay = Duration::from_micros(self.random.below(micros) as u64);
+        let mut phase = String::from("starting");
+        while left > 0 {
+            match said.recv_timeout(PATIENCE) {
+                Ok(line) => {
+                    left -= usize::from(line.split(' ').next() == Some(word));
+                    self.hear(&line, &mut phase);
+                }
+                Err(why) => {
+                    let _ = child.kill();
+                    let status = child.wait().unwrap();
+                    let how = if why == RecvTimeoutError::Timeout {
+                        "hangs"
+                    } else {
+                        "ended"
+                    };
+                    panic!("a child {how} while {phase}: {order:?}, {status}");
+                }
+            }
+        }
+        self.listen(&said, delay, &mut phase);
+        let ended = child.try_wait().unwrap();
+        assert_eq!(
+            ended, None,
+            "a child ended by itself while {phase}: {order:?}"
+        );
+        child.kill().unwrap();
+        child.wait().unwrap();
+        reader.join().unwrap();
+        // What it said before it died counts.
+        for line in said.try_iter() {
+            self.hear(&line, &mut phase);
+        }
+        phase
+    }
+
+    /// Lets the child go on for a moment.
+    fn listen(&mut self, said: &Receiver<String>, moment: Duration, phase: &mut String) {
+        let until = Instant::now() + moment;
+        while let Ok(line) = said.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            self.hear(&line, phase);
+        }
+    }
+
+    fn hear(&mut self, line: &str, phase: &mut String) {
+        let words: Vec<&str> = line.split(' ').collect();
+        let number = |at: usize| words[at].parse::<u64>().unwrap();
+        match words[0] {
+            "try" => {
+                self.oracle.tries(number(1));
+                if APPENDING.contains(&phase.as_str()) {
+                    *phase = APPENDING[1].into();
+                }
+            }
+            "ack" => {
+                let sequences = words[3].split(',').map(|n| n.parse().unwrap());
+                let ack = Ack {
+                    first_position: number(2),
+                    first_sequences: sequences.collect(),
+                };
+                self.oracle.acknowledges(number(1), ack);
+                if APPENDING.contains(&phase.as_str()) {
+                    *phase = APPENDING[0].into();
+                }
+            }
+            "backed-up" => {
+                self.oracle.backed_up = Some(number(1));
+                *phase = APPENDING[0].into();
+            }
+            "opened" | "kept" | "rebuilt" => *phase = APPENDING[0].into(),
+            begun => *phase = begun.into(),
+        }
+    }
+
+    fn look(&mut self) {
+        // A copy, so that the next child meets what the kill left.
+        let copy = TempDir::new_in(self.root()).unwrap();
+        copy_tree(&self.store(), copy.path());
+        let store = open(copy.path()).unwrap();
+        if store.info().unwrap().index_rebuilt.is_some() {
+            self.tally
+                .count("what the kills left", "an index that is made again");
+        }
+        self.oracle.check(&store);
+        self.oracle.check_appends(&store, 1 << 63);
+        store.close_blocking().unwrap();
+        if self.random.one_in(4) {
+            let store = open(copy.path()).unwrap();
+            assert_eq!(store.info().unwrap().index_rebuilt, None);
+            store.verify().unwrap();
+        }
+        self.look_at_backup();
+        if self.random.one_in(6) {
+            // The store itself, healed and ended one way or the other.
+            let store = open(&self.store()).unwrap();
+            self.oracle.check(&store);
+            if self.random.one_in(2) {
+                store.close_blocking().unwrap();
+            } else {
+                store.crash();
+            }
+        }
+    }
+
+    fn look_at_backup(&mut self) {
+        let (backup, half) = (backup_in(self.root()), restored_in(self.root()));
+        let _ = fs::remove_dir_all(self.root().join("gone"));
+        if half.join("backup").exists() || half.join("format").exists() {
+            match open(&half) {
+                Ok(store) => self.check_restored(&store),
+                Err(Error::NotAStore { .. }) => {
+                    self.tally.count("restore", "not done, and said so");
+                }
+                Err(error) => panic!("a killed restore left {error:?}"),
+            }
+        }
+        let _ = fs::remove_dir_all(&half);
+        if !backup.exists() {
+            return;
+        }
+        match restore_backup(&backup, &half) {
+            Ok(()) => {
+                self.check_restored(&open(&half).unwrap());
+                fs::remove_dir_all(&half).unwrap();
+            }
+            Err(Error::NotAStore { .. }) if self.oracle.backed_up.is_none() => {
+                self.tally.count("backup", "not complete, and said so");
+            }
+            Err(error) => panic!("a killed backup spoiled the one before: {error:?}"),
+        }
+    }
+
+    /// A prefix of the log, then the records that begin new epochs: one for each time it was opened
+    /// and not killed before that was noted down.
+    fn check_restored(&mut self, store: &tidelog_backends::SledStore) {
+        let all = read_all(store).unwrap();
+        let events = all
+            .iter()
+            .take_while(|event| event.kind == RecordKind::Event)
+            .count();
+        let least = self.oracle.backed_up.unwrap_or(0);
+        assert!(
+            events as u64 >= least,
+            "{events} records of at least {least} were restored"
+        );
+        assert!(all[..events] == self.oracle.seen()[..events]);
+        let epochs = &all[events..];
+        assert!(
+            !epochs.is_empty()
+                && epochs
+                    .iter()
+                    .all(|record| record.kind == RecordKind::Control)
+        );
+        assert_eq!(store.verify().unwrap().records, all.len() as u64);
+        self.tally.count("backup", "restored whole");
+    }
+}
+
+/// Signs of what was under way, in the files.
+fn traces(store: &Path) -> Vec<&'static str> {
+    let mut traces = Vec::new();
+    let names = |dir: PathBuf| {
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+        let names = entries.map(|entry| PathBuf::from(entry.file_name()));
+        names.collect::<Vec<_>>()
+    };
+    let is_new = |name: &PathBuf| name.extension().is_some_and(|last| last == "new");
+    if names(store.join("log")).iter().any(is_new) {
+        traces.push("a segment half made");
+    }
+    if names(store.into()).iter().any(is_new) {
+        traces.push("a file half replaced");
+    }
+    let (marks, generations): (Vec<_>, Vec<_>) = names(store.join("index"))
+        .into_iter()
+        .partition(|name| name.with_extension("") == Path::new("opening"));
+    if !marks.is_empty() {
+        traces.push("sled half opened");
+    }
+    if generations.len() > 1 {
+        traces.push("two generations of sled");
+    }
+    let begun = tools::segments(store).into_iter().filter(|number| {
+        fs::read(tools::segment(store, *number))
+            .unwrap()
+            .starts_with(b"TIDESEG1")
+    });
+    let writable = begun.filter(|number| {
+        let mode = fs::metadata(tools::segment(store, *number))
+            .unwrap()
+            .permissions();
+        !mode.readonly()
+    });
+    if writable.count() > 1 {
+        traces.push("a full segment not sealed");
+    }
+    traces
+}

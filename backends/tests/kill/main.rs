@@ -1,0 +1,94 @@
+//! `kill -9` at random moments.
+//!
+//! A child works on a store: it appends alone and in threads, fills segments that are sealed and
+//! merged, opens and closes, makes the index again, takes backups and restores them, keeps
+//! snapshots. It says on a pipe what it tries and what was acknowledged. Some moments after it said
+//! a chosen word it is killed; the parent, which holds all it heard, looks at a copy of the files:
+//! nothing acknowledged is missing, nothing torn is visible, sequences and positions are dense, the
+//! hash chain verifies, every stream goes on where it ended. The next child then goes on with what
+//! the kill left, unhealed, so that the traces of many kills pile up in one store.
+//!
+//! `TIDELOG_SWEEP=full` makes the whole sweep, `TIDELOG_SEED` repeats one.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "a test that fails shall stop, and its numbers are small"
+)]
+
+mod child;
+mod history;
+mod life;
+mod oracle;
+#[path = "../tools/sweep.rs"]
+mod sweep;
+#[path = "../tools/mod.rs"]
+mod tools;
+
+use std::thread;
+
+use child::{ORDER, Order, Work};
+use life::Life;
+use sweep::{Random, Tally};
+
+/// Stores that live side by side.
+const LIVES: u64 = 2;
+
+/// Not a test by itself: what the test below kills.
+#[test]
+fn child_works_until_it_is_killed() {
+    if let Ok(order) = std::env::var(ORDER) {
+        child::run(&Order::parse(&order));
+    }
+}
+
+#[test]
+fn a_killed_process_loses_nothing_it_acknowledged() {
+    let (seed, kills) = (sweep::seed(), if sweep::is_full() { 1_050 } else { 40 });
+    eprintln!("TIDELOG_SEED={seed}, {kills} kills");
+    let tallies = thread::scope(|scope| {
+        let lives = (0..LIVES).map(|of| scope.spawn(move || live(seed ^ of, kills / LIVES)));
+        let lives: Vec<_> = lives.collect();
+        lives
+            .into_iter()
+            .map(thread::ScopedJoinHandle::join)
+            .collect::<Vec<_>>()
+    });
+    let mut tally = Tally::default();
+    for one in tallies {
+        tally.add(&one.unwrap_or_else(|_| panic!("a store did not survive; TIDELOG_SEED={seed}")));
+    }
+    eprintln!("{}", tally.table());
+    assert_eq!(
+        tally.of("starting"),
+        0,
+        "a child was killed before it began"
+    );
+}
+
+fn live(seed: u64, kills: u64) -> Tally {
+    let mut random = Random(seed);
+    let mut tally = Tally::default();
+    let mut life = Life::new(random.next());
+    let (mut stores, mut acknowledged) = (1, 0);
+    for kill in 0..kills {
+        // Each work in turn, in the bounded sweep as well; which one follows which is random.
+        let work = match kill as usize {
+            kill if kill < Work::ALL.len() => Work::ALL[(kill + seed as usize % 9) % 9],
+            _ => *random.pick(&Work::ALL),
+        };
+        life.kill(work);
+        if life.is_old() {
+            tally.add(&life.tally);
+            acknowledged += life.acknowledged();
+            life = Life::new(random.next());
+            stores += 1;
+        }
+    }
+    tally.add(&life.tally);
+    acknowledged += life.acknowledged();
+    eprintln!("{kills} kills of {stores} stores, {acknowledged} appends acknowledged");
+    tally
+}
