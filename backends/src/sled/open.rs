@@ -27,7 +27,7 @@ use super::queue::Queue;
 use super::recover::{self, Recovered, Recovery};
 use super::segment::{self, Epoch, SegmentHeader};
 use super::shared::Shared;
-use super::state::State;
+use super::state::{self, State};
 use super::streams::{Streams, Tail};
 use super::workers::Workers;
 use crate::platform;
@@ -278,6 +278,11 @@ fn inspect(dir: &Path) -> Result<bool, Error> {
     if dir.join(format::FILE).exists() {
         return Ok(true);
     }
+    // These come after `format`: who has them and a log had one.
+    let later = [state::FILE, index::MANIFEST, index::DIR];
+    if dir.join(LOG).is_dir() && later.iter().any(|name| dir.join(name).exists()) {
+        return Err(lost_format(dir));
+    }
     // An empty directory may become a store, and so may one whose creation was interrupted.
     let ours = [lock::FILE, LOG, "format.new"];
     for entry in fs::read_dir(dir).map_err(|error| refused(dir, "list", error))? {
@@ -345,14 +350,6 @@ fn create(dir: &Path, options: &SledStoreBuilder) -> Result<Format, Error> {
 
 /// Takes away what an interrupted creation left; anything more is a store that lost its `format`.
 fn remove_interrupted(dir: &Path, log_dir: &Path) -> Result<(), Error> {
-    let damaged = || {
-        let remedy = "put the format file back from a backup; the log beside it may be whole";
-        Err(Error::damaged(
-            dir.join(format::FILE),
-            "it is missing, but there is a log",
-            remedy,
-        ))
-    };
     for entry in fs::read_dir(log_dir).map_err(|error| Error::io("list", log_dir, error))? {
         let path = entry
             .map_err(|error| Error::io("list", log_dir, error))?
@@ -363,14 +360,23 @@ fn remove_interrupted(dir: &Path, log_dir: &Path) -> Result<(), Error> {
             .to_string_lossy()
             .into_owned();
         if name != "00000001.seg" && name != "00000001.seg.new" {
-            return damaged();
+            return Err(lost_format(dir));
         }
         if holds_data(&path).map_err(|error| Error::io("read", &path, error))? {
-            return damaged();
+            return Err(lost_format(dir));
         }
         fs::remove_file(&path).map_err(|error| Error::io("remove", &path, error))?;
     }
     Ok(())
+}
+
+/// There is a log, and no `format`.
+fn lost_format(dir: &Path) -> Error {
+    Error::damaged(
+        dir.join(format::FILE),
+        "it is missing, but there is a log",
+        "put the format file back from a backup; the log beside it may be whole",
+    )
 }
 
 /// Whether anything but zeros stands where the first frame would.

@@ -6,7 +6,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use crate::image::{FIRST_FRAME, Image, frames_of};
+use tidelog_core::Error;
+
+use crate::image::{FIRST_FRAME, Image, frames_of, open};
 use crate::look::{Outcome, look};
 use crate::tools::{self, Entry, segment, tree};
 
@@ -250,4 +252,32 @@ fn damage_to_format_or_state_is_refused() {
         }
     }
     eprintln!("{cases} faults in format and state");
+}
+
+#[test]
+fn a_store_that_lost_its_format_names_it() {
+    let image = Image::plain(true);
+    for also in [
+        &[][..],
+        &["state"],
+        &["manifest", "index"],
+        &["state", "manifest", "index"],
+    ] {
+        let outcome = image.after(|dir| {
+            fs::remove_file(dir.join("format")).unwrap();
+            for name in also {
+                let path = dir.join(name);
+                if path.is_dir() {
+                    fs::remove_dir_all(path).unwrap();
+                } else {
+                    fs::remove_file(path).unwrap();
+                }
+            }
+        });
+        assert_eq!(outcome, Outcome::Refused, "without format and {also:?}");
+        match open(&image.dir()) {
+            Err(Error::Damaged { path, .. }) => assert_eq!(path, image.dir().join("format")),
+            other => panic!("without format and {also:?}: {other:?}"),
+        }
+    }
 }

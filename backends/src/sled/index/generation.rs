@@ -42,7 +42,7 @@ pub(super) struct OpenGeneration {
 
 impl Generations {
     pub(super) fn new(root: &Path, options: &IndexOptions) -> Result<Self, Error> {
-        let index = root.join("index");
+        let index = root.join(super::DIR);
         if !index.is_dir() {
             platform::create_dir(&index).map_err(|e| Error::io("create", &index, e))?;
             platform::sync_dir(root).map_err(|e| Error::io("sync", root, e))?;

@@ -7,7 +7,7 @@ use tidelog_core::Error;
 
 use crate::sled::sealed_file::{self, MANIFEST_MAGIC};
 
-pub(super) const FILE: &str = "manifest";
+pub(crate) const FILE: &str = "manifest";
 
 /// Far above what a sane index reaches, and below the 16 MiB of a sealed file.
 const MAX_RUNS: usize = 1 << 16;

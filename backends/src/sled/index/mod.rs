@@ -33,8 +33,12 @@ use std::time::Duration;
 
 use tidelog_core::Error;
 
+pub(crate) use manifest::FILE as MANIFEST;
 pub(crate) use segment_index::SegmentIndex;
 pub(crate) use store::{Index, Opened, promised};
+
+/// The folder that sled stands in, inside the store's.
+pub(crate) const DIR: &str = "index";
 
 /// The place of one record in the log, and what tells its event id from most others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
