@@ -20,6 +20,7 @@ test:
 	$(CARGO) test --locked --workspace --exclude tidelog-benches
 	$(CARGO) test --locked -p tidelog-core --features testing
 	$(CARGO) test --locked -p tidelog-backends --features failpoints --test faults_injected -- --test-threads 1
+	$(CARGO) test --locked -p tidelog-backends --features shuttle --lib models
 
 # Format, lints, docs and the quick tests; what every commit passes.
 check:
@@ -33,10 +34,14 @@ check:
 bench:
 	$(CARGO) run --release -p tidelog-benches --
 
-# Crash, corruption and injected-fault sweeps, with their counts.
+# The whole sweeps: kills, power cuts, corruption, failing calls, interleavings; each prints its
+# counts and its seed, which TIDELOG_SEED gives again. `make test` runs a bounded part of each.
+faults: export TIDELOG_SWEEP = full
 faults:
-	$(CARGO) test --locked -p tidelog-backends --test faults --test opening --test backup -- --nocapture
+	$(CARGO) test --locked -p tidelog-backends --test kill --test crash --test corruption -- --nocapture
+	$(CARGO) test --locked -p tidelog-backends --test opening --test backup --test golden_stores --test panics
 	$(CARGO) test --locked -p tidelog-backends --features failpoints --test faults_injected -- --nocapture --test-threads 1
+	$(CARGO) test --locked -p tidelog-backends --features shuttle --lib models -- --nocapture
 	$(CARGO) test --locked -p bank-account --test kill --test index_loss -- --nocapture
 
 # Each fuzz target for $(FUZZ_SECONDS) seconds; needs a nightly toolchain and cargo-fuzz.

@@ -206,9 +206,8 @@ fn unused_segments_whose_removal_was_interrupted_leave_no_hole() {
 fn within_reason<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, is_done) = channel();
     thread::spawn(move || done.send(work()));
-    is_done
-        .recv_timeout(Duration::from_secs(60))
-        .expect("it hangs, or it panicked")
+    // Nothing comes when it hangs or panicked.
+    is_done.recv_timeout(Duration::from_secs(60)).unwrap()
 }
 
 #[test]
