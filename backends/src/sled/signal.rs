@@ -5,7 +5,7 @@
 //! `tests/closing.rs` shows it); so this one takes the wakers out first.
 
 use crate::primitives::Mutex;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,7 +19,8 @@ pub(crate) struct Signal(Mutex<State>);
 struct State {
     round: u64,
     next_listener: u64,
-    waiting: HashMap<u64, Waker>,
+    /// In the order of listening, and so they are woken.
+    waiting: BTreeMap<u64, Waker>,
 }
 
 impl Signal {
