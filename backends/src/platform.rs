@@ -32,20 +32,24 @@ pub(crate) fn open_or_create_file(path: &Path) -> io::Result<File> {
 }
 
 /// A directory and its missing parents, seen by its owner only; their names survive a power cut.
+/// Where it is there already its own name does: whoever made it may have been killed before that.
 pub(crate) fn create_dir(path: &Path) -> io::Result<()> {
-    let missing: Vec<&Path> = path
+    let missing = path
         .ancestors()
         .take_while(|level| !is_there(level))
-        .collect();
+        .count();
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(path)?;
-    missing
-        .into_iter()
-        .filter_map(Path::parent)
-        .try_for_each(sync_dir)
+    let mut parents = path.ancestors().skip(1);
+    parents.by_ref().take(missing).try_for_each(sync_dir)?;
+    match parents.next().map_or(Ok(()), sync_dir) {
+        // Somebody else's directory, made long ago.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        done => done,
+    }
 }
 
 fn is_there(path: &Path) -> bool {

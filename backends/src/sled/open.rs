@@ -318,6 +318,8 @@ fn is_denied(kind: io::ErrorKind) -> bool {
 
 /// Makes a new store; the `format` file comes last, so that an interrupted creation is seen.
 fn create(dir: &Path, options: &SledStoreBuilder) -> Result<Format, Error> {
+    // Whoever made it before may have been killed before its name was synced.
+    platform::create_dir(dir).map_err(|error| Error::io("create", dir, error))?;
     let log_dir = dir.join(LOG);
     platform::create_dir(&log_dir).map_err(|error| Error::io("create", &log_dir, error))?;
     remove_interrupted(dir, &log_dir)?;

@@ -129,17 +129,18 @@ fn cut(mounted: &Mounted, helper: &Path, random: &mut Random) -> Result<String, 
         .spawn()
         .unwrap();
     let hear = shim::listen(&mut child);
-    // Some cuts meet the opening, others the work.
-    let moment = Duration::from_micros(1_000 * (5 + random.below(400)) as u64);
-    thread::sleep(moment);
-    run(Command::new(helper).arg(mounted.point()))?;
     let mut durable = 0;
+    // Some cuts meet the opening, most the work.
+    if !random.one_in(4) {
+        let first = hear.recv_timeout(HANG);
+        let first = first.map_err(|_| String::from("it never begins to work"))?;
+        durable = durable_of(&first);
+    }
+    thread::sleep(Duration::from_millis(random.below(250) as u64));
+    run(Command::new(helper).arg(mounted.point()))?;
     loop {
         match hear.recv_timeout(HANG) {
-            Ok(line) => {
-                let (_, appends) = line.split_once(' ').unwrap();
-                durable = durable.max(appends.parse::<u64>().unwrap());
-            }
+            Ok(line) => durable = durable.max(durable_of(&line)),
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {
                 let _ = child.kill();
@@ -154,6 +155,11 @@ fn cut(mounted: &Mounted, helper: &Path, random: &mut Random) -> Result<String, 
     mounted.unmount()?;
     mounted.mount()?;
     look(&store, durable)
+}
+
+fn durable_of(line: &str) -> u64 {
+    let (_, appends) = line.split_once(' ').unwrap();
+    appends.parse().unwrap()
 }
 
 fn look(dir: &Path, durable: u64) -> Result<String, String> {

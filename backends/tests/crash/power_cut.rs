@@ -37,18 +37,21 @@ struct Recorded {
     seed: u64,
 }
 
+/// How a life ends.
+#[derive(Clone, Copy, Debug)]
+enum Ends {
+    ByItself,
+    /// When this many calls are recorded.
+    Killed(usize),
+    /// This sync fails, and the store with it.
+    SyncFails(usize),
+}
+
 impl Recorded {
     /// Lets a store live `lives` times, each in a process of its own. Half of them end before their
     /// time: killed after some call, or by a sync that fails.
     fn new(library: &'static Path, flag: Flag, seed: u64, lives: u64) -> Self {
-        let folder = scratch::folder();
-        let recorded = Self {
-            folder,
-            library,
-            flag,
-            seed,
-        };
-        std::fs::create_dir(recorded.root()).unwrap();
+        let recorded = Self::empty(library, flag, seed);
         let mut random = Random(seed);
         for life in 0..lives {
             recorded.live(life, &mut random);
@@ -56,27 +59,43 @@ impl Recorded {
         recorded
     }
 
+    fn empty(library: &'static Path, flag: Flag, seed: u64) -> Self {
+        let recorded = Self {
+            folder: scratch::folder(),
+            library,
+            flag,
+            seed,
+        };
+        std::fs::create_dir(recorded.root()).unwrap();
+        recorded
+    }
+
     fn live(&self, life: u64, random: &mut Random) {
+        // Some calls of a life are its opening, and most faults shall meet it at work.
+        let most = *random.pick(&[60, 600]);
+        let ends = match random.below(4) {
+            0 => Ends::Killed(1 + random.below(most)),
+            1 => Ends::SyncFails(1 + random.below(most / 5)),
+            _ => Ends::ByItself,
+        };
+        self.live_until(life, ends, random);
+    }
+
+    fn live_until(&self, life: u64, ends: Ends, random: &mut Random) {
         let (root, folder) = (self.root(), self.folder.path());
         let (store, seed) = (root.join(STORE), random.next() >> 1);
         let order = format!("life {} {seed} 60 {}", store.display(), life << 32);
         let mut child = shim::child(self.library, &root, self.flag, &order);
         child.env("TIDELOG_SHIM_TRACE", folder.join("trace"));
-        // Some calls of a life are its opening, and most faults shall meet it at work.
-        let most = *random.pick(&[60, 600]);
-        match random.below(4) {
-            0 => {
-                let record = 1 + random.below(most);
-                child.env("TIDELOG_SHIM_DIE", record.to_string());
+        match ends {
+            Ends::ByItself => {}
+            Ends::Killed(call) => {
+                child.env("TIDELOG_SHIM_DIE", call.to_string());
             }
-            1 => {
-                let sync = 1 + random.below(most / 5);
-                child.env(
-                    "TIDELOG_SHIM_INJECT",
-                    format!("sync {sync} {sync} {EIO} store"),
-                );
+            Ends::SyncFails(sync) => {
+                let fault = format!("sync {sync} {sync} {EIO} store");
+                child.env("TIDELOG_SHIM_INJECT", fault);
             }
-            _ => {}
         }
         if life > 0 {
             let flagged = Image::whole(&self.recording()).flagged();
@@ -252,6 +271,30 @@ fn a_disk_that_forgets_what_was_synced_is_noticed() {
     let found = recorded.images(20, false);
     found.print("syncs that do nothing");
     assert!(found.wrong.len() > 10, "{found:?}");
+}
+
+#[test]
+fn a_store_whose_making_was_cut_short_is_as_durable_as_any() {
+    let Some(library) = shim::library() else {
+        return;
+    };
+    let seed = sweep::seed();
+    eprintln!("TIDELOG_SEED={seed}");
+    let mut random = Random(seed);
+    let mut all = Found::default();
+    // What it makes first are the directories: the names of some are not synced yet when it ends.
+    for ends in (2..14).map(Ends::Killed).chain((1..6).map(Ends::SyncFails)) {
+        let recorded = Recorded::empty(library, Flag::Inherited, seed);
+        recorded.live_until(0, ends, &mut random);
+        recorded.live_until(1, Ends::ByItself, &mut random);
+        let found = recorded.images(8, true);
+        if !found.wrong.is_empty() {
+            found.print(&format!("{ends:?}"));
+        }
+        all.add(found);
+    }
+    all.print("making cut short");
+    assert!(all.wrong.is_empty(), "{}", all.wrong.join("\n"));
 }
 
 #[test]
