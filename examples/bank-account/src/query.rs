@@ -109,7 +109,7 @@ where
                 row.deposits += 1;
                 row.deposited_cents = row.deposited_cents.saturating_add(*cents);
                 let cds = envelope.metadata.get(CDS).and_then(|cds| cds.parse().ok());
-                row.cds += cds.unwrap_or(0);
+                row.cds = row.cds.saturating_add(cds.unwrap_or(0));
                 let month = envelope
                     .event_time
                     .to_datetime()
@@ -159,7 +159,7 @@ where
             totals.accounts += 1;
             totals.deposits += row.deposits;
             totals.deposited_cents = totals.deposited_cents.saturating_add(row.deposited_cents);
-            totals.cds += row.cds;
+            totals.cds = totals.cds.saturating_add(row.cds);
         })
         .await?;
         Ok(totals)
