@@ -12,7 +12,7 @@ use super::format;
 use super::options::{Phase, Progress};
 use super::recover;
 use super::sealed_file;
-use super::segment;
+use super::segment::{self, SegmentHeader};
 use super::state::{self, CleanMark};
 use super::store::SledStore;
 use super::streams::Tail;
@@ -183,6 +183,7 @@ pub fn restore_backup(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()
     write_mark(to, &mark)?;
     for copied in &mark.segments {
         let source = segment::path(&from.join(LOG), copied.number);
+        check_len(from, copied, &source)?;
         let target = segment::path(&log_dir, copied.number);
         if copy_segment(&source, &target, copied.used, copied.len)? != copied.hash {
             return Err(Error::damaged(
@@ -194,6 +195,23 @@ pub fn restore_backup(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()
     }
     platform::sync_dir(&log_dir).map_err(|error| Error::io("sync", &log_dir, error))?;
     format.write(to)
+}
+
+/// The room above the used bytes is filled with zeros: no more than the segment was made with.
+fn check_len(from: &Path, copied: &Copied, source: &Path) -> Result<(), Error> {
+    let failed = |error| Error::io("read", source, error);
+    let mut bytes = Vec::new();
+    let file = File::open(source).map_err(failed)?;
+    file.take(segment::FIELDS as u64)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    let capacity = SegmentHeader::decode(&bytes).map_or(0, |header| header.capacity);
+    if copied.len > capacity.max(copied.used) {
+        let (len, number) = (copied.len, copied.number);
+        let what = format!("it has {len} bytes for segment {number}, which had {capacity}");
+        return Err(Error::damaged(from.join(FILE), what, "use another backup"));
+    }
+    Ok(())
 }
 
 /// Whether `dir` is a backup, or a store restored from one and not opened since.

@@ -16,7 +16,7 @@
 //! 88   …  body, trailer, zero up to a multiple of 8
 //! ```
 
-use super::varint::Reader;
+use super::varint::{MAX_NUMBER, Reader};
 
 pub(crate) const HEADER: usize = 88;
 pub(crate) const ALIGN: usize = 8;
@@ -103,7 +103,7 @@ impl FrameHeader {
             trailer_len: u16::from_le_bytes(r.array()?),
             body_crc: u32::from_le_bytes(r.array()?),
         };
-        Some(header)
+        (header.commit.max(header.first_position) <= MAX_NUMBER).then_some(header)
     }
 
     /// Bytes from this frame's start to the next one's.

@@ -22,6 +22,8 @@ const HOPS: usize = 64;
 const HOP_BYTES: u64 = 64 << 10;
 /// Read at once when looking for a place.
 const WINDOW: usize = 256 << 10;
+/// So much memory is taken for a record by the word of the index alone.
+const UNCHECKED: u64 = 1 << 20;
 
 /// One begun segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +124,19 @@ impl Log {
                 Error::io("read", self.path(number), error)
             }
         })
+    }
+
+    /// Refuses a range that its file does not reach, before memory is taken for it.
+    pub(crate) fn check_range(&self, number: u64, offset: u64, len: u64) -> Result<(), Error> {
+        if len <= UNCHECKED {
+            return Ok(());
+        }
+        let failed = |error| Error::io("inspect", self.path(number), error);
+        let there = self.file(number)?.metadata().map_err(failed)?.len();
+        if offset.saturating_add(len) > there {
+            return Err(self.damaged(number, offset, "the file ends before a record does"));
+        }
+        Ok(())
     }
 
     /// Reads up to `len` bytes from `offset`; fewer at the end of the file.

@@ -143,6 +143,9 @@ pub(crate) fn read_places(
     names: &mut Names,
 ) -> Result<Vec<EventEnvelope>, Error> {
     let spans = spans(places);
+    for span in &spans {
+        log.check_range(span.segment, span.start, span.end - span.start)?;
+    }
     let total = spans.iter().map(Span::len).sum();
     let mut buffer = vec![0; total];
     let mut rest = &mut buffer[..];

@@ -189,8 +189,8 @@ fn parse_body(body: &[u8]) -> Option<Parsed<'_>> {
     let event_id = EventId::from_bytes(r.array()?);
     let recorded = i64::from_le_bytes(r.array()?);
     let event_time = recorded.wrapping_add(unzigzag(r.varint()?));
-    let position = r.varint()?;
-    let sequence = r.varint()?;
+    let position = r.number()?;
+    let sequence = r.number()?;
     let revision = u32::try_from(r.varint()?).ok()?;
     let batch_offset = r.varint()?;
     let batch_count = u32::try_from(r.varint()?).ok()?;

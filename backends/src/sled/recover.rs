@@ -101,6 +101,7 @@ impl Recovery<'_> {
         let path = segment::path(self.log_dir, *number);
         let file = File::open(&path).map_err(|error| Error::io("open", &path, error))?;
         let mut walk = Replay::new(&file, *number, path, self.hash)?;
+        walk.reader.end_at(header.capacity);
         let end = walk.run(&mut next, &mut vouched, &mut replayed)?;
         self.judge_end(&mut walk, header, &next, vouched, &end)
             .map(drop)
@@ -231,6 +232,9 @@ impl Recovery<'_> {
         let path = segment::path(self.log_dir, number);
         let file = File::open(&path).map_err(|error| Error::io("open", &path, error))?;
         let mut reader = FrameReader::new(&file, path)?;
+        if reader.file_len() > segment::MAX_LEN {
+            return Err(self.damaged(number, "it is longer than any segment"));
+        }
         Ok(reader.survey(0, self.format.salt)?.vouched)
     }
 
@@ -273,6 +277,9 @@ impl Recovery<'_> {
             let newest = uncovered.peek().is_none();
             let file = File::open(&path).map_err(|error| Error::io("open", &path, error))?;
             let mut walk = Replay::new(&file, *number, path, self.hash)?;
+            if newest {
+                walk.reader.end_at(header.capacity);
+            }
             let end = walk.run(&mut next, &mut vouched, &mut replayed)?;
             if !newest {
                 if let Step::Bad(why) = end {
@@ -356,7 +363,7 @@ impl Recovery<'_> {
         }
         let closed_here = self
             .clean
-            .is_some_and(|mark| mark.commit + 1 == next.commit);
+            .is_some_and(|mark| mark.commit == next.commit - 1);
         if let Some(mark) = self.clean
             && closed_here
             && mark.hash != next.previous

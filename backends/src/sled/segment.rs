@@ -7,12 +7,14 @@ use tidelog_core::Error;
 use uuid::Uuid;
 
 use super::frame::ChainHash;
-use super::varint::Reader;
+use super::varint::{MAX_NUMBER, Reader};
 use crate::platform;
 
 /// Where the first frame of a segment stands.
 pub(crate) const DATA: u64 = 4096;
 pub(crate) const FIELDS: usize = 180;
+/// Places in a segment are 32 bits: no file of the log is longer.
+pub(crate) const MAX_LEN: u64 = u32::MAX as u64;
 const MAGIC: [u8; 8] = *b"TIDESEG1";
 
 /// A random id of a stretch of history, and where it left the one before.
@@ -81,7 +83,7 @@ impl SegmentHeader {
             return None;
         }
         let origin = Uuid::from_bytes(r.array()?);
-        Some(Self {
+        let header = Self {
             origin,
             salt: u64::from_le_bytes(r.array()?),
             number: u64::from_le_bytes(r.array()?),
@@ -95,7 +97,9 @@ impl SegmentHeader {
                 parent_hash: r.array()?,
             },
             capacity: u64::from_le_bytes(r.array()?),
-        })
+        };
+        let highest = header.first_commit.max(header.first_position);
+        (highest <= MAX_NUMBER && header.capacity <= MAX_LEN).then_some(header)
     }
 }
 

@@ -1,5 +1,9 @@
 //! LEB128 of a `u64`, shortest form only, and the reader that all decoders share.
 
+/// The largest number that a commit, position, sequence, run or generation may have: 2⁵³ − 1. A
+/// larger one in a file was never written by this library, and counting on from it could overflow.
+pub(crate) const MAX_NUMBER: u64 = (1 << 53) - 1;
+
 /// Appends `value`.
 pub(crate) fn put(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
@@ -88,6 +92,12 @@ impl<'a> Reader<'a> {
             }
         }
         None
+    }
+
+    /// A varint up to [`MAX_NUMBER`].
+    #[inline]
+    pub(crate) fn number(&mut self) -> Option<u64> {
+        self.varint().filter(|number| *number <= MAX_NUMBER)
     }
 
     /// A varint length and that many bytes.

@@ -164,6 +164,8 @@ fn check_index(
     let wrong = |what: String| IndexError::Damaged(what);
     let mut visit = |hash: u64, name: &str, sequence: u64, place: super::index::Posting| {
         buffer.clear();
+        let (from, len) = (u64::from(place.offset), u64::from(place.len));
+        shared.log.check_range(place.segment, from, len)?;
         buffer.resize(place.len as usize, 0);
         shared
             .log

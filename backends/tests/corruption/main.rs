@@ -18,7 +18,10 @@
 
 mod cases;
 mod damage;
+mod forge;
 mod image;
+mod lengths;
+mod limited;
 mod look;
 mod pages;
 #[path = "../tools/sweep.rs"]
@@ -38,6 +41,14 @@ const WORKERS: u64 = 3;
 fn worker_looks_at_damaged_stores() {
     if let Ok(order) = std::env::var(worker::ORDER) {
         worker::run(&order);
+    }
+}
+
+/// Not a test by itself: the process that `limited` runs under a limit of memory.
+#[test]
+fn child_uses_a_forged_store() {
+    if let Ok(what) = std::env::var(limited::CHILD) {
+        limited::child(&what);
     }
 }
 

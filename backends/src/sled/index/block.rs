@@ -38,9 +38,9 @@ impl<'a> Chunk<'a> {
     pub(super) fn read(reader: &mut Reader<'a>) -> Option<Self> {
         let hash = u64::from_le_bytes(reader.array()?);
         let name = reader.bytes()?;
-        let first = reader.varint()?;
-        let more = reader.varint()?.checked_sub(1)?;
-        let last = first.checked_add(more)?;
+        let first = reader.number()?;
+        let more = reader.number()?.checked_sub(1)?;
+        let last = first + more;
         let body = reader.bytes()?;
         Some(Self {
             hash,

@@ -18,6 +18,7 @@ use tidelog_core::Error;
 use super::kv::{Kv, SledKv};
 use super::{Engine, IndexError, IndexOptions};
 use crate::platform;
+use crate::sled::varint::MAX_NUMBER;
 
 const MARKER: &str = "opening";
 
@@ -161,7 +162,9 @@ impl Generations {
         for entry in fs::read_dir(&self.index).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
-            if let Some(generation) = name.to_str().and_then(|name| name.parse().ok()) {
+            // A higher number is no name of ours, and the next one could not be above it.
+            let generation = name.to_str().and_then(|name| name.parse().ok());
+            if let Some(generation) = generation.filter(|number| *number <= MAX_NUMBER) {
                 found.push((generation, entry.path()));
             }
         }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use tidelog_core::Error;
 
 use crate::sled::sealed_file::{self, MANIFEST_MAGIC};
+use crate::sled::varint::MAX_NUMBER;
 
 pub(crate) const FILE: &str = "manifest";
 
@@ -74,6 +75,12 @@ impl Manifest {
     }
 
     fn check(&self) -> Result<(), String> {
+        if self.generation.max(self.next_run) > MAX_NUMBER {
+            return Err(format!(
+                "generation {} or run {} is impossible",
+                self.generation, self.next_run
+            ));
+        }
         if self.runs.len() > MAX_RUNS {
             return Err(format!("it names {} runs", self.runs.len()));
         }

@@ -367,8 +367,9 @@ fn load_parts(
     first: u32,
     len: usize,
 ) -> Result<Vec<u8>, IndexError> {
-    let mut bytes = Vec::with_capacity(len);
-    for number in first.. {
+    // `len` comes from a file: room is made as pages come.
+    let mut bytes = Vec::new();
+    for number in first..=u32::MAX {
         if bytes.len() >= len {
             break;
         }

@@ -22,6 +22,7 @@ use super::{
     snapshots,
 };
 use crate::platform;
+use crate::sled::varint::MAX_NUMBER;
 
 /// How long [`Index::close`] waits for readers that are still at work.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
@@ -520,7 +521,12 @@ fn open_existing(
         let pages = Arc::new(Pages::new(Arc::clone(&opened.kv), options.cache_bytes));
         let runs = View::open_runs(manifest, &pages, budget)?;
         let stray = remove_strays(&*opened.kv, manifest)?;
-        manifest.next_run = manifest.next_run.max(stray.saturating_add(1));
+        if stray > MAX_NUMBER {
+            return Err(IndexError::damaged(format!(
+                "it has pages of a run {stray}"
+            )));
+        }
+        manifest.next_run = manifest.next_run.max(stray + 1);
         Ok(View {
             generation: manifest.generation,
             dir: opened.dir,
