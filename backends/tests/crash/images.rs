@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::disk::{Image, Names};
+use crate::disk::Image;
+use crate::durable::Names;
 use crate::oracle::{History, Promised, Seen};
 use crate::recording::{Change, Recording};
 use crate::shim::{self, Flag, say};
@@ -20,6 +21,8 @@ use crate::workload::STORE;
 const REOPENINGS: u64 = 25;
 /// Images of one reopening.
 const OF_REOPENING: u64 = 10;
+/// Nothing that is done to an image may take longer.
+const HANG: Duration = Duration::from_secs(10);
 
 /// Which images to make, of what.
 #[derive(Clone, Debug)]
@@ -105,7 +108,7 @@ pub fn run(order: &Order) {
         let made = Image::after_cut(&recording, cut, names, order.honest, &mut random);
         let promised = Promised::default().until(&recording, cut);
         if image.is_multiple_of(REOPENINGS) && order.honest {
-            case.cut_reopening(&made, &promised, &mut random);
+            case.cut_reopening(&made, &history, &promised, &mut random);
         } else {
             case.check(&made, &history, &promised);
         }
@@ -189,10 +192,15 @@ impl Case<'_> {
         fs::create_dir(&folder).unwrap();
         made.write_to(&folder);
         let store = folder.join(STORE);
+        let began = Instant::now();
         let checked = catch_unwind(AssertUnwindSafe(|| {
             history.check(&store, promised.durable, promised.origin)
         }));
         match checked.unwrap_or_else(|_| Err("a panic".into())) {
+            Ok(_) if began.elapsed() > HANG => {
+                self.keep(made);
+                say(&format!("wrong it took {:?}", began.elapsed()));
+            }
             Ok(Seen { rebuilt, .. }) if self.should_stand(rebuilt.as_deref()) => {
                 self.keep(made);
                 let rebuilt = rebuilt.unwrap_or_default();
@@ -224,7 +232,13 @@ impl Case<'_> {
     }
 
     /// Opens the image in a process of its own, which is recorded, and cuts that one's life as well.
-    fn cut_reopening(&mut self, made: &Image, promised: &Promised, random: &mut Random) {
+    fn cut_reopening(
+        &mut self,
+        made: &Image,
+        before_cut: &History,
+        promised: &Promised,
+        random: &mut Random,
+    ) {
         let folder = self.order.scratch.join("reopened");
         let (root, before) = (folder.join("root"), folder.join("before"));
         for folder in [&folder, &root, &before] {
@@ -244,6 +258,11 @@ impl Case<'_> {
             let records = trace::read(&folder.join("trace"));
             let recording = Recording::new(Some((&before, &made.flagged())), records);
             let history = history(&root.join(STORE), &folder);
+            let reopened = Promised::default().until(&recording, recording.changes.len());
+            if let Err(wrong) = history.goes_on_from(before_cut, reopened.opened) {
+                self.keep(made);
+                say(&format!("wrong reopening: {wrong}"));
+            }
             let cuts = Cuts::of(&recording);
             let first = self.text.clone();
             for _ in 0..OF_REOPENING {
@@ -274,7 +293,7 @@ fn kind_of(reason: &str) -> &str {
     reason[..end.unwrap_or(reason.len())].trim()
 }
 
-/// Waits for a child that must end well within ten seconds.
+/// Waits for a child that must end well.
 fn wait(command: &mut Command, folder: &Path) -> Result<(), String> {
     let said = folder.join("said");
     let output = fs::File::create(&said).unwrap();
@@ -288,7 +307,7 @@ fn wait(command: &mut Command, folder: &Path) -> Result<(), String> {
             }
             return Err(format!("{status}: {}", fs::read_to_string(said).unwrap()));
         }
-        if began.elapsed() > Duration::from_secs(10) {
+        if began.elapsed() > HANG {
             child.kill().unwrap();
             child.wait().unwrap();
             return Err("it hangs".into());

@@ -1,4 +1,24 @@
-//! What a power cut and a failing disk do to the store.
+//! What a power cut, a failing disk and a full one do to the store.
+//!
+//! A shim in C, preloaded into a child, stands between the store and the system (`tests/shim`).
+//!
+//! **Power cut** (`power_cut`). Children let a store live several lives; some are killed, some end by
+//! a sync that fails. The shim records each call that changes something (`trace`, `recording`), and
+//! among them the lines in which the workload notes what it was promised (`workload`). From the
+//! recording crash images are made: at a random call everything ends, and what was not durable is
+//! lost, torn or overtaken; `disk` describes the model. Each image is opened (`images`): what is left
+//! must be a beginning of what was written, with all in it that was promised before the cut, every
+//! stream must read like the log, and the store must go on (`oracle`). Of some images the reopening
+//! is recorded as well, and cut in its turn.
+//!
+//! **I/O errors** (`io_errors`). The nth write, sync, open, rename and so on fails, for every n; the
+//! child (`faulty`) sees that the store refuses writes and still reads, opens it again, goes on, and in
+//! the end everything must be there once. The same with a disk that is full from some byte on.
+//!
+//! **Mounted filesystems** (`mounts`). ext4 and XFS on loop devices, taken down while a child appends.
+//!
+//! A part runs with all tests, everything with `TIDELOG_SWEEP=full`. `TIDELOG_SEED` repeats a sweep's
+//! choices, and the images of a recording that was kept; threads interleave anew each time.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,12 +28,14 @@
 )]
 
 mod disk;
+mod durable;
 mod faulty;
 mod images;
 mod io_errors;
 mod mounts;
 mod oracle;
 mod power_cut;
+mod recorded;
 mod recording;
 mod scratch;
 mod shim;
@@ -22,6 +44,7 @@ mod sweep;
 #[path = "../tools/mod.rs"]
 mod tools;
 mod trace;
+mod watch;
 mod workload;
 
 /// Not a test by itself: what runs under the shim.

@@ -18,6 +18,8 @@ pub struct Promised {
     pub durable: u64,
     /// Everything up to here survives the end of the process.
     pub acknowledged: u64,
+    /// What the store showed when it was opened last.
+    pub opened: u64,
     /// The store was opened, so it exists, under this name.
     pub origin: Option<Uuid>,
 }
@@ -43,6 +45,7 @@ impl Promised {
             "opened" => {
                 // Opening makes durable whatever it shows.
                 self.durable = self.durable.max(position);
+                self.opened = position;
                 self.origin = words.next().map(|origin| origin.parse().unwrap());
             }
             other => panic!("{other} is no note"),
@@ -71,6 +74,15 @@ impl History {
         let events = read_all(&store).unwrap();
         store.crash();
         Self { events }
+    }
+
+    /// Whether its first `shown` events are those that stood in the store before.
+    pub fn goes_on_from(&self, before: &Self, shown: u64) -> Result<(), String> {
+        let shown = self.events.get(..shown as usize).unwrap_or(&self.events);
+        match first_difference(shown, &before.events) {
+            None => Ok(()),
+            Some(wrong) => Err(format!("position {} is not what was written", wrong + 1)),
+        }
     }
 
     /// Opens the store in `dir` and compares; then goes on with it.

@@ -45,39 +45,37 @@ impl Flag {
 /// The shim as a shared object; `None`, said loudly, where there is no C compiler.
 pub fn library() -> Option<&'static Path> {
     static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let arguments = ["-fPIC", "-shared"];
-    let built =
-        BUILT.get_or_init(|| build("shim.c", "shim.so", &arguments, &["-ldl", "-lpthread"]));
+    let sources = ["shim.c", "faults.c"];
+    let arguments = ["-fPIC", "-shared", "-ldl", "-lpthread"];
+    let built = BUILT.get_or_init(|| build(&sources, "shim.so", &arguments));
     built.as_deref()
 }
 
 /// The program that takes a filesystem down.
 pub fn helper() -> Option<&'static Path> {
     static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let built = BUILT.get_or_init(|| build("goingdown.c", "goingdown", &[], &[]));
+    let built = BUILT.get_or_init(|| build(&["goingdown.c"], "goingdown", &[]));
     built.as_deref()
 }
 
-fn build(source: &str, name: &str, arguments: &[&str], libraries: &[&str]) -> Option<PathBuf> {
+fn build(sources: &[&str], name: &str, arguments: &[&str]) -> Option<PathBuf> {
     if !cfg!(target_os = "linux") {
         crate::tools::skipped("the shim is written for Linux: no power cut, no failing disk");
         return None;
     }
-    let source = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/shim")
-        .join(source);
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/shim");
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let fresh = folder.join(format!("{name}-{}", std::process::id()));
     let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
     let built = Command::new(&compiler)
         .args(["-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror"])
-        .args(arguments)
         .arg("-o")
-        .args([&fresh, &source])
-        .args(libraries)
+        .arg(&fresh)
+        .args(sources.iter().map(|source| tests.join(source)))
+        .args(arguments)
         .status();
     match built {
-        Ok(status) => assert!(status.success(), "{} does not compile", source.display()),
+        Ok(status) => assert!(status.success(), "{sources:?} do not compile"),
         Err(error) => {
             crate::tools::skipped(&format!(
                 "no C compiler ({}: {error}): no power cut, no failing disk was tried",

@@ -1,4 +1,4 @@
-//! What the shim wrote down: `shim.c` has the layout.
+//! What the shim wrote down: `faults.h` has the layout.
 
 use std::fs;
 use std::path::Path;
