@@ -7,28 +7,26 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
-/// A fresh file for reading and writing, seen by its owner only.
+/// A fresh file for reading and writing, seen by its owner only. What has its name is removed
+/// before: a link there would lead the writing elsewhere.
 pub(crate) fn create_file(path: &Path) -> io::Result<File> {
-    private(
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true),
-    )
-    .open(path)
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    private(OpenOptions::new().read(true).write(true).create_new(true)).open(path)
 }
 
-/// A file that may be there already, for reading and writing.
+/// A file that may be there already, but is no link, for reading and writing.
 pub(crate) fn open_or_create_file(path: &Path) -> io::Result<File> {
-    private(
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false),
-    )
-    .open(path)
+    let mut options = OpenOptions::new();
+    #[cfg(unix)]
+    {
+        let no_link = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+        std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, no_link);
+    }
+    options.read(true).write(true).create(true).truncate(false);
+    private(&mut options).open(path)
 }
 
 /// A directory and its missing parents, seen by its owner only; their names survive a power cut.
@@ -165,6 +163,22 @@ pub(crate) fn make_writable(path: &Path) -> io::Result<()> {
         permissions.set_readonly(false);
     }
     fs::set_permissions(path, permissions)
+}
+
+/// Takes a file or directory away from everybody but its owner.
+pub(crate) fn make_private(path: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let found = fs::symlink_metadata(path)?;
+        let mode = if found.is_dir() { 0o700 } else { 0o600 };
+        if found.permissions().mode() & 0o7777 != mode {
+            return fs::set_permissions(path, fs::Permissions::from_mode(mode));
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = path;
+    Ok(())
 }
 
 /// Asks the filesystem to write everything in `dir` through to the disk (`chattr +S`): files made

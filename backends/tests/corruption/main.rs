@@ -23,6 +23,8 @@ mod image;
 mod lengths;
 mod limited;
 mod look;
+mod modes;
+mod names;
 mod pages;
 #[path = "../tools/sweep.rs"]
 mod sweep;
@@ -49,6 +51,14 @@ fn worker_looks_at_damaged_stores() {
 fn child_uses_a_forged_store() {
     if let Ok(what) = std::env::var(limited::CHILD) {
         limited::child(&what);
+    }
+}
+
+/// Not a test by itself: the process that `modes` runs.
+#[test]
+fn child_makes_files_without_a_umask() {
+    if let Some(root) = std::env::var_os(modes::CHILD) {
+        modes::child(root.as_ref());
     }
 }
 

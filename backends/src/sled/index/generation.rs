@@ -142,6 +142,10 @@ impl Generations {
     /// Removes all generations but this one, save those that a hung thread may be at work in. What
     /// cannot be removed now is left for the next open.
     pub(super) fn remove_others(&self, keep: u64) {
+        // What stands behind a link need not be ours.
+        if is_link(&self.index) {
+            return;
+        }
         let Ok(found) = self.list() else { return };
         for (generation, path) in found {
             let abandoned = || {
@@ -162,9 +166,11 @@ impl Generations {
         for entry in fs::read_dir(&self.index).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
-            // A higher number is no name of ours, and the next one could not be above it.
-            let generation = name.to_str().and_then(|name| name.parse().ok());
-            if let Some(generation) = generation.filter(|number| *number <= MAX_NUMBER) {
+            let Some(generation) = name.to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            // Other names are not ours, and above a higher number there could be none.
+            if generation <= MAX_NUMBER && entry.path() == self.dir(generation) {
                 found.push((generation, entry.path()));
             }
         }
@@ -182,7 +188,9 @@ fn open_sled(
     fail::fail_point!("sled_open_abort", |_| std::process::abort());
     if !fresh {
         remove_half_made_snapshots(dir)?;
-        return SledKv::open(dir, cache_bytes, patience);
+        let opened = SledKv::open(dir, cache_bytes, patience)?;
+        make_private(dir)?;
+        return Ok(opened);
     }
     // sled writes a snapshot of itself only when it is opened: the second open makes the first.
     drop(SledKv::open(dir, cache_bytes, patience)?);
@@ -191,16 +199,30 @@ fn open_sled(
         platform::set_sync_flag(&entry?.path());
     }
     let made = SledKv::open(dir, cache_bytes, patience)?;
+    make_private(dir)?;
     // What was written before a file had the flag stands in the page cache; and not every filesystem
     // syncs names by the directory's flag.
     sync_all(dir)?;
     Ok(made)
 }
 
-/// A kill while sled is opened can leave them, and it then never opens again.
+/// sled makes its files with whatever mode the process makes files with.
+fn make_private(dir: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        platform::make_private(&entry?.path())?;
+    }
+    Ok(())
+}
+
+/// A kill while sled is opened can leave them, and it then never opens again. Where a link stands
+/// among its files, sled would write to what it leads to: that is refused.
 fn remove_half_made_snapshots(dir: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
+        if is_link(&path) {
+            let what = format!("{} is a link", path.display());
+            return Err(std::io::Error::new(ErrorKind::InvalidData, what));
+        }
         let name = path
             .file_name()
             .and_then(|name| name.to_str())
@@ -210,6 +232,11 @@ fn remove_half_made_snapshots(dir: &Path) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether a symbolic link stands there.
+pub(super) fn is_link(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink())
 }
 
 /// Whether sled spilled nothing into `blobs/`, whose files it never syncs.

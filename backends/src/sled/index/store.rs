@@ -497,7 +497,7 @@ fn believable(
         return Err("opening it before never ended".into());
     }
     let dir = generations.dir(manifest.generation);
-    if !dir.is_dir() {
+    if !dir.is_dir() || generation::is_link(&dir) {
         return Err(format!("its directory {} is gone", dir.display()));
     }
     if !options.clean_stop && !platform::set_sync_flag(&dir) {
