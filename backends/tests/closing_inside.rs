@@ -73,7 +73,7 @@ fn closed_from_inside<F: Future>(ask: impl Fn(&SledStore) -> F + Send + 'static,
         let records = SledStore::open(&path).unwrap().last_position();
         done.send((on, records)).unwrap();
     });
-    let (on, records) = is_done.recv_timeout(HANGS).expect("closing hangs");
+    let (on, records) = is_done.recv_timeout(HANGS).unwrap();
     assert_eq!(on, thread);
     assert!(records >= 1);
 }
