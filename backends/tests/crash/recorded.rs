@@ -48,7 +48,17 @@ impl Recorded {
         recorded
     }
 
-    pub fn empty(library: &'static Path, flag: Flag, seed: u64) -> Self {
+    /// The same with lives that end as told.
+    pub fn ending(library: &'static Path, flag: Flag, seed: u64, lives: &[Ends]) -> Self {
+        let recorded = Self::empty(library, flag, seed);
+        let mut random = Random(seed);
+        for (life, ends) in (0..).zip(lives) {
+            recorded.live_until(life, *ends, &mut random);
+        }
+        recorded
+    }
+
+    fn empty(library: &'static Path, flag: Flag, seed: u64) -> Self {
         let recorded = Self {
             folder: scratch::folder(),
             library,
@@ -70,7 +80,7 @@ impl Recorded {
         self.live_until(life, ends, random);
     }
 
-    pub fn live_until(&self, life: u64, ends: Ends, random: &mut Random) {
+    fn live_until(&self, life: u64, ends: Ends, random: &mut Random) {
         let (root, folder) = (self.root(), self.folder.path());
         let (store, seed) = (root.join(STORE), random.next() >> 1);
         let order = format!("life {} {seed} 60 {}", store.display(), life << 32);
