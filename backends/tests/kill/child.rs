@@ -25,6 +25,8 @@ pub enum Work {
     /// Large unsynced commits: a segment is full every few of them.
     Seal,
     Open,
+    /// New stores, one after the other.
+    Create,
     RebuildIndex,
     Backup,
     Restore,
@@ -33,12 +35,13 @@ pub enum Work {
 }
 
 impl Work {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::AppendBlocking,
         Self::AppendAsync,
         Self::AppendThreads,
         Self::Seal,
         Self::Open,
+        Self::Create,
         Self::RebuildIndex,
         Self::Backup,
         Self::Restore,
@@ -53,6 +56,7 @@ impl Work {
             Self::AppendThreads => &[("try", 200, 4_000)],
             Self::Seal => &[("sealing", 4, 4_000), ("sealed", 4, 8_000)],
             Self::Open => &[("opening", 3, 60_000), ("closing", 2, 15_000)],
+            Self::Create => &[("creating", 3, 60_000)],
             Self::RebuildIndex => &[("rebuilding", 3, 80_000)],
             Self::Backup => &[("backing-up", 4, 30_000)],
             Self::Restore => &[("restoring", 2, 20_000), ("restored", 2, 60_000)],
@@ -111,6 +115,10 @@ pub fn backup_in(root: &Path) -> PathBuf {
     root.join("backup")
 }
 
+pub fn new_in(root: &Path) -> PathBuf {
+    root.join("new")
+}
+
 pub fn restored_in(root: &Path) -> PathBuf {
     root.join("restored")
 }
@@ -140,12 +148,35 @@ pub fn run(order: &Order) {
         Work::AppendBlocking | Work::AppendAsync | Work::Open => {
             child.append_alone(&store, order.work);
         }
+        Work::Create => create_stores(&order.root),
         Work::AppendThreads => child.append_in_threads(&store),
         Work::Seal => child.fill_segments(&store),
         Work::RebuildIndex => child.rebuild(&store),
         Work::Backup => child.back_up(&store, &backup_in(&order.root)),
         Work::Restore => child.restore(&store, &order.root),
         Work::Snapshots => child.take_snapshots(&store),
+    }
+}
+
+/// The append that each new store gets.
+pub const NEW: u64 = 1;
+
+/// At once, so that the parent never takes what is half removed for half made.
+fn remove(root: &Path, dir: &Path) {
+    let gone = root.join("gone");
+    std::fs::rename(dir, &gone).unwrap();
+    std::fs::remove_dir_all(&gone).unwrap();
+}
+
+fn create_stores(root: &Path) {
+    loop {
+        say("creating");
+        let store = open(&new_in(root)).unwrap();
+        store.blocking().append_streams(parts(NEW)).unwrap();
+        say("created");
+        store.close_blocking().unwrap();
+        drop(store);
+        remove(root, &new_in(root));
     }
 }
 
@@ -288,10 +319,7 @@ impl Child {
             restore_backup(backup_in(root), &to).unwrap();
             say("restored");
             open(&to).unwrap().close_blocking().unwrap();
-            // At once, so that the parent never takes what is half removed for half restored.
-            let gone = root.join("gone");
-            std::fs::rename(&to, &gone).unwrap();
-            std::fs::remove_dir_all(&gone).unwrap();
+            remove(root, &to);
         }
     }
 

@@ -12,7 +12,8 @@ use tempfile::TempDir;
 use tidelog_backends::restore_backup;
 use tidelog_core::*;
 
-use crate::child::{MARK, ORDER, Order, Work, backup_in, open, restored_in, store_in};
+use crate::child::{MARK, NEW, ORDER, Order, Work, backup_in, new_in, open, restored_in, store_in};
+use crate::history::parts;
 use crate::oracle::{Ack, Oracle};
 use crate::sweep::{Random, Tally};
 use crate::tools::{self, copy_tree, read_all};
@@ -87,11 +88,12 @@ impl Life {
             retry: self.oracle.unknown(2),
         };
         let phase = self.run_and_kill(&order);
-        self.tally.count(format!("{work:?}, killed while"), phase);
+        self.tally.count(format!("{work:?}, killed while"), &*phase);
         for trace in traces(&self.store()) {
             self.tally.count("what the kills left", trace);
         }
         self.look();
+        self.look_at_new(&phase);
     }
 
     /// Answers what the child was at when it was killed.
@@ -216,6 +218,29 @@ impl Life {
                 store.crash();
             }
         }
+    }
+
+    /// A store that was being made is made, with what was acknowledged in it.
+    fn look_at_new(&mut self, phase: &str) {
+        let dir = new_in(self.root());
+        if !dir.exists() {
+            return;
+        }
+        let before = dir.join("format").exists();
+        self.tally
+            .count("new store", if before { "whole" } else { "made again" });
+        let store = open(&dir).unwrap();
+        let there = read_all(&store).unwrap().len();
+        let events: usize = parts(NEW).iter().map(|part| part.events.len()).sum();
+        assert!(
+            there == events || (there == 0 && phase != "created"),
+            "{there} of {events}"
+        );
+        let again = store.blocking().append_streams(parts(NEW)).unwrap();
+        assert_eq!(again[0].outcome == AppendOutcome::Appended, there == 0);
+        assert_eq!(store.verify().unwrap().records, events as u64);
+        store.close_blocking().unwrap();
+        fs::remove_dir_all(dir).unwrap();
     }
 
     fn look_at_backup(&mut self) {
