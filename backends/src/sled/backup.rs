@@ -235,14 +235,10 @@ fn prepare_target(to: &Path, format: &format::Format) -> Result<Vec<Copied>, Err
         if !to.is_dir() {
             return Err(not("a file is there; give the path of a directory"));
         }
-        let empty = fs::read_dir(to)
-            .map_err(|error| Error::io("list", to, error))?
-            .next()
-            .is_none();
         match (read_mark(to)?, format::Format::read(to)?) {
             (Some(mark), Some(there)) if there.origin == format.origin => return Ok(mark.segments),
             (Some(_), Some(_)) => return Err(not("it is the backup of another store")),
-            (_, None) if empty || to.join(FILE).exists() => {}
+            (_, None) if to.join(FILE).exists() || is_unbegun(to)? => {}
             _ => {
                 return Err(not(
                     "it holds something else; give an empty or missing directory",
@@ -263,6 +259,21 @@ fn prepare_target(to: &Path, format: &format::Format) -> Result<Vec<Copied>, Err
         },
     )?;
     Ok(Vec::new())
+}
+
+/// Whether nothing stands there, or only what a backup leaves that ended before its mark was there.
+fn is_unbegun(to: &Path) -> Result<bool, Error> {
+    let list = |dir: &Path| fs::read_dir(dir).map_err(|error| Error::io("list", dir, error));
+    for entry in list(to)? {
+        let entry = entry.map_err(|error| Error::io("list", to, error))?;
+        let name = entry.file_name();
+        let left = name == "backup.new"
+            || (name == LOG && entry.path().is_dir() && list(&entry.path())?.next().is_none());
+        if !left {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn read_mark(dir: &Path) -> Result<Option<Mark>, Error> {

@@ -131,8 +131,18 @@ pub fn open(dir: &Path) -> Result<SledStore, Error> {
         .open()
 }
 
-/// Works until it is killed.
+/// Works until it is killed. Where one of its threads fails, the others shall not go on.
 pub fn run(order: &Order) {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        report(info);
+        if info
+            .location()
+            .is_some_and(|at| at.file().contains("tests/kill"))
+        {
+            std::process::exit(101);
+        }
+    }));
     let child = Child {
         next: AtomicU64::new(order.first),
         dir: store_in(&order.root),

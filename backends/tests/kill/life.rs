@@ -18,8 +18,8 @@ use crate::oracle::{Ack, Oracle};
 use crate::sweep::{Random, Tally};
 use crate::tools::{self, copy_tree, read_all};
 
-/// A child that says nothing for so long hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A child that has not said its word by then hangs.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// A larger store makes each look slow and finds no more.
 const LARGEST: u64 = 2 << 20;
 
@@ -118,8 +118,9 @@ impl Life {
         let mut left = 1 + self.random.below(most);
         let delay = Duration::from_micros(self.random.below(micros) as u64);
         let mut phase = String::from("starting");
+        let deadline = Instant::now() + PATIENCE;
         while left > 0 {
-            match said.recv_timeout(PATIENCE) {
+            match said.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
                     left -= usize::from(line.split(' ').next() == Some(word));
                     self.hear(&line, &mut phase);

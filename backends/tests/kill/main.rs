@@ -27,6 +27,7 @@ mod sweep;
 #[path = "../tools/mod.rs"]
 mod tools;
 
+use std::fs;
 use std::thread;
 
 use child::{ORDER, Order, Work};
@@ -66,6 +67,25 @@ fn a_killed_process_loses_nothing_it_acknowledged() {
         0,
         "a child was killed before it began"
     );
+}
+
+#[test]
+fn a_backup_that_was_killed_before_its_mark_is_begun_again() {
+    let root = tempfile::tempdir().unwrap();
+    let store = child::open(&child::store_in(root.path())).unwrap();
+    let to = child::backup_in(root.path());
+    for mark in [&b""[..], b"TIDEBAK1"] {
+        let _ = fs::remove_dir_all(&to);
+        fs::create_dir_all(to.join("log")).unwrap();
+        fs::write(to.join("backup.new"), mark).unwrap();
+        store.backup(&to).unwrap();
+    }
+    // But not over what is somebody else's.
+    let other = root.path().join("other");
+    fs::create_dir_all(other.join("log")).unwrap();
+    fs::write(other.join("log/letter.txt"), "dear").unwrap();
+    let refused = store.backup(&other).map_err(|error| error.code());
+    assert_eq!(refused, Err("not_a_store"));
 }
 
 fn live(seed: u64, kills: u64) -> Tally {
