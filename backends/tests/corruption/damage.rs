@@ -61,11 +61,20 @@ const TARGETS: [&str; 12] = [
     "sled beside db",
 ];
 
+/// The segments there, if the log still is.
+fn numbers(dir: &Path) -> Vec<u64> {
+    if dir.join("log").is_dir() {
+        segments(dir)
+    } else {
+        Vec::new()
+    }
+}
+
 /// Files of a class, relative to the store.
 fn files_of(target: &str, image: &Image, dir: &Path) -> Vec<PathBuf> {
     let newest = image.newest();
     let numbered = |wanted: &dyn Fn(u64) -> bool| {
-        let numbers = segments(dir).into_iter().filter(|number| wanted(*number));
+        let numbers = numbers(dir).into_iter().filter(|number| wanted(*number));
         numbers
             .map(|number| segment(Path::new(""), number))
             .collect::<Vec<_>>()
@@ -240,7 +249,7 @@ fn siblings(dir: &Path, file: &Path) -> Vec<PathBuf> {
 
 /// A name that nothing has, such as people and tools give to copies.
 fn beside(dir: &Path, file: &Path, random: &mut Random) -> PathBuf {
-    let last = segments(dir).last().copied().unwrap_or(0);
+    let last = numbers(dir).last().copied().unwrap_or(0);
     let name = file.file_name().unwrap().to_string_lossy().into_owned();
     let segment = |number: u64| segment(Path::new(""), number);
     match random.below(5) {

@@ -30,15 +30,27 @@ pub enum End {
     CrashedUnsynced,
     /// Closed and opened some times, its runs merged, then crashed.
     CrashedLater,
+    /// With a segment just begun: what it says is all that vouches for the one before.
+    CrashedAtNewSegment,
+    /// With full segments that were not sealed or indexed yet.
+    CrashedBusy,
 }
 
 impl End {
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 6] = [
         Self::Closed,
         Self::Crashed,
         Self::CrashedUnsynced,
         Self::CrashedLater,
+        Self::CrashedAtNewSegment,
+        Self::CrashedBusy,
     ];
+
+    /// Whether most commits were left to the operating system.
+    pub fn is_unsynced(self) -> bool {
+        use End::{CrashedBusy, CrashedLater, CrashedUnsynced};
+        matches!(self, CrashedUnsynced | CrashedLater | CrashedBusy)
+    }
 }
 
 /// A store's files, and what was acknowledged.
@@ -100,15 +112,28 @@ impl Image {
             }
             fill(&store.blocking(), from, from + 20);
         }
-        store.drain().unwrap();
-        take_snapshots(&store);
+        if end == End::CrashedAtNewSegment {
+            let last = newest(&dir);
+            let mut at = (100..).take_while(|_| newest(&dir) == last);
+            at.by_ref()
+                .for_each(|at| fill(&store.blocking(), at, at + 1));
+        }
+        if end != End::CrashedBusy {
+            store.drain().unwrap();
+            take_snapshots(&store);
+        }
         let events = read_all(&store).unwrap();
-        if end == End::Closed {
-            store.close_blocking().unwrap();
+        match end {
+            End::Closed => store.close_blocking().unwrap(),
+            End::CrashedBusy => store.crash(),
+            _ => {
+                // What a kill leaves: sled writes nothing more to it.
+                tools::copy_tree(&dir, &files);
+                store.crash();
+            }
+        }
+        if !files.exists() {
             tools::copy_tree(&dir, &files);
-        } else {
-            tools::copy_tree(&dir, &files);
-            store.crash();
         }
         for of in [&files, &older, &foreign] {
             let _ = fs::remove_file(of.join("LOCK"));
@@ -199,9 +224,10 @@ pub fn frames_of(files: &Path, number: u64) -> Vec<Frame> {
 }
 
 fn open_for(dir: &Path, end: End) -> SledStore {
-    let durability = match end {
-        End::CrashedUnsynced | End::CrashedLater => Durability::Process,
-        End::Closed | End::Crashed => Durability::Power,
+    let durability = if end.is_unsynced() {
+        Durability::Process
+    } else {
+        Durability::Power
     };
     let builder = SledStore::builder(dir)
         .segment_size(64 << 10)

@@ -331,9 +331,8 @@ impl Kept {
             "a closed store lost commits"
         );
         let untouched = gone.iter().filter(|(_, same)| *same).count();
-        let unsynced = matches!(image.end, End::CrashedUnsynced | End::CrashedLater);
         assert!(
-            untouched == 0 || unsynced,
+            untouched == 0 || image.end.is_unsynced(),
             "{untouched} commits are gone that were synced and whole"
         );
         assert!(!gone[0].1, "the first commit that is gone was whole");

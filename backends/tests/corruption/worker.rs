@@ -75,12 +75,15 @@ fn examine_images(seed: u64, from: u64, to: u64) {
         let said = payload.downcast_ref::<&str>().map(ToString::to_string);
         let said = said.or_else(|| payload.downcast_ref::<String>().cloned());
         let text = format!("{place}, thread {thread}: {}", said.unwrap_or_default());
+        if !is_sleds(&text) {
+            eprintln!("{text}");
+        }
         PANICS
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(text);
     }));
-    let mut images: [Option<Image>; 4] = [const { None }; 4];
+    let mut images: [Option<Image>; 6] = [const { None }; 6];
     for number in from..to {
         let mut random = Random(seed ^ number.wrapping_mul(0x9e37_79b9));
         let end = random.below(End::ALL.len());
