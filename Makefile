@@ -44,11 +44,18 @@ faults:
 	$(CARGO) test --locked -p tidelog-backends --features shuttle --lib models -- --nocapture
 	$(CARGO) test --locked -p bank-account --test kill --test index_loss -- --nocapture
 
-# Each fuzz target for $(FUZZ_SECONDS) seconds; needs a nightly toolchain and cargo-fuzz.
+# Each fuzz target for $(FUZZ_SECONDS) seconds; needs a nightly toolchain and cargo-fuzz. Fails at the
+# first finding, which then stands in fuzz/artifacts.
 fuzz:
 	@command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz
-	export TMPDIR=/dev/shm; cd fuzz && for target in $$($(CARGO) +nightly fuzz list); do \
-	    $(CARGO) +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
+	@test ! -d /dev/shm || export TMPDIR=/dev/shm; cd fuzz && mkdir -p artifacts && \
+	for target in $$($(CARGO) +nightly fuzz list); do \
+	    mkdir -p corpus/$$target && log=artifacts/$$target.log && \
+	    $(CARGO) +nightly fuzz build $$target && \
+	    if $(CARGO) +nightly fuzz run $$target corpus/$$target seeds/$$target -- \
+	        -max_total_time=$(FUZZ_SECONDS) -timeout=20 -print_final_stats=1 >$$log 2>&1; then \
+	        sed -n "s/^stat::number_of_executed_units: */$$target: executions: /p" $$log; \
+	    else tail -n 60 $$log; echo "$$target: FOUND SOMETHING"; exit 1; fi; done
 
 clean:
 	$(CARGO) clean

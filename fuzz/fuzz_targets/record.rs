@@ -1,5 +1,4 @@
-//! No bytes make the record and frame decoders panic, and what they accept encodes to the same
-//! bytes again.
+//! No bytes make the record decoder panic, and what it accepts encodes to the same bytes again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -74,6 +74,16 @@ impl Manifest {
         manifest.check().map(|()| manifest)
     }
 
+    /// What decodes is what it encodes to.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn fuzz(body: &[u8]) {
+        if let Ok(manifest) = Self::decode(body) {
+            let again = manifest.encode().map(|body| Self::decode(&body));
+            assert!(matches!(again, Ok(Ok(again)) if again == manifest));
+            let _ = manifest.agrees_with(Some((1, 1 << 20)));
+        }
+    }
+
     fn check(&self) -> Result<(), String> {
         if self.generation.max(self.next_run) > MAX_NUMBER {
             return Err(format!(

@@ -11,6 +11,8 @@
 
 mod block;
 mod filter;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod generation;
 mod kv;
 mod manifest;

@@ -1,0 +1,6 @@
+//! No bytes make the decoder of commits panic, and what it accepts encodes to the same bytes again.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| tidelog_backends::fuzzing::frame(bytes));
