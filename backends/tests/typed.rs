@@ -119,10 +119,23 @@ fn encoded_events_are_recorded_as_they_are() {
 #[test]
 fn what_is_no_such_event_is_an_error_naming_it() {
     let store = MemoryStore::new();
+    let context = Context::new();
+    now(store.persist_events(&stream(), ExpectedVersion::Any, vec![noted("a")], &context)).unwrap();
     let foreign = NewEvent::new("Foreign", 1, ContentType::Postcard, vec![1]);
     now(store.persist_encoded(&stream(), ExpectedVersion::Any, vec![foreign])).unwrap();
     let error = now(store.read_events::<Fact>(&stream())).unwrap_err();
-    assert!(matches!(&error, Error::Codec { type_name, .. } if &**type_name == "Foreign"));
+    assert_eq!(error.code(), "codec");
+    let said = format!("Foreign revision 1, sequence 2 of {}", stream());
+    assert!(error.to_string().contains(&said), "{error}");
+    let Error::Codec {
+        type_name,
+        recorded,
+        ..
+    } = error
+    else {
+        panic!("{error}");
+    };
+    assert_eq!((&*type_name, recorded), ("Foreign", Some((stream(), 2))));
 }
 
 /// A toy: XOR with a key that depends on all that it is told, so that a wrong word shows.
@@ -232,7 +245,8 @@ fn a_codec_that_fails_is_an_error_with_its_reason() {
     persist(store.inner(), vec![noted("open")]).unwrap();
     let error = now(store.read_events::<Fact>(&stream())).unwrap_err();
     assert!(error.to_string().contains("it was never hidden"), "{error}");
-    assert!(error.to_string().contains("Noted"), "{error}");
+    let said = format!("Noted revision 1, sequence 1 of {}", stream());
+    assert!(error.to_string().contains(&said), "{error}");
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -282,7 +296,13 @@ fn a_repository_over_a_store_with_a_codec_hides_events_and_snapshots() {
         .unwrap();
     assert_eq!(below.sequence, 2);
     assert!(below.state.starts_with(b"xor:"));
-    assert!(below.decode::<Book>().is_err());
+    let error = below.decode::<Book>().unwrap_err().to_string();
+    let said = format!(
+        "Book revision {}, sequence 2 of {}",
+        Book::SNAPSHOT_REVISION,
+        stream()
+    );
+    assert!(error.contains(&said), "{error}");
 
     let above = now(SnapshotStore::read(&store, &stream()))
         .unwrap()

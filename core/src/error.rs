@@ -71,7 +71,7 @@ pub enum Error {
     },
 
     /// An event or a snapshot could not be turned into bytes or back.
-    #[error("{what} of type {type_name} revision {revision}: {reason}")]
+    #[error("{what} of type {type_name} revision {revision}{at}: {reason}", at = place(recorded.as_ref()))]
     Codec {
         /// What was done to what: `encoding an event`.
         what: &'static str,
@@ -79,6 +79,9 @@ pub enum Error {
         type_name: Box<str>,
         /// Its schema revision.
         revision: u32,
+        /// The stream that it is recorded in and its sequence there, a snapshot's being that of the
+        /// last event in it; `None` when it is encoded, or decoded from bytes alone.
+        recorded: Option<(StreamId, u64)>,
         /// What was wrong and the remedy.
         reason: Box<str>,
     },
@@ -241,6 +244,14 @@ impl Error {
         }
     }
 
+    /// The same, naming where the event or snapshot is recorded that could not be decoded.
+    pub(crate) fn recorded_at(mut self, stream: &StreamId, sequence: u64) -> Self {
+        if let Self::Codec { recorded, .. } = &mut self {
+            recorded.get_or_insert_with(|| (stream.clone(), sequence));
+        }
+        self
+    }
+
     /// [`Error::TooLarge`] from plain sizes.
     pub fn too_large(what: &'static str, size: usize, limit: usize) -> Self {
         Self::TooLarge {
@@ -285,6 +296,12 @@ impl Error {
             remedy: remedy.into(),
         }
     }
+}
+
+fn place(recorded: Option<&(StreamId, u64)>) -> String {
+    recorded.map_or_else(String::new, |(stream, sequence)| {
+        format!(", sequence {sequence} of {stream}")
+    })
 }
 
 /// Why a command was not executed.

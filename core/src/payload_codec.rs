@@ -161,7 +161,10 @@ impl dyn PayloadCodec {
             metadata: &envelope.metadata,
         };
         let payload = self.decode(stored, &about);
-        envelope.event = payload.map_err(|error| about.error("decoding an event", &error))?;
+        envelope.event = payload.map_err(|error| {
+            let error = about.error("decoding an event", &error);
+            error.recorded_at(&envelope.stream, envelope.sequence)
+        })?;
         Ok(envelope)
     }
 
@@ -199,7 +202,10 @@ impl dyn PayloadCodec {
         let stored = std::mem::take(&mut snapshot.state);
         let about = about_snapshot(&snapshot);
         let state = self.decode(stored, &about);
-        snapshot.state = state.map_err(|error| about.error("decoding a snapshot", &error))?;
+        snapshot.state = state.map_err(|error| {
+            let error = about.error("decoding a snapshot", &error);
+            error.recorded_at(&snapshot.stream, snapshot.sequence)
+        })?;
         Ok(snapshot)
     }
 }
@@ -216,6 +222,7 @@ impl PayloadContext<'_> {
             what,
             type_name: self.type_name.into(),
             revision: self.revision,
+            recorded: None,
             reason: reason.to_string().into(),
         }
     }

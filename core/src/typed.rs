@@ -66,7 +66,7 @@ impl EventEnvelope<Bytes> {
     /// The same envelope with its event decoded.
     ///
     /// # Errors
-    /// [`Error::Codec`]; see [`decode_event`](crate::decode_event).
+    /// [`Error::Codec`], naming stream and sequence; see [`decode_event`](crate::decode_event).
     pub fn decode<E: Event>(self) -> Result<EventEnvelope<E>, Error> {
         let event = self.decode_event()?;
         self.try_map(|_| Ok(event))
@@ -75,7 +75,7 @@ impl EventEnvelope<Bytes> {
     /// The event alone, decoded.
     ///
     /// # Errors
-    /// [`Error::Codec`]; see [`decode_event`](crate::decode_event).
+    /// [`Error::Codec`], naming stream and sequence; see [`decode_event`](crate::decode_event).
     pub fn decode_event<E: Event>(&self) -> Result<E, Error> {
         codec::decode_event(
             &self.event_type,
@@ -83,6 +83,7 @@ impl EventEnvelope<Bytes> {
             &self.content_type,
             &self.event,
         )
+        .map_err(|error| error.recorded_at(&self.stream, self.sequence))
     }
 }
 
@@ -111,7 +112,8 @@ impl SnapshotEnvelope<Bytes> {
     /// # Errors
     /// [`Error::Codec`] when it is of another revision or no such state: replay the events then.
     pub fn decode<A: Aggregate>(self) -> Result<SnapshotEnvelope<A>, Error> {
-        let state = codec::decode_state(self.revision, &self.content_type, &self.state)?;
+        let state = codec::decode_state(self.revision, &self.content_type, &self.state)
+            .map_err(|error| error.recorded_at(&self.stream, self.sequence))?;
         Ok(SnapshotEnvelope {
             stream: self.stream,
             sequence: self.sequence,

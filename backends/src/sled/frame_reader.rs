@@ -96,11 +96,17 @@ impl<'a> FrameReader<'a> {
         if let Some(why) = disagreement(&header, expect, left) {
             return Ok(Step::Bad(why));
         }
-        let body_len = u64::from(header.body_len);
-        self.body = self.fill(start + frame::HEADER as u64, body_len)?;
+        let rest = header.frame_len() - frame::HEADER as u64;
+        let rest = self.fill(start + frame::HEADER as u64, rest)?;
+        self.body = rest.start..rest.start.saturating_add(header.body_len as usize);
         let body = self.body();
         if crc32c::crc32c(body) != header.body_crc {
             return Ok(Step::Bad("the commit's checksum does not match"));
+        }
+        let filled = self.body.end.saturating_add(header.trailer_len.into());
+        let padding = self.window.get(filled..rest.end).unwrap_or_default();
+        if padding.iter().any(|byte| *byte != 0) {
+            return Ok(Step::Bad("what fills the commit up is not zero"));
         }
         let next = Expect {
             salt: expect.salt,

@@ -238,8 +238,16 @@ pub(crate) struct LogPages {
 struct Place {
     segment: u64,
     offset: u64,
-    /// End of the body and start of the next frame, while inside one.
-    frame: Option<(u64, u64)>,
+    frame: Option<Frame>,
+}
+
+/// What a scan knows of the frame it is inside.
+#[derive(Clone, Copy)]
+struct Frame {
+    body_end: u64,
+    /// Where the zeros begin that fill it up.
+    padding: u64,
+    end: u64,
 }
 
 impl LogPages {
@@ -268,17 +276,19 @@ impl LogPages {
                 if self.next > self.to {
                     break;
                 }
-                let Some((body_end, next_frame)) = place.frame else {
+                let Some(frame) = place.frame else {
                     if rest.len() < frame::HEADER && inside > 0 {
                         break;
                     }
                     match FrameHeader::decode(rest) {
                         Some(header) if header.salt == self.log.salt => {
                             let body = place.offset + frame::HEADER as u64;
-                            place.frame = Some((
-                                body + u64::from(header.body_len),
-                                place.offset + header.frame_len(),
-                            ));
+                            let body_end = body + u64::from(header.body_len);
+                            place.frame = Some(Frame {
+                                body_end,
+                                padding: body_end + u64::from(header.trailer_len),
+                                end: place.offset + header.frame_len(),
+                            });
                             place.offset = body;
                         }
                         _ if rest.iter().take(frame::HEADER).all(|byte| *byte == 0) => {
@@ -300,8 +310,28 @@ impl LogPages {
                     }
                     continue;
                 };
-                if place.offset >= body_end {
-                    place.offset = next_frame;
+                if place.offset >= frame.body_end {
+                    place.offset = place.offset.max(frame.padding);
+                    let at = usize::try_from(place.offset - base).unwrap_or(usize::MAX);
+                    let left = usize::try_from(frame.end - place.offset).unwrap_or_default();
+                    let Some(padding) = window.get(at..at.saturating_add(left)) else {
+                        if at == 0 {
+                            return Err(self.log.damaged(
+                                place.segment,
+                                place.offset,
+                                "the file ends before a commit does",
+                            ));
+                        }
+                        break;
+                    };
+                    if padding.iter().any(|byte| *byte != 0) {
+                        return Err(self.log.damaged(
+                            place.segment,
+                            place.offset,
+                            "what fills the commit up is not zero",
+                        ));
+                    }
+                    place.offset = frame.end;
                     place.frame = None;
                     continue;
                 }
@@ -315,7 +345,7 @@ impl LogPages {
                     }
                     break;
                 };
-                if place.offset + len as u64 > body_end {
+                if place.offset + len as u64 > frame.body_end {
                     return Err(self.log.damaged(
                         place.segment,
                         place.offset,

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use tidelog_core::{
-    ACTOR, AggregateRepository, CORRELATION_ID, CommandHandler, CommandResponse, Context, Error,
-    ExecuteError, IdSource, ManualClock, TRACE_ID, TRACEPARENT, Timestamp,
+    ACTOR, AggregateRepository, CORRELATION_ID, CommandHandler, CommandResponse, ContentType,
+    Context, Error, ExecuteError, ExpectedVersion, IdSource, ManualClock, NewEvent, TRACE_ID,
+    TRACEPARENT, Timestamp, TypedEventStore,
 };
 use uuid::Uuid;
 
@@ -87,15 +88,8 @@ fn events_that_the_aggregate_cannot_apply_are_never_recorded() {
 #[test]
 fn a_history_that_cannot_be_applied_is_an_error_naming_the_place() {
     let store = opened();
-    let bad = tidelog_core::NewEvent::encode(
-        &AccountEvent::Impossible,
-        tidelog_core::EventId::generate(),
-    );
-    let batch = tidelog_core::AppendBatch::new(
-        stream(),
-        tidelog_core::ExpectedVersion::Any,
-        vec![bad.unwrap()],
-    );
+    let bad = NewEvent::encode(&AccountEvent::Impossible, tidelog_core::EventId::generate());
+    let batch = tidelog_core::AppendBatch::new(stream(), ExpectedVersion::Any, vec![bad.unwrap()]);
     store.memory.blocking().append(batch).unwrap();
     let error = uncached(&store).load("a").unwrap_err();
     assert_eq!(error.code(), "apply");
@@ -210,4 +204,22 @@ fn long_streams_are_loaded_whole() {
     }
     assert_eq!(cents(&accounts), 3_500);
     assert_eq!(accounts.load("a").unwrap().unwrap().sequence, 3_501);
+}
+
+#[test]
+fn a_history_that_cannot_be_decoded_is_named_by_stream_and_sequence() {
+    let store = opened();
+    let foreign = NewEvent::new("Renamed", 4, ContentType::Postcard, vec![1]);
+    now(store
+        .memory
+        .persist_encoded(&stream(), ExpectedVersion::Any, vec![foreign]))
+    .unwrap();
+    for accounts in [cached(&store), uncached(&store)] {
+        let error = accounts.load("a").unwrap_err();
+        assert_eq!(error.code(), "codec");
+        let said = format!("Renamed revision 4, sequence 2 of {}", stream());
+        assert!(error.to_string().contains(&said), "{error}");
+        let executed = accounts.execute(on("a", What::Deposit(1))).unwrap_err();
+        assert!(executed.to_string().contains(&said), "{executed}");
+    }
 }

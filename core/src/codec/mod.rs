@@ -256,6 +256,7 @@ fn codec_error(what: &'static str, type_name: &str, revision: u32, fault: &Fault
         what,
         type_name: type_name.into(),
         revision,
+        recorded: None,
         reason: fault.to_string().into(),
     }
 }
