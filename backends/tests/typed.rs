@@ -249,7 +249,7 @@ fn a_codec_that_fails_is_an_error_with_its_reason() {
     assert!(error.to_string().contains(&said), "{error}");
 }
 
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Book {
     facts: Vec<Fact>,
 }
