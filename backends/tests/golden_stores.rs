@@ -88,7 +88,6 @@ fn check(store: &SledStore) {
     let info = store.info().unwrap();
     let hash = blake3::Hash::from_bytes(info.chain_hash);
     assert_eq!(format!("{} {hash}", info.epoch), head);
-    assert_eq!(info.format_version, 1);
     let report = store.verify().unwrap();
     assert_eq!((report.records, report.indexed), (127, 126));
     assert_eq!((report.segments, report.streams), (4, 4));
@@ -142,6 +141,7 @@ fn the_golden_store_is_opened_and_read_with_its_index() {
     let store = SledStore::open(&dir).unwrap();
     assert_eq!(store.info().unwrap().index_rebuilt, None);
     assert_eq!(store.info().unwrap().index_runs, 2);
+    assert_eq!(store.info().unwrap().format_version, 1);
     check(&store);
     for (stream, state) in history::snapshots().unwrap() {
         let snapshot = store.blocking().read_snapshot(&stream).unwrap().unwrap();
@@ -251,33 +251,155 @@ fn an_unknown_compatible_flag_is_kept_and_ignored() {
     }
 }
 
-/// This version has no way to open a store for reading alone: it refuses both classes, and says of
-/// the first that it could be read.
-#[test]
-fn an_unknown_flag_of_the_other_classes_is_refused_and_nothing_changed() {
-    let (_root, dir) = new_dir();
-    for ((class, name), said) in [(READ_ONLY, "could be read"), (INCOMPATIBLE, "or newer")] {
-        for flag in [1, 1 << 31] {
-            let _ = fs::remove_dir_all(&dir);
-            put_log(&dir);
-            set_flag(&dir, class, flag);
-            let before = tree(&dir);
-            let error = SledStore::open(&dir).map(drop).unwrap_err();
-            assert!(error.to_string().contains(said), "{error}");
-            match error {
-                Error::UnsupportedFormat {
-                    path,
-                    version,
-                    class,
-                    flags,
-                    ..
-                } => {
-                    assert_eq!((version, class, flags), (2, name, flag));
-                    assert_eq!(path, dir.join("format"));
-                }
-                other => panic!("{other:?}"),
-            }
-            assert_eq!(differences(&before, &tree(&dir)), Vec::<PathBuf>::new());
+fn is_unsupported(error: &Error, dir: &Path, named: &str, flag: u32) {
+    match error {
+        Error::UnsupportedFormat {
+            path,
+            version,
+            class,
+            flags,
+            ..
+        } => {
+            assert_eq!((*version, *class, *flags), (2, named, flag));
+            assert_eq!(*path, dir.join("format"));
         }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Everything that would write to the store says that it may not.
+fn refuses_writes(store: &SledStore, dir: &Path, flag: u32) {
+    let face = store.blocking();
+    let all = read_all(store).unwrap();
+    let last = all
+        .iter()
+        .rev()
+        .find(|event| event.kind == RecordKind::Event)
+        .unwrap();
+    let batch = |stream: &StreamId| {
+        AppendBatch::new(
+            stream.clone(),
+            ExpectedVersion::Any,
+            vec![tools::event(1 << 40, 50)],
+        )
+    };
+    let snapshot = SnapshotEnvelope {
+        stream: last.stream.clone(),
+        sequence: last.sequence,
+        event_id: last.event_id,
+        revision: 9,
+        content_type: ContentType::Bytes,
+        taken_time: last.recorded_time,
+        state: b"state".to_vec().into(),
+    };
+    let other = tools::stream("other");
+    let refused = [
+        face.append(batch(&last.stream)).unwrap_err(),
+        face.append_streams(vec![batch(&last.stream), batch(&other)])
+            .unwrap_err(),
+        face.persist_snapshot(snapshot).unwrap_err(),
+        store.rebuild_index().unwrap_err(),
+        store.backup(dir.with_extension("backup")).unwrap_err(),
+    ];
+    for error in refused {
+        is_unsupported(&error, dir, READ_ONLY.1, flag);
+        assert_eq!(error.kind(), ErrorKind::Repair);
+        assert!(error.to_string().contains("to write, use"), "{error}");
+    }
+    assert!(!dir.with_extension("backup").exists());
+    assert!(face.read_snapshot(&last.stream).unwrap().is_none());
+    assert!(store.info().unwrap().refused.is_some());
+    assert!(read_all(store).unwrap() == all);
+}
+
+#[test]
+fn a_store_with_an_unknown_read_only_flag_is_read_and_not_written() {
+    let (_root, dir) = new_dir();
+    for (flag, put) in [(1, put_log as fn(&Path)), (1 << 31, put_store)] {
+        let _ = fs::remove_dir_all(&dir);
+        put(&dir);
+        set_flag(&dir, READ_ONLY.0, flag);
+        let before = tree(&dir);
+        for _ in 0..2 {
+            let store = SledStore::open(&dir).unwrap();
+            check(&store);
+            assert_eq!(store.info().unwrap().read_only_flags, flag);
+            refuses_writes(&store, &dir, flag);
+            store.drain().unwrap();
+            store.close_blocking().unwrap();
+        }
+        assert_eq!(differences(&before, &tree(&dir)), Vec::<PathBuf>::new());
+    }
+}
+
+/// Opening such a store neither cuts away what is torn nor writes again what nothing vouches for.
+#[test]
+fn a_store_to_be_read_alone_keeps_what_a_crash_left() {
+    let (_root, dir) = new_dir();
+    put_log(&dir);
+    fs::remove_file(dir.join("state")).unwrap();
+    let newest = segment(&dir, *segments(&dir).last().unwrap());
+    let mut bytes = fs::read(&newest).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    let torn = end.next_multiple_of(8) + 8;
+    bytes[torn..torn + 40].fill(0xA5);
+    fs::write(&newest, bytes).unwrap();
+    set_flag(&dir, READ_ONLY.0, 2);
+    let before = tree(&dir);
+    let store = SledStore::open(&dir).unwrap();
+    check(&store);
+    refuses_writes(&store, &dir, 2);
+    drop(store);
+    assert_eq!(differences(&before, &tree(&dir)), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_damaged_store_to_be_read_alone_is_refused_all_the_same() {
+    let (_root, dir) = new_dir();
+    put_log(&dir);
+    set_flag(&dir, READ_ONLY.0, 2);
+    let path = segment(&dir, 2);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[5_000] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let before = tree(&dir);
+    assert_eq!(
+        SledStore::open(&dir).map(drop).unwrap_err().code(),
+        "damaged"
+    );
+    assert_eq!(differences(&before, &tree(&dir)), Vec::<PathBuf>::new());
+}
+
+/// What began a new epoch would write to it.
+#[test]
+fn a_backup_with_an_unknown_read_only_flag_is_not_restored() {
+    let (root, dir) = new_dir();
+    put_log(&dir);
+    fs::remove_file(dir.join("state")).unwrap();
+    fs::copy(golden().join("backup"), dir.join("backup")).unwrap();
+    set_flag(&dir, READ_ONLY.0, 4);
+    let before = tree(&dir);
+    let restored = root.path().join("restored");
+    let error = restore_backup(&dir, &restored).unwrap_err();
+    is_unsupported(&error, &dir, READ_ONLY.1, 4);
+    assert!(!restored.exists());
+    let store = SledStore::open(&dir).unwrap();
+    check(&store);
+    drop(store);
+    assert_eq!(differences(&before, &tree(&dir)), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn an_unknown_incompatible_flag_is_refused_and_nothing_changed() {
+    let (_root, dir) = new_dir();
+    for flag in [1, 1 << 31] {
+        let _ = fs::remove_dir_all(&dir);
+        put_log(&dir);
+        set_flag(&dir, INCOMPATIBLE.0, flag);
+        let before = tree(&dir);
+        let error = SledStore::open(&dir).map(drop).unwrap_err();
+        is_unsupported(&error, &dir, INCOMPATIBLE.1, flag);
+        assert!(error.to_string().contains("or newer"), "{error}");
+        assert_eq!(differences(&before, &tree(&dir)), Vec::<PathBuf>::new());
     }
 }

@@ -141,7 +141,8 @@ pub enum Error {
         reason: Box<str>,
     },
 
-    /// The store was written by a newer version in a way this one does not know. Nothing was changed.
+    /// The store was written by a newer version in a way this one does not know: it is not opened, or
+    /// open for reading alone. Nothing was changed.
     #[error("{path} has format version {version} with unknown {class} flags {flags:#x}; {remedy}", path = path.display())]
     UnsupportedFormat {
         /// The file that says so.

@@ -198,6 +198,10 @@ fuzz_target!(|input: Input| {
         );
     }
     if store.verify().is_ok() {
-        go_on(&dir, store).expect("what verifies goes on");
+        match go_on(&dir, store) {
+            // A flag of a later version: it may be read alone.
+            Err(Error::UnsupportedFormat { .. }) => {}
+            done => done.expect("what verifies goes on"),
+        }
     }
 });

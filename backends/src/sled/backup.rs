@@ -68,6 +68,8 @@ impl SledStore {
     pub fn backup(&self, to: impl AsRef<Path>) -> Result<BackupReport, Error> {
         self.ensure_open()?;
         let (shared, to) = (self.shared(), to.as_ref());
+        // What a later version has beside the log is not known here.
+        shared.format.ensure_writable(&shared.dir)?;
         let known = prepare_target(to, &shared.format)?;
         let (mark, tails, (newest, used, len)) = self.synced_end()?;
         let mut report = BackupReport {
@@ -166,6 +168,7 @@ pub fn restore_backup(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()
     let mark = read_mark(from)?.ok_or_else(|| not(from, "it is not a complete backup"))?;
     let format =
         format::Format::read(from)?.ok_or_else(|| not(from, "it is not a complete backup"))?;
+    format.ensure_writable(from)?;
     if to.exists()
         && (!to.is_dir()
             || fs::read_dir(to)
@@ -236,7 +239,10 @@ fn prepare_target(to: &Path, format: &format::Format) -> Result<Vec<Copied>, Err
             return Err(not("a file is there; give the path of a directory"));
         }
         match (read_mark(to)?, format::Format::read(to)?) {
-            (Some(mark), Some(there)) if there.origin == format.origin => return Ok(mark.segments),
+            (Some(mark), Some(there)) if there.origin == format.origin => {
+                there.ensure_writable(to)?;
+                return Ok(mark.segments);
+            }
             (Some(_), Some(_)) => return Err(not("it is the backup of another store")),
             (_, None) if to.join(FILE).exists() || is_unbegun(to)? => {}
             _ => {

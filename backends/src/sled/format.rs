@@ -83,7 +83,7 @@ impl Format {
         })
     }
 
-    /// Reads the file in `dir` and refuses what this version may not write.
+    /// Reads the file in `dir` and refuses what this version may not open.
     pub(crate) fn read(dir: &Path) -> Result<Option<Self>, Error> {
         let path = dir.join(FILE);
         let Some(bytes) = sealed_file::read(&path)? else {
@@ -98,29 +98,34 @@ impl Format {
         };
         let body = sealed_file::unseal(sealed_file::FORMAT_MAGIC, &bytes).map_err(damaged)?;
         let format = Self::decode(body).ok_or_else(|| damaged("it is too short"))?;
-        let refuse = |class, flags, remedy| {
-            Err(Error::UnsupportedFormat {
-                path: path.clone(),
-                version: format.version,
-                class,
-                flags,
-                remedy,
-            })
-        };
         let unknown = format.incompatible & !KNOWN_INCOMPATIBLE;
         if unknown != 0 || format.version == 0 {
-            return refuse(
-                "incompatible",
-                unknown,
-                "open it with the version of tidelog that wrote it, or newer",
-            );
-        }
-        let unknown = format.read_only & !KNOWN_READ_ONLY;
-        if unknown != 0 {
-            let remedy = "it could be read but not written by this version; use the version that wrote it, or newer";
-            return refuse("read-only compatible", unknown, remedy);
+            return Err(Error::UnsupportedFormat {
+                path,
+                version: format.version,
+                class: "incompatible",
+                flags: unknown,
+                remedy: "open it with the version of tidelog that wrote it, or newer",
+            });
         }
         Ok(Some(format))
+    }
+
+    /// Why this version may read what stands in `dir`, and must not write it.
+    pub(crate) fn read_only(&self, dir: &Path) -> Option<Error> {
+        let flags = self.read_only & !KNOWN_READ_ONLY;
+        (flags != 0).then(|| Error::UnsupportedFormat {
+            path: dir.join(FILE),
+            version: self.version,
+            class: "read-only compatible",
+            flags,
+            remedy: "this version reads it and cannot write it; to write, use the version that wrote it, or newer",
+        })
+    }
+
+    /// The same as an error.
+    pub(crate) fn ensure_writable(&self, dir: &Path) -> Result<(), Error> {
+        self.read_only(dir).map_or(Ok(()), Err)
     }
 
     pub(crate) fn write(&self, dir: &Path) -> Result<(), Error> {
@@ -176,31 +181,24 @@ mod tests {
             ..sample()
         };
         assert_eq!(with(newer).unwrap(), Some(newer));
-        for (format, expected) in [
-            (
-                Format {
-                    read_only: 4,
-                    ..sample()
-                },
-                "read-only compatible",
-            ),
-            (
-                Format {
-                    incompatible: 8,
-                    ..sample()
-                },
-                "incompatible",
-            ),
-        ] {
-            match with(format) {
-                Err(Error::UnsupportedFormat { class, flags, .. }) => {
-                    assert_eq!(
-                        (class, flags),
-                        (expected, format.read_only | format.incompatible)
-                    );
-                }
-                other => panic!("{other:?}"),
-            }
-        }
+        let read_only = Format {
+            read_only: 4,
+            ..sample()
+        };
+        let found = with(read_only).unwrap().unwrap();
+        let unknown = |error| match error {
+            Some(Error::UnsupportedFormat { class, flags, .. }) => (class, flags),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            unknown(found.read_only(dir.path())),
+            ("read-only compatible", 4)
+        );
+        assert!(newer.ensure_writable(dir.path()).is_ok());
+        let incompatible = Format {
+            incompatible: 8,
+            ..sample()
+        };
+        assert_eq!(unknown(with(incompatible).err()), ("incompatible", 8));
     }
 }

@@ -122,9 +122,11 @@ impl SledStore {
     ///
     /// # Errors
     /// [`Error::Damaged`] when the log is, [`Error::Cancelled`], [`Error::Io`]. After one the store
-    /// must be reopened.
+    /// must be reopened. [`Error::UnsupportedFormat`] when this version may only read the store.
     pub fn rebuild_index(&self) -> Result<(), Error> {
         self.ensure_open()?;
-        self.shared().streams.rebuild("it was asked for", None)
+        let shared = self.shared();
+        shared.format.ensure_writable(&shared.dir)?;
+        shared.streams.rebuild("it was asked for", None)
     }
 }

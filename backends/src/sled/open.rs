@@ -63,6 +63,7 @@ pub(crate) fn open(options: &SledStoreBuilder) -> Result<Opened, Error> {
         Some(format) => format,
         None => create(dir, options)?,
     };
+    let read_only = format.read_only(dir);
     let mut state = State::read(dir)?;
     let log_dir = dir.join(LOG);
     let hash = NameHash::new(&format.name_key, options.hash_bits);
@@ -73,11 +74,17 @@ pub(crate) fn open(options: &SledStoreBuilder) -> Result<Opened, Error> {
         hash: &hash,
         clean,
         covered: 0,
+        read_only: read_only.is_some(),
         progress: options.progress.as_ref(),
     };
     recovery.check_end()?;
     let newest = recovery.newest()?;
     let index = open_index(dir, options, &format, clean.is_some(), newest)?;
+    let keep = if read_only.is_some() {
+        usize::MAX
+    } else {
+        BACKLOG - 1
+    };
     let index = match index.covered {
         None => index.index,
         Some(covered) if recovery.chain_before(covered.segment + 1)? == Some(covered.chain) => {
@@ -92,7 +99,7 @@ pub(crate) fn open(options: &SledStoreBuilder) -> Result<Opened, Error> {
             index.index
         }
     };
-    let recovered = recovery.run(BACKLOG - 1, &mut |segment, end| {
+    let recovered = recovery.run(keep, &mut |segment, end| {
         indexer::cut(&segment::path(&log_dir, segment.segment()), end)?;
         index
             .add_segment(segment, end.hash)
@@ -114,13 +121,14 @@ pub(crate) fn open(options: &SledStoreBuilder) -> Result<Opened, Error> {
         total: 1,
     };
     recover::report(options.progress.as_ref(), report)?;
-    if clean.is_some() {
+    if clean.is_some() && read_only.is_none() {
         // From here on the store is not cleanly closed any more.
         state.set_clean(None)?;
         state.write(dir)?;
     }
     let (shared, committer) = assemble(options, format, hash, index, recovered)?;
-    let new_epoch = backup::is_backup(dir).then(|| options.ids.next_uuid());
+    let begins_epoch = backup::is_backup(dir) && read_only.is_none();
+    let new_epoch = begins_epoch.then(|| options.ids.next_uuid());
     Ok(Opened {
         shared,
         committer,
@@ -192,8 +200,13 @@ fn assemble(
         snapshots: Mutex::new(()),
         refused: OnceLock::new(),
     });
-    for tail in tails.iter().filter(|tail| tail.end.lock().is_some()) {
-        shared.indexer.seal(Arc::clone(tail));
+    if let Some(cause) = shared.format.read_only(&shared.dir) {
+        tracing::warn!(%cause, "the store is open for reading alone");
+        let _ = shared.refused.set(cause);
+    } else {
+        for tail in tails.iter().filter(|tail| tail.end.lock().is_some()) {
+            shared.indexer.seal(Arc::clone(tail));
+        }
     }
     let committer = Committer::new(
         Arc::clone(&shared),
@@ -235,6 +248,13 @@ fn open_index(
         open_timeout: options.open_timeout,
         merge_fan_in: options.merge_fan_in,
     };
+    if format.read_only(dir).is_some() {
+        let index = Index::without_runs(dir, index_options);
+        return Ok(index::Opened {
+            index,
+            covered: None,
+        });
+    }
     let sealed = (newest > 1).then(|| 1..=newest - 1);
     Index::open(dir, index_options, sealed).map_err(super::index_failed)
 }

@@ -178,6 +178,10 @@ impl SledStoreBuilder {
 
     /// Opens the store, making it if the path is empty or missing.
     ///
+    /// A store whose format has flags of a later version by which this one may read it but not
+    /// write it is open for reading alone: whatever would write answers
+    /// [`Error::UnsupportedFormat`], and so do backups.
+    ///
     /// Blocks for file I/O; inside async code, call it on a blocking thread.
     ///
     /// # Errors

@@ -5,7 +5,7 @@
 //! *damaged*, because something vouches that it was synced, and nothing is changed.
 
 use std::fs::{self, File};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::path::Path;
 
 use tidelog_core::{Error, Timestamp};
@@ -58,6 +58,9 @@ pub(crate) struct Recovery<'a> {
     pub clean: Option<CleanMark>,
     /// Highest segment that the index covers; 0 when none.
     pub covered: u64,
+    /// Nothing on disk is changed: what is torn stays, and what nothing vouches for is not written
+    /// again.
+    pub read_only: bool,
     pub progress: Option<&'a ProgressCallback>,
 }
 
@@ -76,6 +79,10 @@ impl Recovery<'_> {
     ) -> Result<Recovered, Error> {
         let (found, mut unbegun, vouched) = self.begun()?;
         let mut recovered = self.replay(&found, vouched, keep, sealed)?;
+        recovered.segments = found.iter().map(info).collect();
+        if self.read_only {
+            return Ok(recovered);
+        }
         // Newest first: what an interrupted removal leaves is without holes.
         unbegun.sort_unstable();
         for number in unbegun.into_iter().rev() {
@@ -85,7 +92,6 @@ impl Recovery<'_> {
         }
         self.remove_leftovers()?;
         platform::sync_dir(self.log_dir).map_err(|error| Error::io("sync", self.log_dir, error))?;
-        recovered.segments = found.iter().map(info).collect();
         Ok(recovered)
     }
 
@@ -305,25 +311,18 @@ impl Recovery<'_> {
                 unvouched,
                 ..
             } = walk;
-            let path = segment::path(self.log_dir, *number);
-            let file = segment::open_for_writing(&path)?;
-            let failed = |error| Error::io("make whole", &path, error);
-            platform::zero_fill(&file, offset, torn_to).map_err(failed)?;
-            let first_unvouched = unvouched.iter().find(|(commit, _)| *commit > vouched);
-            if let Some((commit, at)) = first_unvouched {
-                // Without a vouched commit the header may stand only in the page cache, too.
-                let from = if *commit == header.first_commit {
-                    0
-                } else {
-                    *at
-                };
-                rewrite(&file, from, offset).map_err(failed)?;
-            }
+            let first_unvouched = unvouched
+                .into_iter()
+                .find(|(commit, _)| *commit > vouched && !self.read_only);
+            let torn_to = if self.read_only { offset } else { torn_to };
             let rewritten = first_unvouched.map_or(0, |(commit, _)| next.commit - commit);
             let cut = torn_to - offset;
-            if cut > 0 || rewritten > 0 {
-                file.sync_all().map_err(failed)?;
-            }
+            let file = if self.read_only {
+                file
+            } else {
+                let path = segment::path(self.log_dir, *number);
+                make_whole(&path, header, offset..torn_to, first_unvouched)?
+            };
             tails.push(index);
             return Ok(Recovered {
                 segments: Vec::new(),
@@ -438,6 +437,28 @@ pub(crate) fn report(callback: Option<&ProgressCallback>, progress: Progress) ->
         }),
         _ => Ok(()),
     }
+}
+
+/// Zeroes what is `torn`, writes again what nothing vouches for (its first commit and where that
+/// begins), and answers the segment's file, open for writing.
+fn make_whole(
+    path: &Path,
+    header: &SegmentHeader,
+    torn: Range<u64>,
+    unvouched: Option<(u64, u64)>,
+) -> Result<File, Error> {
+    let file = segment::open_for_writing(path)?;
+    let failed = |error| Error::io("make whole", path, error);
+    platform::zero_fill(&file, torn.start, torn.end).map_err(failed)?;
+    if let Some((commit, at)) = unvouched {
+        // Without a vouched commit the header may stand only in the page cache, too.
+        let from = if commit == header.first_commit { 0 } else { at };
+        rewrite(&file, from, torn.start).map_err(failed)?;
+    }
+    if !torn.is_empty() || unvouched.is_some() {
+        file.sync_all().map_err(failed)?;
+    }
+    Ok(file)
 }
 
 /// Writes again in place what may stand only in the page cache.

@@ -58,8 +58,12 @@ impl Shared {
 
     /// Why writes are refused, when they are.
     pub(crate) fn refusal(&self) -> Option<Error> {
-        self.refused.get().map(|cause| Error::Refused {
-            cause: Box::new(cause.clone()),
+        self.refused.get().map(|cause| match cause {
+            // Nothing has failed, and reopening does not help.
+            Error::UnsupportedFormat { .. } => cause.clone(),
+            cause => Error::Refused {
+                cause: Box::new(cause.clone()),
+            },
         })
     }
 

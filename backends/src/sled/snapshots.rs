@@ -35,6 +35,7 @@ pub(crate) fn persist(
     shared: &Shared,
     snapshot: &SnapshotEnvelope,
 ) -> Result<PersistOutcome, Error> {
+    shared.format.ensure_writable(&shared.dir)?;
     if snapshot.state.len() > MAX_SNAPSHOT_BYTES {
         return Err(Error::too_large(
             "snapshot",

@@ -48,12 +48,17 @@ impl Generations {
             platform::create_dir(&index).map_err(|e| Error::io("create", &index, e))?;
             platform::sync_dir(root).map_err(|e| Error::io("sync", root, e))?;
         }
-        Ok(Self {
-            index,
+        Ok(Self::at(root, options))
+    }
+
+    /// The same whether its directory is there or not.
+    pub(super) fn at(root: &Path, options: &IndexOptions) -> Self {
+        Self {
+            index: root.join(super::DIR),
             engine: options.engine,
             sled_cache_bytes: options.sled_cache_bytes,
             timeout: options.open_timeout,
-        })
+        }
     }
 
     pub(super) fn dir(&self, generation: u64) -> PathBuf {

@@ -1,5 +1,5 @@
-//! An engine that keeps nothing: models and fuzz targets open thousands of stores a minute, and sled
-//! takes longer than all the rest of opening.
+//! An engine that keeps nothing: for stores that may only be read, and for models and fuzz targets,
+//! which open thousands of stores a minute; sled takes longer than all the rest of opening.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

@@ -16,7 +16,6 @@ pub(crate) mod fuzzing;
 mod generation;
 mod kv;
 mod manifest;
-#[cfg(any(feature = "fuzzing", all(test, feature = "shuttle")))]
 mod memory_kv;
 mod merge;
 mod page;

@@ -13,6 +13,7 @@ use tidelog_core::{Direction, Error, StreamId};
 use super::generation::{self, Generations};
 use super::kv::Kv;
 use super::manifest::{Manifest, RunEntry};
+use super::memory_kv::MemoryKv;
 use super::page::{self, Pages};
 use super::run::{Budget, Run};
 use super::run_writer::RunWriter;
@@ -134,6 +135,41 @@ impl Index {
             snapshots: Mutex::new(()),
         };
         Ok(Opened { index, covered })
+    }
+
+    /// The index of a store that may only be read: it has no runs, and nothing on disk is looked at
+    /// or changed.
+    pub(crate) fn without_runs(root: &Path, options: IndexOptions) -> Self {
+        let kv: Arc<dyn Kv> = Arc::new(MemoryKv::default());
+        let view = View {
+            generation: 0,
+            dir: PathBuf::new(),
+            sync_flag: true,
+            rebuilt: None,
+            kv: Arc::clone(&kv),
+            pages: Arc::new(Pages::new(kv, options.cache_bytes)),
+            runs: Vec::new(),
+        };
+        let manifest = Manifest {
+            identity: options.identity,
+            generation: 0,
+            next_run: 1,
+            runs: Vec::new(),
+        };
+        Self {
+            root: root.into(),
+            generations: Generations::at(root, &options),
+            budget: Arc::new(Budget::new(options.filter_bytes)),
+            options,
+            view: ArcSwapOption::from_pointee(view),
+            writer: Mutex::new(Writer {
+                manifest,
+                retired: Vec::new(),
+            }),
+            merging: Mutex::new(()),
+            interruptions: AtomicU64::new(0),
+            snapshots: Mutex::new(()),
+        }
     }
 
     /// Makes the run of the next sealed segment; `chain` is the chain hash at its end. It survives
