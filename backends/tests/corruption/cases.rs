@@ -213,6 +213,28 @@ fn what_fills_a_commit_up_is_no_place_to_change_unseen() {
 }
 
 #[test]
+fn what_fills_a_commit_up_is_looked_at_by_those_who_read() {
+    let image = Image::plain(true);
+    let at = image.paddings(1)[0].start;
+    let dir = image.dir();
+    tools::put_back(&image.files, &dir);
+    let store = open(&dir).unwrap();
+    assert!(tools::read_all(&store).unwrap() == image.events);
+    let path = segment(&dir, 1);
+    tools::make_writable(&path);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[at] = 1;
+    fs::write(&path, bytes).unwrap();
+    for error in [
+        tools::read_all(&store).unwrap_err(),
+        store.verify().unwrap_err(),
+    ] {
+        assert_eq!(error.code(), "damaged");
+        assert!(error.to_string().contains("is not zero"), "{error}");
+    }
+}
+
+#[test]
 fn a_newest_segment_that_lost_its_end_is_refused() {
     let image = Image::plain(false);
     let newest = image.newest();
