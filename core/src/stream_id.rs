@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use arrayvec::ArrayString;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::Error;
@@ -12,7 +13,8 @@ use crate::error::Error;
 ///
 /// The type has 1 to 64 bytes, the id 1 to 256 bytes of UTF-8; no control characters, no `/` in the
 /// type (the id may hold some). Names are compared as bytes and never normalized: two names that
-/// look alike are two streams. Types that begin with `$` are the library's own. Cloning is cheap.
+/// look alike are two streams. Types that begin with `$` are the library's own. Cloning is cheap:
+/// names of up to [`MAX_INLINE_BYTES`](Self::MAX_INLINE_BYTES) are copied, longer ones are shared.
 ///
 /// ```
 /// use tidelog_core::StreamId;
@@ -23,9 +25,20 @@ use crate::error::Error;
 /// # Ok::<(), tidelog_core::Error>(())
 /// ```
 #[derive(Clone)]
-pub struct StreamId {
-    text: Arc<str>,
-    type_len: u8,
+pub struct StreamId(Name);
+
+// Reading a log meets another stream with nearly every record. A shared name there costs a search
+// for it and two visits to its count, each a miss of the processor's cache.
+#[derive(Clone)]
+enum Name {
+    Inline {
+        type_len: u8,
+        text: ArrayString<{ StreamId::MAX_INLINE_BYTES }>,
+    },
+    Shared {
+        type_len: u8,
+        text: Arc<str>,
+    },
 }
 
 impl StreamId {
@@ -33,6 +46,9 @@ impl StreamId {
     pub const MAX_TYPE_BYTES: usize = 64;
     /// Most bytes of an aggregate id.
     pub const MAX_ID_BYTES: usize = 256;
+    /// Most bytes of type, `/` and id that stand in the `StreamId` itself: room for a type of 19
+    /// bytes and a UUID. Longer names are allocated and shared.
+    pub const MAX_INLINE_BYTES: usize = 56;
 
     /// The stream of the aggregate `aggregate_id` of type `aggregate_type`.
     ///
@@ -62,43 +78,94 @@ impl StreamId {
                 reason: "it holds '/', which separates type and id".into(),
             });
         }
-        let mut text = String::with_capacity(aggregate_type.len() + 1 + aggregate_id.len());
-        text.push_str(aggregate_type);
-        text.push('/');
-        text.push_str(aggregate_id);
-        #[allow(clippy::cast_possible_truncation, reason = "checked above: at most 64")]
-        Ok(Self {
-            text: text.into(),
-            type_len: aggregate_type.len() as u8,
+        Ok(Self::joined(aggregate_type, aggregate_id))
+    }
+
+    /// The stream of another aggregate of the same type.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), for the id.
+    ///
+    /// ```
+    /// use tidelog_core::StreamId;
+    /// let stream = StreamId::new("BankAccount", "acc-1")?;
+    /// assert_eq!(stream.sibling("acc-2")?.as_str(), "BankAccount/acc-2");
+    /// assert!(stream.sibling("").is_err());
+    /// # Ok::<(), tidelog_core::Error>(())
+    /// ```
+    #[inline]
+    pub fn sibling(&self, aggregate_id: &str) -> Result<Self, Error> {
+        check_part("aggregate id", aggregate_id, Self::MAX_ID_BYTES)?;
+        Ok(Self::joined(self.aggregate_type(), aggregate_id))
+    }
+
+    #[inline]
+    fn joined(aggregate_type: &str, aggregate_id: &str) -> Self {
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "types have at most 64 bytes"
+        )]
+        let type_len = aggregate_type.len() as u8;
+        let mut text = ArrayString::new();
+        let inline = text
+            .try_push_str(aggregate_type)
+            .and_then(|()| text.try_push_str("/"))
+            .and_then(|()| text.try_push_str(aggregate_id));
+        Self(match inline {
+            Ok(()) => Name::Inline { type_len, text },
+            Err(_) => Name::Shared {
+                type_len,
+                text: format!("{aggregate_type}/{aggregate_id}").into(),
+            },
         })
     }
 
     /// The aggregate type, `BankAccount`.
+    #[inline]
     pub fn aggregate_type(&self) -> &str {
-        self.text
-            .get(..usize::from(self.type_len))
-            .unwrap_or_default()
+        self.as_str().get(..self.type_len()).unwrap_or_default()
     }
 
     /// The aggregate id, `acc-1`.
+    #[inline]
     pub fn aggregate_id(&self) -> &str {
-        self.text
-            .get(usize::from(self.type_len) + 1..)
-            .unwrap_or_default()
+        self.as_str().get(self.type_len() + 1..).unwrap_or_default()
     }
 
     /// Type, `/` and id in one text.
+    #[inline]
     pub fn as_str(&self) -> &str {
-        &self.text
+        match &self.0 {
+            Name::Inline { text, .. } => text,
+            Name::Shared { text, .. } => text,
+        }
+    }
+
+    #[inline]
+    fn type_len(&self) -> usize {
+        match self.0 {
+            Name::Inline { type_len, .. } | Name::Shared { type_len, .. } => type_len.into(),
+        }
     }
 
     /// Whether the library itself writes this stream (its type begins with `$`).
     pub fn is_reserved(&self) -> bool {
-        self.text.starts_with('$')
+        self.as_str().starts_with('$')
     }
 }
 
+#[inline]
 fn check_part(what: &'static str, part: &str, limit: usize) -> Result<(), Error> {
+    // Most names are short and ASCII, and every record that is read has one.
+    let plain = |byte| matches!(byte, b' '..=b'~');
+    let usual = part.bytes().fold(true, |usual, byte| usual & plain(byte));
+    if usual && (1..=limit).contains(&part.len()) {
+        return Ok(());
+    }
+    check_unusual(what, part, limit)
+}
+
+fn check_unusual(what: &'static str, part: &str, limit: usize) -> Result<(), Error> {
     if part.is_empty() {
         let reason = "it is empty".into();
         return Err(Error::InvalidInput {
@@ -124,7 +191,7 @@ fn check_part(what: &'static str, part: &str, limit: usize) -> Result<(), Error>
 // The first '/' ends the type, so equal texts have equal parts: comparing the text is enough.
 impl PartialEq for StreamId {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.text, &other.text) || self.text == other.text
+        self.as_str() == other.as_str()
     }
 }
 
@@ -138,25 +205,25 @@ impl PartialOrd for StreamId {
 
 impl Ord for StreamId {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.text.as_bytes().cmp(other.text.as_bytes())
+        self.as_str().cmp(other.as_str())
     }
 }
 
 impl std::hash::Hash for StreamId {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.text.hash(state);
+        self.as_str().hash(state);
     }
 }
 
 impl fmt::Display for StreamId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(self.as_str())
     }
 }
 
 impl fmt::Debug for StreamId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&*self.text, f)
+        fmt::Debug::fmt(self.as_str(), f)
     }
 }
 
@@ -176,7 +243,7 @@ impl FromStr for StreamId {
 
 impl Serialize for StreamId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.text)
+        serializer.serialize_str(self.as_str())
     }
 }
 
@@ -188,5 +255,30 @@ impl<'de> Deserialize<'de> for StreamId {
             serde::de::Error::custom(format!("stream {text:?} must be written type/id"))
         })?;
         Self::new_reserved(parts.0, parts.1).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_alike_whether_they_stand_inside_or_are_shared() {
+        for len in [1, 36, 54, 55, 56, 256] {
+            let id = "é".repeat(len / 2) + &"x".repeat(len % 2);
+            let stream = StreamId::new("T", &id).unwrap();
+            let shared = 2 + len > StreamId::MAX_INLINE_BYTES;
+            assert_eq!(matches!(stream.0, Name::Shared { .. }), shared, "{len}");
+            assert_eq!(
+                (stream.aggregate_type(), stream.aggregate_id()),
+                ("T", &*id)
+            );
+            assert_eq!(stream.to_string(), format!("T/{id}"));
+            assert_eq!(stream.to_string().parse::<StreamId>().unwrap(), stream);
+            assert_eq!(
+                StreamId::new("T", "other").unwrap().sibling(&id).unwrap(),
+                stream
+            );
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use bytes::BytesMut;
 use quick_cache::sync::Cache;
 use tidelog_core::Error;
 
@@ -146,29 +147,34 @@ impl Log {
         offset: u64,
         len: usize,
     ) -> Result<Vec<u8>, Error> {
+        let mut bytes = BytesMut::new();
+        self.read_into(number, offset, len, &mut bytes)?;
+        Ok(bytes.into())
+    }
+
+    /// The same into `bytes`, in place of what it held.
+    pub(crate) fn read_into(
+        &self,
+        number: u64,
+        offset: u64,
+        len: usize,
+        bytes: &mut BytesMut,
+    ) -> Result<(), Error> {
         let file = self.file(number)?;
         let failed = |error| Error::io("read", self.path(number), error);
-        let there = file
-            .metadata()
-            .map_err(failed)?
-            .len()
-            .saturating_sub(offset);
-        let len = usize::try_from(there).unwrap_or(usize::MAX).min(len);
-        let mut bytes = vec![0; len];
+        let there = || {
+            let there = file.metadata().map_err(failed)?.len();
+            Ok(usize::try_from(there.saturating_sub(offset)).unwrap_or(usize::MAX))
+        };
+        bytes.resize(there()?.min(len), 0);
         // A segment is cut to its used length when it is sealed, which may be right now.
-        match platform::read_exact_at(&file, &mut bytes, offset) {
+        match platform::read_exact_at(&file, bytes, offset) {
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-                let there = file
-                    .metadata()
-                    .map_err(failed)?
-                    .len()
-                    .saturating_sub(offset);
-                bytes.truncate(usize::try_from(there).unwrap_or(usize::MAX));
-                platform::read_exact_at(&file, &mut bytes, offset).map_err(failed)?;
+                bytes.truncate(there()?);
+                platform::read_exact_at(&file, bytes, offset).map_err(failed)
             }
-            result => result.map_err(failed)?,
+            result => result.map_err(failed),
         }
-        Ok(bytes)
     }
 
     pub(crate) fn damaged(&self, number: u64, offset: u64, what: &str) -> Error {

@@ -27,6 +27,7 @@ mod info;
 mod live;
 mod lock;
 mod log;
+mod log_pages;
 #[cfg(test)]
 #[cfg(feature = "shuttle")]
 mod models;
@@ -36,6 +37,7 @@ mod pages;
 mod panics;
 mod preparer;
 mod queue;
+mod read_ahead;
 mod record;
 mod recover;
 mod replay;

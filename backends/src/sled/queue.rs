@@ -12,6 +12,8 @@ pub(crate) struct Queue<T> {
 
 struct State<T> {
     waiting: VecDeque<T>,
+    /// Threads inside [`Queue::next`] that found nothing.
+    idle: usize,
     stopped: bool,
 }
 
@@ -19,6 +21,7 @@ impl<T> Queue<T> {
     pub(crate) fn new() -> Self {
         let state = State {
             waiting: VecDeque::new(),
+            idle: 0,
             stopped: false,
         };
         Self {
@@ -38,6 +41,21 @@ impl<T> Queue<T> {
         drop(state);
         self.changed.notify_one();
         None
+    }
+
+    /// Adds what `item` makes if somebody is idle and takes it at once.
+    pub(crate) fn offer(&self, item: impl FnOnce() -> T) {
+        let mut state = self.state.lock();
+        if state.idle > state.waiting.len() && !state.stopped {
+            state.waiting.push_back(item());
+            drop(state);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Whether anything waits.
+    pub(crate) fn busy(&self) -> bool {
+        !self.state.lock().waiting.is_empty()
     }
 
     /// What came first, when anything is there.
@@ -61,7 +79,9 @@ impl<T> Queue<T> {
             if let Some(item) = state.waiting.pop_front() {
                 return Some(item);
             }
+            state.idle += 1;
             self.changed.wait(&mut state);
+            state.idle -= 1;
         }
         None
     }

@@ -156,6 +156,7 @@ pub(crate) struct Parsed<'a> {
 }
 
 /// Reads the record that is exactly `bytes`; says what is wrong with it otherwise.
+#[inline]
 pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed<'_>, &'static str> {
     let Some((prefix, body)) = bytes.split_first_chunk::<PREFIX>() else {
         return Err("the record is shorter than its prefix");
@@ -170,6 +171,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed<'_>, &'static str> {
     parse_body(body).ok_or("the record's fields cannot be read")
 }
 
+#[inline]
 fn parse_body(body: &[u8]) -> Option<Parsed<'_>> {
     let mut r = Reader(body);
     let [kind, fields, payload_flags, content_code] = r.array()?;
@@ -194,9 +196,7 @@ fn parse_body(body: &[u8]) -> Option<Parsed<'_>> {
     let revision = u32::try_from(r.varint()?).ok()?;
     let batch_offset = r.varint()?;
     let batch_count = u32::try_from(r.varint()?).ok()?;
-    let aggregate_type = r.text()?;
-    let aggregate_id = r.text()?;
-    let event_type = r.text()?;
+    let [aggregate_type, aggregate_id, event_type] = names(&mut r)?;
     let content_name = if named { r.text()? } else { "" };
     let metadata = if fields & HAS_METADATA != 0 {
         skip_list(&mut r, 2)?
@@ -244,6 +244,26 @@ fn parse_body(body: &[u8]) -> Option<Parsed<'_>> {
     })
 }
 
+/// Three texts. Lengths below 128 are ASCII themselves, so one check covers short ones together.
+#[inline]
+fn names<'a>(r: &mut Reader<'a>) -> Option<[&'a str; 3]> {
+    let mut apart = *r;
+    let start = r.0;
+    let mut end_of = || {
+        let len = r.bytes()?.len();
+        let end = start.len() - r.0.len();
+        Some(end - len..end)
+    };
+    let ranges = [end_of()?, end_of()?, end_of()?];
+    if let Some(together) = start.get(..start.len() - r.0.len())
+        && let Ok(text) = std::str::from_utf8(together)
+    {
+        let [first, second, third] = ranges;
+        return Some([text.get(first)?, text.get(second)?, text.get(third)?]);
+    }
+    Some([apart.text()?, apart.text()?, apart.text()?])
+}
+
 /// The bytes of a counted list whose items are `width` texts; checked item by item, so the count is
 /// never believed.
 fn skip_list<'a>(r: &mut Reader<'a>, width: u64) -> Option<&'a [u8]> {
@@ -268,6 +288,7 @@ fn skip_list<'a>(r: &mut Reader<'a>, width: u64) -> Option<&'a [u8]> {
 
 impl Parsed<'_> {
     /// The record as an envelope; `page` is what it was parsed from, so the payload is not copied.
+    #[inline]
     pub(crate) fn to_envelope(
         self,
         page: &Bytes,
@@ -304,6 +325,7 @@ impl Parsed<'_> {
         self.aggregate_type == stream.aggregate_type() && self.aggregate_id == stream.aggregate_id()
     }
 
+    #[inline]
     fn content_type(&self) -> ContentType {
         match self.content_code {
             1 => ContentType::Postcard,
@@ -313,6 +335,7 @@ impl Parsed<'_> {
         }
     }
 
+    #[inline]
     fn metadata(&self) -> Option<Metadata> {
         if self.metadata.is_empty() {
             return Some(Metadata::new());
@@ -323,6 +346,7 @@ impl Parsed<'_> {
             .collect()
     }
 
+    #[inline]
     fn tags(&self) -> Option<Tags> {
         if self.tags.is_empty() {
             return Some(Tags::none());
@@ -333,16 +357,21 @@ impl Parsed<'_> {
     }
 }
 
-/// Finds again the names met lately, so that decoding a scan allocates only for new ones.
+/// Finds again the names met in this page, so that decoding one allocates only for new ones. Not to
+/// be kept for the next page: that one is decoded while another thread drops this one, and the two
+/// must not count in the same place.
 pub(crate) struct Names {
-    /// One name a slot, by hash; doubled while most names miss, so that a short read stays small.
+    /// Names that a `StreamId` does not hold itself: one a slot, by hash; doubled while most names
+    /// miss, so that a short read stays small.
     streams: Vec<Option<StreamId>>,
     misses: usize,
+    /// A stream of the aggregate type met last.
+    sibling: Option<StreamId>,
     types: Vec<Arc<str>>,
 }
 
 const LEAST_SLOTS: usize = 64;
-const MOST_SLOTS: usize = 32_768;
+const MOST_SLOTS: usize = 8_192;
 const TYPE_SLOTS: usize = 32;
 
 impl Names {
@@ -350,18 +379,30 @@ impl Names {
         Self {
             streams: Vec::new(),
             misses: 0,
+            sibling: None,
             types: Vec::new(),
         }
     }
 
     /// The record as an envelope, with its names shared where they were met before.
+    #[inline]
     pub(crate) fn envelope(&mut self, parsed: Parsed<'_>, page: &Bytes) -> Option<EventEnvelope> {
         let stream = self.stream(parsed.aggregate_type, parsed.aggregate_id)?;
         let event_type = self.event_type(parsed.event_type);
         parsed.to_envelope(page, stream, event_type)
     }
 
+    #[inline]
     fn stream(&mut self, aggregate_type: &str, aggregate_id: &str) -> Option<StreamId> {
+        if aggregate_type.len() + 1 + aggregate_id.len() <= StreamId::MAX_INLINE_BYTES {
+            if let Some(sibling) = &self.sibling
+                && sibling.aggregate_type() == aggregate_type
+            {
+                return sibling.sibling(aggregate_id).ok();
+            }
+            self.sibling = StreamId::new_reserved(aggregate_type, aggregate_id).ok();
+            return self.sibling.clone();
+        }
         if self.misses >= self.streams.len() && self.streams.len() < MOST_SLOTS {
             let slots = (self.streams.len() * 2).max(LEAST_SLOTS);
             self.streams = vec![None; slots];
@@ -383,6 +424,7 @@ impl Names {
     }
 
     /// The event type, shared with earlier records of the same type.
+    #[inline]
     pub(crate) fn event_type(&mut self, event_type: &str) -> Arc<str> {
         if let Some(known) = self.types.iter().find(|known| &***known == event_type) {
             return known.clone();

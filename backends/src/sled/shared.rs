@@ -16,7 +16,6 @@ use super::options::ProgressCallback;
 use super::pages::read_places;
 use super::preparer::Preparer;
 use super::queue::Queue;
-use super::record::Names;
 use super::request::Request;
 use super::streams::Streams;
 use super::workers::Workers;
@@ -82,7 +81,7 @@ impl Shared {
         let places = self
             .streams
             .postings(hash, stream, range, Direction::Forward, 1)?;
-        let mut events = read_places(&self.log, stream, &places, &mut Names::new())?;
+        let mut events = read_places(&self.log, stream, &places)?;
         Ok(events.pop())
     }
 }

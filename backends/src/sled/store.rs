@@ -11,9 +11,10 @@ use tidelog_core::{
 };
 
 use super::handle::Handle;
+use super::log_pages::LogPages;
 use super::open::open;
 use super::options::SledStoreBuilder;
-use super::pages::{LogPages, StreamPages};
+use super::pages::StreamPages;
 use super::request::Request;
 use super::shared::Shared;
 use super::snapshots;
@@ -205,7 +206,7 @@ impl SledStore {
         answer.await.unwrap_or(Err(Error::Closed))
     }
 
-    fn stream(&self, pages: impl super::pages::Pages) -> EventStream {
+    fn stream(&self, pages: impl super::read_ahead::Pieces) -> EventStream {
         let shared = &self.handle().shared;
         let (workers, live) = (shared.workers.clone(), Arc::clone(&shared.live));
         self.decoded(EventStream::new(Paged::new(

@@ -8,7 +8,8 @@ use std::task::{Context, Poll, ready};
 use tidelog_core::{Error, EventEnvelope, LogQuery, PageSource, StreamId, StreamQuery};
 
 use super::live::Subscriber;
-use super::pages::{LogPages, StreamPages};
+use super::log_pages::LogPages;
+use super::pages::StreamPages;
 use super::shared::Shared;
 use super::signal::Listener;
 use super::workers::{Face, Paged};

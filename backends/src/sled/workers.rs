@@ -8,9 +8,9 @@ use std::task::{Context, Poll};
 use tidelog_core::{Error, EventEnvelope, PageSource};
 
 use super::live::Live;
-use super::pages::Pages;
 use super::panics::caught;
 use super::queue::Queue;
+use super::read_ahead::{Pieces, ReadAhead};
 use crate::primitives::oneshot;
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -60,6 +60,16 @@ impl Workers {
         answer.await.unwrap_or(Err(Error::Closed))
     }
 
+    /// Has `work` done by a reader thread if one has nothing to do; drops it otherwise.
+    pub(crate) fn offer(&self, work: impl FnOnce() + Send + 'static) {
+        self.0.offer(|| Box::new(work));
+    }
+
+    /// Whether jobs wait for a thread.
+    pub(crate) fn busy(&self) -> bool {
+        self.0.busy()
+    }
+
     fn start<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -84,9 +94,9 @@ fn surviving(answer: impl FnOnce()) {
     }
 }
 
-type Read = (Box<dyn Pages>, Result<Option<Vec<EventEnvelope>>, Error>);
+type Read = (ReadAhead, Result<Option<Vec<EventEnvelope>>, Error>);
 
-/// [`Pages`] as the source of an event stream.
+/// Pages as the source of an event stream.
 pub(crate) struct Paged {
     face: Face,
     workers: Workers,
@@ -95,24 +105,24 @@ pub(crate) struct Paged {
 }
 
 enum State {
-    Idle(Box<dyn Pages>),
+    Idle(ReadAhead),
     Reading(oneshot::AsyncReceiver<Read>),
     Ended,
 }
 
 impl Paged {
-    pub(crate) fn new(face: Face, workers: Workers, live: Arc<Live>, pages: impl Pages) -> Self {
+    pub(crate) fn new(face: Face, workers: Workers, live: Arc<Live>, pages: impl Pieces) -> Self {
         Self {
             face,
+            state: State::Idle(ReadAhead::new(pages, workers.clone())),
             workers,
             live,
-            state: State::Idle(Box::new(pages)),
         }
     }
 
     fn finish(
         &mut self,
-        pages: Box<dyn Pages>,
+        pages: ReadAhead,
         read: Result<Option<Vec<EventEnvelope>>, Error>,
     ) -> Option<Result<Vec<EventEnvelope>, Error>> {
         match read {

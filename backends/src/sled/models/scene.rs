@@ -15,7 +15,8 @@ use uuid::Uuid;
 use crate::sled::SledStore;
 use crate::sled::index::Engine;
 use crate::sled::lock::Lock;
-use crate::sled::pages::{LogPages, Pages};
+use crate::sled::log_pages::LogPages;
+use crate::sled::read_ahead::ReadAhead;
 use crate::sled::shared::Shared;
 
 /// The first half is a segment's header.
@@ -76,7 +77,8 @@ impl Scene {
     /// All that stands in the log, whether the store is closed or not.
     pub fn log(&self) -> Vec<EventEnvelope> {
         let last = self.shared.live.last();
-        let mut pages = LogPages::new(Arc::clone(&self.shared.log), 1, last);
+        let pages = LogPages::new(Arc::clone(&self.shared.log), 1, last);
+        let mut pages = ReadAhead::new(pages, self.shared.workers.clone());
         let mut found = Vec::new();
         while let Some(page) = pages.next_page().unwrap() {
             found.extend(page);
