@@ -13,6 +13,7 @@ use super::frame_reader::Expect;
 use super::group::Group;
 use super::index::SegmentIndex;
 use super::log::{Hop, SegmentInfo};
+use super::mark;
 use super::recover::Active;
 use super::request::Request;
 use super::segment::{self, Epoch, Prepared, SegmentHeader};
@@ -34,6 +35,8 @@ pub(crate) struct Committer {
     last_recorded: Timestamp,
     epoch: Epoch,
     known_synced: u64,
+    /// The commit that the segment's mark vouches for.
+    marked: u64,
     group: Group,
     /// Requests that did not fit into the group before.
     carried: Vec<Request>,
@@ -90,6 +93,7 @@ impl Committer {
             last_recorded,
             epoch,
             known_synced,
+            marked: 0,
             group,
             carried: Vec::new(),
             published,
@@ -213,7 +217,8 @@ impl Committer {
     fn write_frame(&mut self, durability: Durability) -> Result<(), Error> {
         let body_len = self.group.body().len();
         let frame_len = frame::frame_len(body_len as u64);
-        let began = if self.active.offset + frame_len > self.active.capacity {
+        let end = self.active.offset + frame_len;
+        let began = if mark::place(self.active.capacity, end).is_none() {
             Some(self.begin_segment(frame_len)?)
         } else {
             None
@@ -332,7 +337,7 @@ impl Committer {
         // A header vouches for everything before it.
         self.sync()?;
         self.shared.indexer.wait_for_room()?;
-        let needed = segment::DATA + frame_len;
+        let needed = segment::DATA + frame_len + mark::ROOM;
         let Prepared {
             number,
             file,
@@ -378,6 +383,22 @@ impl Committer {
             capacity,
         };
         Ok(sealed)
+    }
+
+    /// Notes which commit is synced where a frame after it would, as long as nothing waits that
+    /// becomes that frame.
+    pub(crate) fn leave_mark(&mut self) {
+        let synced = self.known_synced;
+        let current = synced == self.next.commit - 1 && self.marked < synced;
+        if !current || self.closed || self.shared.queue.busy() || self.shared.refusal().is_some() {
+            return;
+        }
+        if let Some(place) = mark::place(self.active.capacity, self.active.offset) {
+            if let Err(error) = mark::write(&self.active.file, place, &self.next) {
+                self.shared.refuse(&self.failed("mark", error));
+            }
+            self.marked = synced;
+        }
     }
 
     /// Asks for the next segment ahead of time, once this one is half full.

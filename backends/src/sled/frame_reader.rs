@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use tidelog_core::Error;
 
 use super::frame::{self, ChainHash, FrameHeader};
+use super::mark;
 use super::record::{self, Parsed};
 use super::segment;
 use crate::platform;
@@ -28,7 +29,7 @@ pub(crate) struct Expect {
 pub(crate) enum Step {
     /// A whole commit; what comes after it is expected by `next`.
     Commit { header: FrameHeader, next: Expect },
-    /// Zeros, or the end of the file.
+    /// Zeros, the mark, or the end of the file.
     End,
     /// Bytes that are no commit, and why.
     Bad(&'static str),
@@ -93,6 +94,9 @@ impl<'a> FrameReader<'a> {
                 Step::Bad("no frame header can be read")
             });
         };
+        if header.salt == expect.salt && mark::is_mark(&header) {
+            return Ok(Step::End);
+        }
         if let Some(why) = disagreement(&header, expect, left) {
             return Ok(Step::Bad(why));
         }

@@ -221,9 +221,13 @@ fn commit<'a>(
         guard.prepare_ahead();
         drop(guard);
         if !done.deliver(shared) {
-            return;
+            break;
         }
         guard = committer.lock();
+    }
+    // Whoever commits now leaves the mark afterwards.
+    if let Some(mut guard) = committer.try_lock() {
+        guard.leave_mark();
     }
 }
 

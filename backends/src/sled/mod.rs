@@ -28,6 +28,7 @@ mod live;
 mod lock;
 mod log;
 mod log_pages;
+mod mark;
 #[cfg(test)]
 #[cfg(feature = "shuttle")]
 mod models;

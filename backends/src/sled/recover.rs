@@ -16,6 +16,7 @@ use super::frame_reader::{Expect, FrameReader, Step};
 use super::hash::NameHash;
 use super::index::SegmentIndex;
 use super::log::{Hop, SegmentInfo};
+use super::mark;
 use super::options::{Phase, Progress, ProgressCallback};
 use super::replay::{Replay, Replayed};
 use super::segment::{self, Epoch, SegmentHeader};
@@ -106,6 +107,7 @@ impl Recovery<'_> {
         let mut replayed = Replayed::new(header.epoch);
         let path = segment::path(self.log_dir, *number);
         let file = File::open(&path).map_err(|error| Error::io("open", &path, error))?;
+        vouched = vouched.max(self.marked(&file, header)?);
         let mut walk = Replay::new(&file, *number, path, self.hash)?;
         walk.reader.end_at(header.capacity);
         let end = walk.run(&mut next, &mut vouched, &mut replayed)?;
@@ -284,6 +286,7 @@ impl Recovery<'_> {
             let file = File::open(&path).map_err(|error| Error::io("open", &path, error))?;
             let mut walk = Replay::new(&file, *number, path, self.hash)?;
             if newest {
+                vouched = vouched.max(self.marked(&file, header)?);
                 walk.reader.end_at(header.capacity);
             }
             let end = walk.run(&mut next, &mut vouched, &mut replayed)?;
@@ -345,6 +348,15 @@ impl Recovery<'_> {
         Err(self.damaged(1, "there is no segment"))
     }
 
+    /// The commit that the segment's mark vouches for; 0 without one.
+    fn marked(&self, file: &File, header: &SegmentHeader) -> Result<u64, Error> {
+        let path = || segment::path(self.log_dir, header.number);
+        let marked = mark::read(file, header.capacity, self.format.salt);
+        Ok(marked
+            .map_err(|error| Error::io("read", path(), error))?
+            .unwrap_or(0))
+    }
+
     /// Torn or damaged? Answers where what is torn ends; changes nothing.
     fn judge_end(
         &self,
@@ -375,6 +387,10 @@ impl Recovery<'_> {
         }
         if closed_here && matches!(end, Step::End) && vouched < next.commit {
             return Ok(offset);
+        }
+        // The mark is no torn write.
+        if let Some(place) = mark::place(header.capacity, offset) {
+            walk.reader.end_at(place);
         }
         let survey = walk.reader.survey(offset, self.format.salt)?;
         if vouched.max(survey.vouched) >= next.commit {

@@ -47,7 +47,7 @@ impl Scene {
         options.segment_size = SEGMENT;
         options.first_segment = SEGMENT;
         // The queue gets a sixth.
-        options.memory_budget = 6 * queue_bytes;
+        options.memory_budget = 8 * queue_bytes;
         let store = SledStore::open_with(&options).unwrap();
         let shared = Arc::clone(store.shared());
         Self {
