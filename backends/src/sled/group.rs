@@ -433,9 +433,15 @@ fn suspect_implied(
     let forward = Direction::Forward;
     let streams = &shared.streams;
     let places = streams.postings(pending.hash, &part.stream, range, forward, limit)?;
-    let equal = places.iter().zip(prints).enumerate();
-    let equal = equal.filter(|(_, ((_, place), print))| place.fingerprint == **print);
-    suspects.extend(equal.map(|(at, ((sequence, _), _))| (at, *sequence)));
+    // At whichever of them: a batch that was cut or turned around is no new one.
+    let mut known: Vec<(u32, usize)> = prints.iter().copied().zip(0..).collect();
+    known.sort_unstable();
+    for (sequence, place) in places {
+        let from = known.partition_point(|(print, _)| *print < place.fingerprint);
+        let equal = known.iter().skip(from);
+        let equal = equal.take_while(|(print, _)| *print == place.fingerprint);
+        suspects.extend(equal.map(|(_, at)| (*at, sequence)));
+    }
     Ok(())
 }
 

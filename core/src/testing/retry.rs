@@ -356,6 +356,19 @@ pub fn implied_sequences_are_recognized_for_ever(harness: &mut impl Harness) {
         &stream,
         &second,
     );
+    // At whichever of those sequences: these are all at another one than they were.
+    let shifted = second[1..].to_vec();
+    assert_id_conflict(
+        try_append(&store, &stream, there, &shifted),
+        &stream,
+        &shifted,
+    );
+    let swapped: Vec<_> = opening.iter().rev().cloned().collect();
+    assert_id_conflict(
+        try_append(&store, &stream, ExpectedVersion::NoStream, &swapped),
+        &stream,
+        &opening,
+    );
     let mut mixed = second.clone();
     mixed[2] = event("new");
     assert_id_conflict(try_append(&store, &stream, there, &mixed), &stream, &second);
