@@ -135,7 +135,10 @@ fn what_is_no_such_event_is_an_error_naming_it() {
     else {
         panic!("{error}");
     };
-    assert_eq!((&*type_name, recorded), ("Foreign", Some((stream(), 2))));
+    assert_eq!(
+        (&*type_name, recorded),
+        ("Foreign", Some(Box::new((stream(), 2))))
+    );
 }
 
 /// A toy: XOR with a key that depends on all that it is told, so that a wrong word shows.

@@ -71,7 +71,7 @@ pub enum Error {
     },
 
     /// An event or a snapshot could not be turned into bytes or back.
-    #[error("{what} of type {type_name} revision {revision}{at}: {reason}", at = place(recorded.as_ref()))]
+    #[error("{what} of type {type_name} revision {revision}{at}: {reason}", at = place(recorded.as_deref()))]
     Codec {
         /// What was done to what: `encoding an event`.
         what: &'static str,
@@ -81,7 +81,7 @@ pub enum Error {
         revision: u32,
         /// The stream that it is recorded in and its sequence there, a snapshot's being that of the
         /// last event in it; `None` when it is encoded, or decoded from bytes alone.
-        recorded: Option<(StreamId, u64)>,
+        recorded: Option<Box<(StreamId, u64)>>,
         /// What was wrong and the remedy.
         reason: Box<str>,
     },
@@ -248,7 +248,7 @@ impl Error {
     /// The same, naming where the event or snapshot is recorded that could not be decoded.
     pub(crate) fn recorded_at(mut self, stream: &StreamId, sequence: u64) -> Self {
         if let Self::Codec { recorded, .. } = &mut self {
-            recorded.get_or_insert_with(|| (stream.clone(), sequence));
+            recorded.get_or_insert_with(|| Box::new((stream.clone(), sequence)));
         }
         self
     }
