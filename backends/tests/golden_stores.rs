@@ -194,8 +194,12 @@ fn the_same_history_makes_the_same_bytes() {
         );
         let (kept, rest) = ours.split_at(golden.len());
         assert!(kept == golden, "{} has changed", name.display());
+        // The mark of the last commit at the end of the newest segment is not kept here.
+        let mark = rest.len().saturating_sub(4096);
+        let (room, mark) = rest.split_at(mark);
+        let is_zero = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
         assert!(
-            rest.iter().all(|byte| *byte == 0),
+            is_zero(room) && (is_zero(mark) || mark.starts_with(b"TLF1") && is_zero(&mark[88..])),
             "{} is longer",
             name.display()
         );

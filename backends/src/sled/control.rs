@@ -38,7 +38,7 @@ pub(crate) fn encode_epoch(epoch: &Epoch) -> Result<Vec<u8>, Error> {
 
 /// The epoch that a record begins, when it is such a record.
 pub(crate) fn epoch_of(parsed: &Parsed<'_>) -> Option<Epoch> {
-    if parsed.kind != RecordKind::Control || parsed.event_type != EPOCH {
+    if parsed.kind != RecordKind::Control || parsed.event_type != EPOCH.as_bytes() {
         return None;
     }
     let fields: EpochFields = postcard::from_bytes(parsed.payload).ok()?;

@@ -11,7 +11,7 @@ use tidelog_core::{
 
 use super::frame;
 use super::heads::{Head, Heads};
-use super::record::{self, Record};
+use super::record::{self, Names, Record};
 use super::request::Request;
 use super::retry::{Found, Standing, answer_known, judge};
 use super::shared::Shared;
@@ -221,9 +221,9 @@ impl Group {
                 for record in records.filter(|record| record.fingerprint == *print) {
                     let bytes = self.frame.get(record.at..record.at + record.len);
                     let bytes = Bytes::copy_from_slice(bytes.unwrap_or_default());
-                    let known = record::parse(&bytes).ok().and_then(|parsed| {
-                        parsed.to_envelope(&bytes, part.stream.clone(), parsed.event_type.into())
-                    });
+                    let known = record::parse(&bytes)
+                        .ok()
+                        .and_then(|parsed| Names::new().envelope(parsed, &bytes));
                     if let Some(known) = known
                         && known.event_id == event.event_id
                     {

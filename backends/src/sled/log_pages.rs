@@ -237,7 +237,7 @@ fn decode(
             let rest = window.get(at..run.bytes.end).unwrap_or_default();
             let bytes = record::total_len(rest).and_then(|len| rest.get(..len));
             let bytes = bytes.ok_or_else(|| damaged("the record's length is impossible"))?;
-            let parsed = record::parse(bytes).map_err(damaged)?;
+            let parsed = record::parse_fields(bytes).map_err(damaged)?;
             if parsed.position != position {
                 return Err(damaged("the position does not follow"));
             }

@@ -160,14 +160,15 @@ pub(crate) fn read_places(
         let bytes = page
             .get(start..start + place.len as usize)
             .unwrap_or_default();
-        let parsed = record::parse(bytes).map_err(damaged)?;
+        let parsed = record::parse_fields(bytes).map_err(damaged)?;
         if parsed.sequence != *sequence || !parsed.is_of(stream) {
             return Err(damaged(
                 "another record stands where the index points; rebuild the index",
             ));
         }
-        let event_type = names.event_type(parsed.event_type);
-        let envelope = parsed.to_envelope(&page, stream.clone(), event_type);
+        let envelope = names
+            .event_type(parsed.event_type)
+            .and_then(|event_type| parsed.to_envelope(&page, stream.clone(), event_type));
         envelopes.push(envelope.ok_or_else(|| damaged("the record's fields cannot be read"))?);
     }
     Ok(envelopes)

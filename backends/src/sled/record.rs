@@ -142,9 +142,9 @@ pub(crate) struct Parsed<'a> {
     pub sequence: u64,
     pub revision: u32,
     pub batch: Batch,
-    pub aggregate_type: &'a str,
-    pub aggregate_id: &'a str,
-    pub event_type: &'a str,
+    pub aggregate_type: &'a [u8],
+    pub aggregate_id: &'a [u8],
+    pub event_type: &'a [u8],
     pub payload: &'a [u8],
     origin_position: Option<u64>,
     #[cfg(feature = "fuzzing")]
@@ -158,6 +158,23 @@ pub(crate) struct Parsed<'a> {
 /// Reads the record that is exactly `bytes`; says what is wrong with it otherwise.
 #[inline]
 pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed<'_>, &'static str> {
+    let parsed = parse_fields(bytes)?;
+    let names = [
+        parsed.aggregate_type,
+        parsed.aggregate_id,
+        parsed.event_type,
+    ];
+    if names.iter().all(|name| std::str::from_utf8(name).is_ok()) {
+        Ok(parsed)
+    } else {
+        Err("the record's names are not text")
+    }
+}
+
+/// The same for who compares the names with those wanted, or makes text of them: that they are text
+/// is not checked.
+#[inline]
+pub(crate) fn parse_fields(bytes: &[u8]) -> Result<Parsed<'_>, &'static str> {
     let Some((prefix, body)) = bytes.split_first_chunk::<PREFIX>() else {
         return Err("the record is shorter than its prefix");
     };
@@ -196,7 +213,9 @@ fn parse_body(body: &[u8]) -> Option<Parsed<'_>> {
     let revision = u32::try_from(r.varint()?).ok()?;
     let batch_offset = r.varint()?;
     let batch_count = u32::try_from(r.varint()?).ok()?;
-    let [aggregate_type, aggregate_id, event_type] = names(&mut r)?;
+    let aggregate_type = r.bytes()?;
+    let aggregate_id = r.bytes()?;
+    let event_type = r.bytes()?;
     let content_name = if named { r.text()? } else { "" };
     let metadata = if fields & HAS_METADATA != 0 {
         skip_list(&mut r, 2)?
@@ -242,26 +261,6 @@ fn parse_body(body: &[u8]) -> Option<Parsed<'_>> {
         metadata,
         tags,
     })
-}
-
-/// Three texts. Lengths below 128 are ASCII themselves, so one check covers short ones together.
-#[inline]
-fn names<'a>(r: &mut Reader<'a>) -> Option<[&'a str; 3]> {
-    let mut apart = *r;
-    let start = r.0;
-    let mut end_of = || {
-        let len = r.bytes()?.len();
-        let end = start.len() - r.0.len();
-        Some(end - len..end)
-    };
-    let ranges = [end_of()?, end_of()?, end_of()?];
-    if let Some(together) = start.get(..start.len() - r.0.len())
-        && let Ok(text) = std::str::from_utf8(together)
-    {
-        let [first, second, third] = ranges;
-        return Some([text.get(first)?, text.get(second)?, text.get(third)?]);
-    }
-    Some([apart.text()?, apart.text()?, apart.text()?])
 }
 
 /// The bytes of a counted list whose items are `width` texts; checked item by item, so the count is
@@ -322,7 +321,15 @@ impl Parsed<'_> {
 
     /// Whether the record belongs to `stream`.
     pub(crate) fn is_of(&self, stream: &StreamId) -> bool {
-        self.aggregate_type == stream.aggregate_type() && self.aggregate_id == stream.aggregate_id()
+        self.aggregate_type == stream.aggregate_type().as_bytes()
+            && self.aggregate_id == stream.aggregate_id().as_bytes()
+    }
+
+    /// The record's stream; `None` when it cannot be one.
+    pub(crate) fn stream(&self) -> Option<StreamId> {
+        let aggregate_type = std::str::from_utf8(self.aggregate_type).ok()?;
+        let aggregate_id = std::str::from_utf8(self.aggregate_id).ok()?;
+        StreamId::new_reserved(aggregate_type, aggregate_id).ok()
     }
 
     #[inline]
@@ -387,54 +394,60 @@ impl Names {
     /// The record as an envelope, with its names shared where they were met before.
     #[inline]
     pub(crate) fn envelope(&mut self, parsed: Parsed<'_>, page: &Bytes) -> Option<EventEnvelope> {
-        let stream = self.stream(parsed.aggregate_type, parsed.aggregate_id)?;
-        let event_type = self.event_type(parsed.event_type);
+        let stream = self.stream(&parsed)?;
+        let event_type = self.event_type(parsed.event_type)?;
         parsed.to_envelope(page, stream, event_type)
     }
 
     #[inline]
-    fn stream(&mut self, aggregate_type: &str, aggregate_id: &str) -> Option<StreamId> {
-        if aggregate_type.len() + 1 + aggregate_id.len() <= StreamId::MAX_INLINE_BYTES {
-            if let Some(sibling) = &self.sibling
-                && sibling.aggregate_type() == aggregate_type
-            {
-                return sibling.sibling(aggregate_id).ok();
-            }
-            self.sibling = StreamId::new_reserved(aggregate_type, aggregate_id).ok();
-            return self.sibling.clone();
+    fn stream(&mut self, parsed: &Parsed<'_>) -> Option<StreamId> {
+        if parsed.aggregate_type.len() + 1 + parsed.aggregate_id.len() > StreamId::MAX_INLINE_BYTES
+        {
+            return self.shared_stream(parsed);
         }
+        if let Some(sibling) = &self.sibling
+            && sibling.aggregate_type().as_bytes() == parsed.aggregate_type
+        {
+            let aggregate_id = std::str::from_utf8(parsed.aggregate_id).ok()?;
+            return sibling.sibling(aggregate_id).ok();
+        }
+        self.sibling = parsed.stream();
+        self.sibling.clone()
+    }
+
+    fn shared_stream(&mut self, parsed: &Parsed<'_>) -> Option<StreamId> {
         if self.misses >= self.streams.len() && self.streams.len() < MOST_SLOTS {
             let slots = (self.streams.len() * 2).max(LEAST_SLOTS);
             self.streams = vec![None; slots];
             self.misses = 0;
         }
-        let hash = crc32c::crc32c(aggregate_id.as_bytes()) as usize;
+        let hash = crc32c::crc32c(parsed.aggregate_id) as usize;
         let slot = hash % self.streams.len().max(1);
         let slot = self.streams.get_mut(slot)?;
-        if let Some(known) = slot
-            && known.aggregate_id() == aggregate_id
-            && known.aggregate_type() == aggregate_type
-        {
+        if let Some(known) = slot.as_ref().filter(|known| parsed.is_of(known)) {
             return Some(known.clone());
         }
         self.misses += 1;
-        let stream = StreamId::new_reserved(aggregate_type, aggregate_id).ok()?;
-        *slot = Some(stream.clone());
-        Some(stream)
+        *slot = parsed.stream();
+        slot.clone()
     }
 
-    /// The event type, shared with earlier records of the same type.
+    /// The event type, shared with earlier records of the same type; `None` when it is not text.
     #[inline]
-    pub(crate) fn event_type(&mut self, event_type: &str) -> Arc<str> {
-        if let Some(known) = self.types.iter().find(|known| &***known == event_type) {
-            return known.clone();
+    pub(crate) fn event_type(&mut self, event_type: &[u8]) -> Option<Arc<str>> {
+        if let Some(known) = self
+            .types
+            .iter()
+            .find(|known| known.as_bytes() == event_type)
+        {
+            return Some(known.clone());
         }
-        let fresh: Arc<str> = event_type.into();
+        let fresh: Arc<str> = std::str::from_utf8(event_type).ok()?.into();
         if self.types.len() == TYPE_SLOTS {
             self.types.clear();
         }
         self.types.push(fresh.clone());
-        fresh
+        Some(fresh)
     }
 }
 

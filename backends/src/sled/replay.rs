@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::path::PathBuf;
 
-use tidelog_core::{Error, RecordKind, StreamId, Timestamp};
+use tidelog_core::{Error, RecordKind, Timestamp};
 
 use super::control;
 use super::frame;
@@ -136,7 +136,7 @@ pub(crate) fn push(
     offset: u64,
     len: usize,
 ) -> bool {
-    let Ok(stream) = StreamId::new_reserved(parsed.aggregate_type, parsed.aggregate_id) else {
+    let Some(stream) = parsed.stream() else {
         return false;
     };
     let (Ok(offset), Ok(len)) = (u32::try_from(offset), u32::try_from(len)) else {

@@ -92,10 +92,10 @@ fn check_log(
             events += 1;
             let head = sequences.entry(name_key(parsed)).or_default();
             if parsed.sequence != *head + 1 {
-                let what = format!(
-                    "{}/{} has sequence {} after {head}",
-                    parsed.aggregate_type, parsed.aggregate_id, parsed.sequence
-                );
+                let name = parsed
+                    .stream()
+                    .map_or_else(String::new, |name| name.to_string());
+                let what = format!("{name} has sequence {} after {head}", parsed.sequence);
                 return Err(shared.log.damaged(info.number, offset, &what));
             }
             *head = parsed.sequence;
@@ -131,9 +131,9 @@ fn check_log(
 /// 128 bits of a name: equal for different names less often than memory errs.
 fn name_key(parsed: &record::Parsed<'_>) -> u128 {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(parsed.aggregate_type.as_bytes());
+    hasher.update(parsed.aggregate_type);
     hasher.update(b"/");
-    hasher.update(parsed.aggregate_id.as_bytes());
+    hasher.update(parsed.aggregate_id);
     let mut bytes = [0; 16];
     hasher.finalize_xof().fill(&mut bytes);
     u128::from_le_bytes(bytes)
@@ -173,22 +173,14 @@ fn check_index(
         let at = format!("segment {} byte {}", place.segment, place.offset);
         let parsed = record::parse(&buffer)
             .map_err(|why| wrong(format!("the index points to {at}, where {why}")))?;
-        let names = (
-            parsed.aggregate_type.len() + 1,
-            name.strip_prefix(parsed.aggregate_type),
-        );
-        let is_of = names.1.and_then(|rest| rest.strip_prefix('/')) == Some(parsed.aggregate_id);
-        if !is_of || parsed.sequence != sequence {
+        let stream = parsed.stream().filter(|stream| stream.as_str() == name);
+        let Some(stream) = stream.filter(|_| parsed.sequence == sequence) else {
             return Err(wrong(format!(
                 "the index has {name} {sequence} at {at}, another record is there"
             )));
-        }
+        };
         let fingerprint = shared.hash.fingerprint(&parsed.event_id);
-        let stream =
-            tidelog_core::StreamId::new_reserved(parsed.aggregate_type, parsed.aggregate_id);
-        if fingerprint != place.fingerprint
-            || stream.is_ok_and(|stream| shared.hash.stream(&stream) != hash)
-        {
+        if fingerprint != place.fingerprint || shared.hash.stream(&stream) != hash {
             return Err(wrong(format!(
                 "the index has wrong hashes for {name} {sequence}"
             )));
