@@ -30,7 +30,7 @@ check:
 	$(CARGO) test --locked -p tidelog-core --features testing
 	$(CARGO) test --locked -p tidelog-backends --lib --test memory --test sled
 
-# Side by side with a raw file and tephra; prints ratios and writes benches/results.md.
+# Side by side with a raw file, tephra, SQLite, redb and fjall; prints ratios and writes benches/results.md.
 bench:
 	$(CARGO) run --release -p tidelog-benches --
 

@@ -55,7 +55,11 @@ fn run(options: &Options) -> Outcome<()> {
     facts::refuse_memory_disk(&options.dir)?;
     let mut facts = facts::machine(&options.dir);
     let before = facts::load_average();
-    let measured = rounds::run(options)?;
+    let mut measured = Vec::new();
+    for (kind, options) in options.by_payload() {
+        eprintln!("{kind} payloads");
+        measured.push((kind, rounds::run(&options)?));
+    }
     let after = facts::load_average();
     facts.push(format!(
         "load average: {before} before the run, {after} after"

@@ -8,6 +8,7 @@ use clap::Parser;
 
 use crate::Failure;
 use crate::contenders::Kind;
+use crate::load::{PayloadKind, Payloads};
 use crate::works::Work;
 
 /// The ledger that stands beside the example that imports it.
@@ -34,9 +35,12 @@ pub struct Options {
     /// Seed of payloads and of the order in which streams are loaded.
     #[arg(long, default_value_t = 7)]
     pub seed: u64,
-    /// Bytes of a payload, at least 8.
+    /// Bytes of a payload, at least 8; of JSON at least 200.
     #[arg(long, default_value_t = 256)]
     pub payload: usize,
+    /// What payloads are made of; the first runs all works, any other W2, W3 and R1 alone.
+    #[arg(long, value_delimiter = ',', default_values_t = PayloadKind::ALL)]
+    pub payload_kind: Vec<PayloadKind>,
     /// Events of W1.
     #[arg(long)]
     pub w1_events: Option<u64>,
@@ -58,6 +62,9 @@ pub struct Options {
     /// Streams of W3; must divide its events.
     #[arg(long)]
     pub streams: Option<u64>,
+    /// Events of W4, each the first of a stream.
+    #[arg(long)]
+    pub w4_events: Option<u64>,
     /// Directory for the stores, on the disk to be measured; what was there before is removed.
     #[arg(long, default_value = "target/bench-data")]
     pub dir: PathBuf,
@@ -81,7 +88,31 @@ impl Options {
         self.w2_events.get_or_insert(pick(40_000, 250_000));
         self.w3_events.get_or_insert(pick(200_000, 1_000_000));
         self.streams.get_or_insert(pick(2_000, 10_000));
+        self.w4_events.get_or_insert(pick(100_000, 1_000_000));
         self
+    }
+
+    /// The same for each kind of payload, with the works that it runs.
+    pub fn by_payload(&self) -> Vec<(PayloadKind, Self)> {
+        let mut all: Vec<_> = self
+            .payload_kind
+            .iter()
+            .map(|kind| {
+                let mut options = self.clone();
+                options.payload_kind = vec![*kind];
+                (*kind, options)
+            })
+            .collect();
+        for (_, options) in all.iter_mut().skip(1) {
+            options.works.retain(|work| work.is_about_payloads());
+        }
+        all
+    }
+
+    /// The payloads of this run.
+    pub fn payloads(&self) -> Payloads {
+        let kind = self.payload_kind.first().copied();
+        Payloads::of(kind.unwrap_or(PayloadKind::Random), self.seed, self.payload)
     }
 
     /// Where the results are written, if they are.
@@ -95,6 +126,11 @@ impl Options {
         vec![
             format!("--seed={}", self.seed),
             format!("--payload={}", self.payload),
+            format!(
+                "--payload-kind={}",
+                self.payload_kind.first().unwrap_or(&PayloadKind::Random)
+            ),
+            format!("--w4-events={}", self.w4_events.unwrap_or_default()),
             format!("--w1-events={}", self.w1_events.unwrap_or_default()),
             format!("--w2-events={}", self.w2_events.unwrap_or_default()),
             format!("--clients={}", self.clients),

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 
 use crate::child::Measured;
-use crate::contenders::Kind;
+use crate::contenders::{Face, Kind};
+use crate::load::PayloadKind;
 use crate::options::{Job, Options};
 use crate::rounds::Rounds;
 use crate::works::Work;
@@ -14,27 +15,32 @@ use crate::works::Work;
 type Figure = fn(&Measured) -> f64;
 
 /// A row of the table of rates.
-const ROWS: [(Work, &str, Figure); 7] = [
+const ROWS: [(Work, &str, Figure); 9] = [
     (Work::W1, "", rate),
     (Work::W2, "", rate),
     (Work::I1, "", rate),
     (Work::W3, " acknowledged", rate),
     (Work::W3, " sustained", sustained),
+    (Work::W4, " acknowledged", rate),
+    (Work::W4, " sustained", sustained),
     (Work::R1, "", rate),
     (Work::R2, "", rate),
 ];
 
-/// The whole report, as Markdown.
-pub fn write(options: &Options, facts: &[String], rounds: &Rounds) -> String {
+/// The engines, one column each; the first is set beside the others.
+const ENGINES: [&str; 6] = ["tidelog", "raw file", "tephra", "SQLite", "redb", "fjall"];
+
+/// The whole report, as Markdown, of what was measured with each kind of payload.
+pub fn write(options: &Options, facts: &[String], measured: &[(PayloadKind, Rounds)]) -> String {
     let mut text = String::from("# Results\n\n");
     let rounds_run = options.rounds.unwrap_or_default();
     let date = options.date.clone().unwrap_or_else(today);
     // Writing to a string cannot fail.
     let _ = writeln!(
         text,
-        "{date}, `{}`; {rounds_run} interleaved rounds, payloads of {} random bytes, seed {}. Each cell \
+        "{date}, `{}`; {rounds_run} interleaved rounds, payloads of {} bytes, seed {}. Each cell \
          is a median; ratios are taken inside a round, with their lowest and highest. What is not \
-         alike between contenders stands beside each adapter in `src/contenders/`.\n",
+         alike between contenders stands at the top of each adapter in `src/contenders/`.\n",
         command(),
         options.payload,
         options.seed,
@@ -46,25 +52,47 @@ pub fn write(options: &Options, facts: &[String], rounds: &Rounds) -> String {
     for work in Work::ALL.iter().filter(|work| options.works.contains(work)) {
         let _ = writeln!(text, "- **{work}**: {}", work.describe(options));
     }
+    let _ = writeln!(
+        text,
+        "\nWhere many clients wait as tokio tasks a row says async, where each is a thread it says \
+         threads; like is set beside like. A lone client has no face, so W1 of a peer stands against \
+         both of tidelog's."
+    );
+    for (at, (kind, rounds)) in measured.iter().enumerate() {
+        let of = if at == 0 {
+            format!("{kind} payloads")
+        } else {
+            format!("{kind} payloads, again")
+        };
+        sections(&mut text, &of, rounds);
+    }
+    text
+}
+
+/// The tables of one kind of payload.
+fn sections(text: &mut String, of: &str, rounds: &Rounds) {
     let _ = write!(
         text,
-        "\n## Rates\n\nPer second; R2 in streams.\n\n{}\n",
+        "\n## Rates, {of}\n\nPer second; R2 in streams.\n\n{}\n",
         rates(rounds)
     );
     let _ = write!(
         text,
-        "\n## Processor time\n\nMicroseconds a count, over all threads and with background work; holds \
+        "\n## Ratios, {of}\n\ntidelog / each peer.\n\n{}\n",
+        ratios(rounds)
+    );
+    let _ = write!(
+        text,
+        "\n## Processor time, {of}\n\nMicroseconds a count, over all threads and with background work; holds \
          on a busy machine too.\n\n{}\n",
         processor(rounds)
     );
-    let _ = write!(text, "\n## Ratios\n\n{}\n", ratios(rounds));
     let _ = write!(
         text,
-        "\n## Disk, memory, opening\n\nMiB allocated after W3 with the store closed; MiB of peak resident memory of each process; \
+        "\n## Disk, memory, opening, {of}\n\nMiB allocated with the store closed; MiB of peak resident memory of each process; \
          milliseconds to open what W3 wrote.\n\n{}\n",
         costs(rounds)
     );
-    text
 }
 
 fn rate(measured: &Measured) -> f64 {
@@ -82,88 +110,112 @@ fn cpu(measured: &Measured) -> f64 {
 }
 
 fn rates(rounds: &Rounds) -> Table {
-    let mut table = table(&["work", "tidelog", "tidelog async", "raw file", "tephra"]);
+    let mut table = by_engine();
     for (work, label, figure) in ROWS {
-        let mut row = vec![format!("{work}{label}")];
-        row.extend(
-            Kind::ALL.map(|kind| match figures(rounds, work, kind, figure) {
-                Some(all) => grouped(median(&all)),
-                None => "–".into(),
-            }),
-        );
-        table.add_row(row);
+        add_rows(&mut table, rounds, (work, label, figure), grouped);
     }
     table
 }
 
 fn processor(rounds: &Rounds) -> Table {
-    let mut table = table(&["work", "tidelog", "tidelog async", "raw file", "tephra"]);
+    let mut table = by_engine();
     for work in Work::ALL {
-        let mut row = vec![work.to_string()];
-        row.extend(
-            Kind::ALL.map(|kind| match figures(rounds, work, kind, cpu) {
-                Some(all) => format!("{:.2}", median(&all)),
-                None => "–".into(),
-            }),
-        );
-        table.add_row(row);
+        add_rows(&mut table, rounds, (work, "", cpu), |micros| {
+            format!("{micros:.2}")
+        });
     }
     table
 }
 
 fn ratios(rounds: &Rounds) -> Table {
-    let mut table = table(&[
-        "work",
-        "tidelog / raw",
-        "tidelog / tephra",
-        "async / raw",
-        "async / tephra",
-    ]);
+    let mut table = by_engine();
+    let [tidelog, peers @ ..] = ENGINES;
     for (work, label, figure) in ROWS {
-        // No peer imports; what comes nearest is many clients at once.
-        if work == Work::I1 {
-            let ours = figures(rounds, work, Kind::TidelogAsync, figure);
-            let raw = figures(rounds, Work::W2, Kind::Raw, figure);
-            table.add_row(["I1 / W2 raw", "–", "–", &ratio(ours, raw), "–"]);
-            continue;
-        }
-        let mut row = vec![format!("{work}{label}")];
-        for ours in [Kind::Tidelog, Kind::TidelogAsync] {
-            for peer in [Kind::Raw, Kind::Tephra] {
-                let ours = figures(rounds, work, ours, figure);
-                let peer = figures(rounds, work, peer, figure);
-                row.push(ratio(ours, peer));
+        for face in [Face::Threads, Face::Async] {
+            let Some(ours) = of_engine(rounds, work, tidelog, face, figure) else {
+                continue;
+            };
+            let mut row = vec![row_label(work, label, face), "1".into()];
+            for peer in peers {
+                // No peer imports; what comes nearest is many clients at once.
+                let nearest = if work == Work::I1 { Work::W2 } else { work };
+                let mut theirs = of_engine(rounds, nearest, peer, face, figure);
+                if work == Work::W1 {
+                    theirs = of_engine(rounds, work, peer, Face::Threads, figure);
+                }
+                row.push(ratio(Some(ours.clone()), theirs));
             }
+            table.add_row(row);
         }
-        table.add_row(row);
     }
     table
 }
 
 fn costs(rounds: &Rounds) -> Table {
-    let rows: [(Work, &str, Figure); 9] = [
-        (Work::W3, "disk after W3", |m| mebi(m.disk_bytes)),
-        (Work::W1, "peak memory, W1", |m| mebi(m.peak_kib << 10)),
-        (Work::W2, "peak memory, W2", |m| mebi(m.peak_kib << 10)),
-        (Work::I1, "peak memory, I1", |m| mebi(m.peak_kib << 10)),
-        (Work::W3, "peak memory, W3", |m| mebi(m.peak_kib << 10)),
-        (Work::R1, "peak memory, R1", |m| mebi(m.peak_kib << 10)),
-        (Work::R2, "peak memory, R2", |m| mebi(m.peak_kib << 10)),
-        (Work::R1, "open after W3", |m| m.open_seconds * 1e3),
-        (Work::W3, "close after W3", |m| m.close_seconds * 1e3),
+    let rows: [(Work, &str, Figure); 11] = [
+        (Work::W3, ", disk", |m| mebi(m.disk_bytes)),
+        (Work::W4, ", disk", |m| mebi(m.disk_bytes)),
+        (Work::W1, ", peak memory", |m| mebi(m.peak_kib << 10)),
+        (Work::W2, ", peak memory", |m| mebi(m.peak_kib << 10)),
+        (Work::I1, ", peak memory", |m| mebi(m.peak_kib << 10)),
+        (Work::W3, ", peak memory", |m| mebi(m.peak_kib << 10)),
+        (Work::W4, ", peak memory", |m| mebi(m.peak_kib << 10)),
+        (Work::R1, ", peak memory", |m| mebi(m.peak_kib << 10)),
+        (Work::R2, ", peak memory", |m| mebi(m.peak_kib << 10)),
+        (Work::R1, ", opening", |m| m.open_seconds * 1e3),
+        (Work::W3, ", closing", |m| m.close_seconds * 1e3),
     ];
-    let mut table = table(&["", "tidelog", "tidelog async", "raw file", "tephra"]);
-    for (work, label, figure) in rows {
-        let mut row = vec![label.to_owned()];
-        row.extend(
-            Kind::ALL.map(|kind| match figures(rounds, work, kind, figure) {
-                Some(all) => format!("{:.1}", median(&all)),
-                None => "–".into(),
-            }),
-        );
-        table.add_row(row);
+    let mut table = by_engine();
+    for row in rows {
+        add_rows(&mut table, rounds, row, |value| format!("{value:.1}"));
     }
     table
+}
+
+/// A table with a column for each engine.
+fn by_engine() -> Table {
+    let mut head = vec!["work"];
+    head.extend(ENGINES);
+    table(&head)
+}
+
+/// Adds a row of medians for each face that any contender has in the work.
+fn add_rows(
+    table: &mut Table,
+    rounds: &Rounds,
+    (work, label, figure): (Work, &str, Figure),
+    show: fn(f64) -> String,
+) {
+    for face in [Face::Threads, Face::Async] {
+        let all = ENGINES.map(|engine| of_engine(rounds, work, engine, face, figure));
+        if all.iter().all(Option::is_none) {
+            continue;
+        }
+        let mut row = vec![row_label(work, label, face)];
+        row.extend(all.map(|all| all.map_or("–".into(), |all| show(median(&all)))));
+        table.add_row(row);
+    }
+}
+
+fn row_label(work: Work, label: &str, face: Face) -> String {
+    match (work, face) {
+        (Work::W2, Face::Threads) => format!("{work} threads{label}"),
+        (Work::W1 | Work::W2, Face::Async) => format!("{work} async{label}"),
+        _ => format!("{work}{label}"),
+    }
+}
+
+/// Figures of the contender that is `engine` with `face`, if it took part.
+fn of_engine(
+    rounds: &Rounds,
+    work: Work,
+    engine: &str,
+    face: Face,
+    figure: Figure,
+) -> Option<Vec<f64>> {
+    let mut all = Kind::ALL.into_iter();
+    let is = |kind: &Kind| kind.does(work) && kind.engine() == engine && kind.face(work) == face;
+    figures(rounds, work, all.find(is)?, figure)
 }
 
 fn table(head: &[&str]) -> Table {

@@ -20,7 +20,7 @@ pub fn run(options: &Options) -> Outcome<Rounds> {
     let mut rounds = Rounds::new();
     let wanted = |work: Work| options.works.contains(&work);
     for round in 0..options.rounds.unwrap_or_default() {
-        for work in [Work::W1, Work::W2, Work::I1] {
+        for work in [Work::W1, Work::W2, Work::I1, Work::W4] {
             if wanted(work) {
                 for contender in order(options, work, round) {
                     let job = Job { work, contender };

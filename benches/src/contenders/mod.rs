@@ -1,15 +1,25 @@
 //! Who takes part, and what it must be able to do.
 
+mod fjall;
+mod group;
+mod leader;
 mod raw_file;
+mod redb;
+mod sqlite;
 mod tephra;
+#[cfg(test)]
+mod tests;
 mod tidelog;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::thread;
 
 use tokio::task::JoinHandle;
+use uuid::Uuid;
 
 use crate::load::{Append, Client, Seen};
 use crate::works::Work;
@@ -75,6 +85,50 @@ fn stream_name(stream: usize) -> String {
     format!("acc-{stream:06}")
 }
 
+/// Name of stream number `stream` where a name is one string.
+#[allow(clippy::unnecessary_wraps, reason = "others of its kind can fail")]
+fn full_name(stream: usize) -> Outcome<String> {
+    Ok(format!("{AGGREGATE}/{}", stream_name(stream)))
+}
+
+/// Names of streams in an engine's own type: held for those announced when it was opened, made on
+/// the fly for any other.
+#[derive(Clone)]
+struct Names<T> {
+    held: Arc<[T]>,
+    make: fn(usize) -> Outcome<T>,
+}
+
+impl<T: Clone> Names<T> {
+    fn new(streams: usize, make: fn(usize) -> Outcome<T>) -> Outcome<Self> {
+        Ok(Self {
+            held: (0..streams).map(make).collect::<Outcome<_>>()?,
+            make,
+        })
+    }
+
+    fn get(&self, stream: usize) -> Outcome<Cow<'_, T>> {
+        Ok(match self.held.get(stream) {
+            Some(name) => Cow::Borrowed(name),
+            None => Cow::Owned((self.make)(stream)?),
+        })
+    }
+}
+
+/// A fresh event id, where the engine makes none.
+#[allow(clippy::disallowed_methods, reason = "nothing here has to repeat")]
+fn event_id() -> Uuid {
+    Uuid::now_v7()
+}
+
+/// Why an append is refused, where the engine does not say.
+fn refused(append: &Append<'_>) -> Failure {
+    let Append {
+        stream, expected, ..
+    } = append;
+    format!("stream {stream} is not at version {expected}").into()
+}
+
 /// The aggregate type, and the event type, of everything appended.
 const AGGREGATE: &str = "BankAccount";
 const EVENT: &str = "Deposited";
@@ -86,30 +140,89 @@ pub enum Kind {
     Tidelog,
     /// tidelog's sled store, from tokio tasks.
     TidelogAsync,
-    /// A growing file: append, then `fdatasync`.
+    /// A growing file: append, then `fdatasync`; many clients from tokio tasks.
     Raw,
-    /// tephra.
+    /// The same from threads.
+    RawThreads,
+    /// tephra; many clients from tokio tasks.
     Tephra,
+    /// tephra; many clients from threads.
+    TephraThreads,
+    /// SQLite; many clients from tokio tasks, before one writer.
+    Sqlite,
+    /// redb; many clients from tokio tasks, before one writer.
+    Redb,
+    /// fjall; many clients from tokio tasks, before one writer.
+    Fjall,
+}
+
+/// How clients wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Face {
+    /// Each client on a thread of its own.
+    Threads,
+    /// Clients as tokio tasks.
+    Async,
 }
 
 impl Kind {
     /// All, in the order of the tables.
-    pub const ALL: [Self; 4] = [Self::Tidelog, Self::TidelogAsync, Self::Raw, Self::Tephra];
+    pub const ALL: [Self; 9] = [
+        Self::Tidelog,
+        Self::TidelogAsync,
+        Self::Raw,
+        Self::RawThreads,
+        Self::Tephra,
+        Self::TephraThreads,
+        Self::Sqlite,
+        Self::Redb,
+        Self::Fjall,
+    ];
+
+    /// The engine behind it, one column of the tables.
+    pub const fn engine(self) -> &'static str {
+        match self {
+            Self::Tidelog | Self::TidelogAsync => "tidelog",
+            Self::Raw | Self::RawThreads => "raw file",
+            Self::Tephra | Self::TephraThreads => "tephra",
+            Self::Sqlite => "SQLite",
+            Self::Redb => "redb",
+            Self::Fjall => "fjall",
+        }
+    }
+
+    /// How its clients wait in `work`.
+    pub fn face(self, work: Work) -> Face {
+        match self {
+            Self::Tidelog | Self::RawThreads | Self::TephraThreads => Face::Threads,
+            Self::TidelogAsync => Face::Async,
+            _ if work == Work::W2 => Face::Async,
+            _ => Face::Threads,
+        }
+    }
 
     /// Opens the store in `dir`, for streams numbered below `streams`.
     pub fn open(self, dir: &Path, streams: usize) -> Outcome<Box<dyn Contender>> {
         Ok(match self {
             Self::Tidelog => Box::new(tidelog::Tidelog::open(dir, streams, false)?),
             Self::TidelogAsync => Box::new(tidelog::Tidelog::open(dir, streams, true)?),
-            Self::Raw => Box::new(raw_file::RawFile::open(dir)?),
-            Self::Tephra => Box::new(tephra::Tephra::open(dir, streams)?),
+            Self::Raw => Box::new(raw_file::RawFile::open(dir, true)?),
+            Self::RawThreads => Box::new(raw_file::RawFile::open(dir, false)?),
+            Self::Tephra => Box::new(tephra::Tephra::open(dir, streams, true)?),
+            Self::TephraThreads => Box::new(tephra::Tephra::open(dir, streams, false)?),
+            Self::Sqlite => Box::new(sqlite::Sqlite::open(dir, streams)?),
+            Self::Redb => Box::new(redb::Redb::open(dir, streams)?),
+            Self::Fjall => Box::new(fjall::Fjall::open(dir, streams)?),
         })
     }
 
     /// Whether it takes part in `work`.
     pub fn does(self, work: Work) -> bool {
         match self {
-            Self::Tidelog | Self::Tephra => work != Work::I1,
+            Self::Tidelog | Self::Tephra | Self::Sqlite | Self::Redb | Self::Fjall => {
+                work != Work::I1
+            }
+            Self::RawThreads | Self::TephraThreads => work == Work::W2,
             Self::TidelogAsync => matches!(work, Work::W1 | Work::W2 | Work::I1),
             Self::Raw => !matches!(work, Work::I1 | Work::R2),
         }
@@ -122,7 +235,12 @@ impl fmt::Display for Kind {
             Self::Tidelog => "tidelog",
             Self::TidelogAsync => "tidelog-async",
             Self::Raw => "raw",
+            Self::RawThreads => "raw-threads",
             Self::Tephra => "tephra",
+            Self::TephraThreads => "tephra-threads",
+            Self::Sqlite => "sqlite",
+            Self::Redb => "redb",
+            Self::Fjall => "fjall",
         })
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Fairness: it checks no version, has no CRC, no index and no ids; its record is the payload
 //! behind 12 bytes of length and stream. Nothing that keeps what it is given can do less.
+//! Many clients are tokio tasks before a writer's thread; as "raw file threads" they are threads
+//! of which one, in turn, writes for all that wait.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -13,6 +15,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
 use super::Contender;
+use super::leader::Leader;
 use crate::Outcome;
 use crate::load::{Append, Client, Seen};
 
@@ -26,11 +29,13 @@ pub struct RawFile {
     path: PathBuf,
     file: File,
     buffer: Vec<u8>,
+    on_tokio: bool,
 }
 
 impl RawFile {
-    /// Opens the file in `dir`, making it if need be.
-    pub fn open(dir: &Path) -> Outcome<Self> {
+    /// Opens the file in `dir`, making it if need be; `on_tokio` chooses tasks or threads for many
+    /// clients.
+    pub fn open(dir: &Path, on_tokio: bool) -> Outcome<Self> {
         std::fs::create_dir_all(dir)?;
         let path = dir.join("raw.log");
         let file = File::options().create(true).append(true).open(&path)?;
@@ -40,6 +45,24 @@ impl RawFile {
             path,
             file,
             buffer: Vec::new(),
+            on_tokio,
+        })
+    }
+
+    /// Serves each client on its thread.
+    fn on_threads(&self, clients: &[Client]) -> Outcome<()> {
+        let leader = Leader::new(|group: &[u8]| {
+            (&self.file).write_all(group)?;
+            self.file.sync_data()
+        });
+        super::on_threads(clients, |client| {
+            let mut record = Vec::new();
+            for append in client.appends() {
+                record.clear();
+                encode(&append, &mut record);
+                leader.append(&record)?;
+            }
+            Ok(())
         })
     }
 }
@@ -83,6 +106,9 @@ impl Contender for RawFile {
                 self.file.sync_data()?;
             }
             return Ok(());
+        }
+        if !self.on_tokio {
+            return self.on_threads(&clients);
         }
         let runtime = Runtime::new()?;
         let (sender, queue) = mpsc::channel::<Waiting>();

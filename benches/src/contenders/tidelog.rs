@@ -16,7 +16,7 @@ use tidelog::{
 };
 use tokio::runtime::Runtime;
 
-use super::{AGGREGATE, Contender, EVENT, stream_name};
+use super::{AGGREGATE, Contender, EVENT, Names, stream_name};
 use crate::Outcome;
 use crate::load::{Append, Client, Seen};
 
@@ -26,7 +26,7 @@ pub struct Tidelog {
     store: SledStore,
     blocking: Blocking<SledStore>,
     runtime: Option<Runtime>,
-    streams: Vec<StreamId>,
+    streams: Names<StreamId>,
 }
 
 impl Tidelog {
@@ -34,7 +34,6 @@ impl Tidelog {
     pub fn open(dir: &Path, streams: usize, on_tokio: bool) -> Outcome<Self> {
         let handle = tidelog::Tidelog::open(dir.join("store"))?;
         let store = handle.store().clone();
-        let names = (0..streams).map(|stream| StreamId::new(AGGREGATE, &stream_name(stream)));
         Ok(Self {
             blocking: store.blocking(),
             store,
@@ -44,16 +43,24 @@ impl Tidelog {
             } else {
                 None
             },
-            streams: names.collect::<Result<_, _>>()?,
+            streams: Names::new(streams, stream_id)?,
         })
     }
 }
 
-fn batch(streams: &[StreamId], append: &Append<'_>) -> AppendBatch {
+fn stream_id(stream: usize) -> Outcome<StreamId> {
+    Ok(StreamId::new(AGGREGATE, &stream_name(stream))?)
+}
+
+fn batch(streams: &Names<StreamId>, append: &Append<'_>) -> Outcome<AppendBatch> {
     let payload = Bytes::copy_from_slice(append.payload);
     let event = NewEvent::new(EVENT, 1, ContentType::Bytes, payload);
-    let stream = streams[append.stream].clone();
-    AppendBatch::new(stream, ExpectedVersion::Exact(append.expected), vec![event])
+    let stream = streams.get(append.stream)?.into_owned();
+    let expected = match append.expected {
+        0 => ExpectedVersion::NoStream,
+        sequence => ExpectedVersion::Exact(sequence),
+    };
+    Ok(AppendBatch::new(stream, expected, vec![event]))
 }
 
 impl Contender for Tidelog {
@@ -63,7 +70,7 @@ impl Contender for Tidelog {
             let blocking = &self.blocking;
             let serve = |client: &Client| -> Outcome<()> {
                 for append in client.appends() {
-                    blocking.append(batch(streams, &append))?;
+                    blocking.append(batch(streams, &append)?)?;
                 }
                 Ok(())
             };
@@ -75,7 +82,7 @@ impl Contender for Tidelog {
                 let (store, streams) = (self.store.clone(), streams.clone());
                 runtime.spawn(async move {
                     for append in client.appends() {
-                        store.append(batch(&streams, &append)).await?;
+                        store.append(batch(&streams, &append)?).await?;
                     }
                     Outcome::Ok(())
                 })
@@ -86,7 +93,8 @@ impl Contender for Tidelog {
 
     fn append_batch(&mut self, appends: &[Append<'_>]) -> Outcome<()> {
         let parts = appends.iter().map(|append| batch(&self.streams, append));
-        self.blocking.append_streams(parts.collect())?;
+        self.blocking
+            .append_streams(parts.collect::<Outcome<_>>()?)?;
         Ok(())
     }
 
@@ -119,7 +127,7 @@ impl Contender for Tidelog {
 
     fn load(&mut self, stream: usize) -> Outcome<Seen> {
         let mut seen = Seen::default();
-        let query = StreamQuery::new(self.streams[stream].clone());
+        let query = StreamQuery::new(self.streams.get(stream)?.into_owned());
         for envelope in self.blocking.read_stream(query) {
             seen.note(&envelope?.event);
         }

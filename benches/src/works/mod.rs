@@ -6,6 +6,7 @@ mod r2;
 mod w1;
 mod w2;
 mod w3;
+mod w4;
 
 use std::fmt;
 use std::str::FromStr;
@@ -32,6 +33,8 @@ pub enum Work {
     I1,
     /// Batches over many streams.
     W3,
+    /// Batches of new streams.
+    W4,
     /// Scan of everything W3 wrote.
     R1,
     /// Load of every stream W3 wrote.
@@ -82,7 +85,20 @@ impl Stopwatch {
 
 impl Work {
     /// All, in the order they run.
-    pub const ALL: [Self; 6] = [Self::W1, Self::W2, Self::I1, Self::W3, Self::R1, Self::R2];
+    pub const ALL: [Self; 7] = [
+        Self::W1,
+        Self::W2,
+        Self::I1,
+        Self::W3,
+        Self::W4,
+        Self::R1,
+        Self::R2,
+    ];
+
+    /// Whether it runs for every kind of payload, not for the first alone.
+    pub const fn is_about_payloads(self) -> bool {
+        matches!(self, Self::W2 | Self::W3 | Self::R1)
+    }
 
     /// What one count of it is.
     pub const fn unit(self) -> &'static str {
@@ -119,6 +135,12 @@ impl Work {
                 "{w3} events in batches of {} over {streams} streams, round robin",
                 options.batch
             ),
+            Self::W4 => format!(
+                "{} events in batches of {}, each the first of a new stream, expected not to be there; \
+                 names made on the fly",
+                options.w4_events.unwrap_or_default(),
+                options.batch
+            ),
             Self::R1 => "scan of all that W3 wrote, in a new process, page cache warm".into(),
             Self::R2 => format!(
                 "load of each of W3's {streams} streams of {} events, shuffled, in a new process, page cache warm",
@@ -132,8 +154,9 @@ impl Work {
         Ok(match self {
             Self::W1 => STREAMS_A_CLIENT,
             Self::W2 => STREAMS_A_CLIENT * usize::try_from(options.clients)?,
-            // The ledger names its own.
-            Self::I1 => 0,
+            // The ledger names its own; as many new streams are named on the fly, so that held
+            // names do not count as the contender's memory.
+            Self::I1 | Self::W4 => 0,
             Self::W3 | Self::R1 | Self::R2 => usize::try_from(options.streams.unwrap_or_default())?,
         })
     }
@@ -145,6 +168,7 @@ impl Work {
             Self::W2 => w2::run(contender, options),
             Self::I1 => i1::run(contender, options),
             Self::W3 => w3::run(contender, options),
+            Self::W4 => w4::run(contender, options),
             Self::R1 => r1::run(contender, options),
             Self::R2 => r2::run(contender, options),
         }

@@ -3,7 +3,7 @@
 use super::{Stopwatch, Timing};
 use crate::Outcome;
 use crate::contenders::Contender;
-use crate::load::{Payloads, Seen};
+use crate::load::Seen;
 use crate::options::Options;
 
 /// Runs it.
@@ -12,7 +12,7 @@ pub fn run(contender: &mut dyn Contender, options: &Options) -> Outcome<Timing> 
     let watch = Stopwatch::start();
     let seen = contender.scan()?;
     let timing = watch.stop(events);
-    let expected = Seen::expected(&Payloads::new(options.seed, options.payload), events);
+    let expected = Seen::expected(&options.payloads(), events);
     if seen != expected {
         return Err(format!("the scan met {seen:?}, not {expected:?}").into());
     }

@@ -3,7 +3,7 @@
 use super::{Stopwatch, Timing};
 use crate::Outcome;
 use crate::contenders::Contender;
-use crate::load::{Payloads, Seen, mix};
+use crate::load::{Seen, mix};
 use crate::options::Options;
 
 /// Runs it.
@@ -27,7 +27,7 @@ pub fn run(contender: &mut dyn Contender, options: &Options) -> Outcome<Timing> 
         all.mark = all.mark.wrapping_add(seen.mark);
     }
     let timing = watch.stop(streams);
-    let expected = Seen::expected(&Payloads::new(options.seed, options.payload), events);
+    let expected = Seen::expected(&options.payloads(), events);
     if all != expected {
         return Err(format!("the loads met {all:?}, not {expected:?}").into());
     }

@@ -3,7 +3,7 @@
 use super::{STREAMS_A_CLIENT, Stopwatch, Timing};
 use crate::Outcome;
 use crate::contenders::Contender;
-use crate::load::{Client, Payloads};
+use crate::load::Client;
 use crate::options::Options;
 
 /// Runs it.
@@ -13,7 +13,7 @@ pub fn run(contender: &mut dyn Contender, options: &Options) -> Outcome<Timing> 
         streams: STREAMS_A_CLIENT,
         first_event: 0,
         events: options.w1_events.unwrap_or_default(),
-        payloads: Payloads::new(options.seed, options.payload),
+        payloads: options.payloads(),
     };
     let count = client.events;
     let watch = Stopwatch::start();

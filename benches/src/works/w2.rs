@@ -3,12 +3,12 @@
 use super::{STREAMS_A_CLIENT, Stopwatch, Timing};
 use crate::Outcome;
 use crate::contenders::Contender;
-use crate::load::{Client, Payloads};
+use crate::load::Client;
 use crate::options::Options;
 
 /// Runs it.
 pub fn run(contender: &mut dyn Contender, options: &Options) -> Outcome<Timing> {
-    let payloads = Payloads::new(options.seed, options.payload);
+    let payloads = options.payloads();
     let events = options.w2_events.unwrap_or_default() / options.clients;
     let mut clients = Vec::new();
     for number in 0..options.clients {

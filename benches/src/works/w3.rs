@@ -3,12 +3,12 @@
 use super::{Stopwatch, Timing};
 use crate::Outcome;
 use crate::contenders::Contender;
-use crate::load::{Append, Payloads};
+use crate::load::Append;
 use crate::options::Options;
 
 /// Runs it.
 pub fn run(contender: &mut dyn Contender, options: &Options) -> Outcome<Timing> {
-    let payloads = Payloads::new(options.seed, options.payload);
+    let payloads = options.payloads();
     let (events, streams) = (
         options.w3_events.unwrap_or_default(),
         options.streams.unwrap_or_default(),
