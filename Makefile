@@ -32,6 +32,7 @@ check:
 
 # Side by side with a raw file, tephra, SQLite, redb and fjall; prints ratios and writes benches/results.md.
 bench:
+	$(CARGO) test --locked --release -q -p tidelog-benches
 	$(CARGO) run --release -p tidelog-benches --
 
 # The whole sweeps: kills, power cuts, corruption, failing calls, interleavings; each prints its

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 
 use crate::child::Measured;
-use crate::contenders::{Face, Kind};
+use crate::contenders::{Face, Kind, peers};
 use crate::load::PayloadKind;
 use crate::options::{Job, Options};
 use crate::rounds::Rounds;
@@ -38,12 +38,13 @@ pub fn write(options: &Options, facts: &[String], measured: &[(PayloadKind, Roun
     // Writing to a string cannot fail.
     let _ = writeln!(
         text,
-        "{date}, `{}`; {rounds_run} interleaved rounds, payloads of {} bytes, seed {}. Each cell \
+        "{date}, `{}`; {rounds_run} interleaved rounds, payloads of {} bytes, seed {}; {}. Each cell \
          is a median; ratios are taken inside a round, with their lowest and highest. What is not \
          alike between contenders stands at the top of each adapter in `src/contenders/`.\n",
         command(),
         options.payload,
         options.seed,
+        peers(),
     );
     for fact in facts {
         let _ = writeln!(text, "- {fact}");
@@ -58,13 +59,8 @@ pub fn write(options: &Options, facts: &[String], measured: &[(PayloadKind, Roun
          threads; like is set beside like. A lone client has no face, so W1 of a peer stands against \
          both of tidelog's."
     );
-    for (at, (kind, rounds)) in measured.iter().enumerate() {
-        let of = if at == 0 {
-            format!("{kind} payloads")
-        } else {
-            format!("{kind} payloads, again")
-        };
-        sections(&mut text, &of, rounds);
+    for (kind, rounds) in measured {
+        sections(&mut text, &format!("{kind} payloads"), rounds);
     }
     text
 }
@@ -78,7 +74,7 @@ fn sections(text: &mut String, of: &str, rounds: &Rounds) {
     );
     let _ = write!(
         text,
-        "\n## Ratios, {of}\n\ntidelog / each peer.\n\n{}\n",
+        "\n## Ratios, {of}\n\ntidelog to each peer: median (lowest–highest) of the rounds; above 1 tidelog is ahead.\n\n{}\n",
         ratios(rounds)
     );
     let _ = write!(
@@ -89,8 +85,9 @@ fn sections(text: &mut String, of: &str, rounds: &Rounds) {
     );
     let _ = write!(
         text,
-        "\n## Disk, memory, opening, {of}\n\nMiB allocated with the store closed; MiB of peak resident memory of each process; \
-         milliseconds to open what W3 wrote.\n\n{}\n",
+        "\n## Disk, memory, opening, {of}\n\nMiB allocated with the store closed; MiB of peak resident memory of each process, in \
+         which the file that SQLite maps counts, and caches of up to 1 GiB that redb and fjall were \
+         given; milliseconds to open what W3 wrote, and to close.\n\n{}\n",
         costs(rounds)
     );
 }
@@ -128,14 +125,17 @@ fn processor(rounds: &Rounds) -> Table {
 }
 
 fn ratios(rounds: &Rounds) -> Table {
-    let mut table = by_engine();
     let [tidelog, peers @ ..] = ENGINES;
+    let mut head = vec!["tidelog /"];
+    head.extend(peers);
+    let mut table = table(&head);
     for (work, label, figure) in ROWS {
         for face in [Face::Threads, Face::Async] {
             let Some(ours) = of_engine(rounds, work, tidelog, face, figure) else {
                 continue;
             };
-            let mut row = vec![row_label(work, label, face), "1".into()];
+            let label = if work == Work::I1 { " / W2" } else { label };
+            let mut row = vec![row_label(work, label, face)];
             for peer in peers {
                 // No peer imports; what comes nearest is many clients at once.
                 let nearest = if work == Work::I1 { Work::W2 } else { work };

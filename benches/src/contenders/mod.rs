@@ -133,6 +133,20 @@ fn refused(append: &Append<'_>) -> Failure {
 const AGGREGATE: &str = "BankAccount";
 const EVENT: &str = "Deposited";
 
+/// The peers and their versions, as the manifest has them.
+const PEERS: [(&str, &str); 4] = [
+    ("tephra", "0.4.1"),
+    ("rusqlite", "0.43.0"),
+    ("redb", "4.6.0"),
+    ("fjall", "3.1.13"),
+];
+
+/// Says which versions of the peers are measured.
+pub fn peers() -> String {
+    let named = PEERS.map(|(name, version)| format!("{name} {version}"));
+    format!("{}; SQLite {}", named.join(", "), rusqlite::version())
+}
+
 /// The contenders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {

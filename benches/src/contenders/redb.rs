@@ -13,8 +13,8 @@
 //!   hash chain; pages have checksums, which ordinary reads do not check.
 //! - Reads borrow every field from the engine's page, without copying; tidelog's envelopes are
 //!   owned.
-//! - Nothing runs in the background, so there is nothing to drain. The file grows by doubling and
-//!   is not compacted, as `compact` is a call of its own.
+//! - Nothing runs in the background, so there is nothing to drain. The file is not compacted, as
+//!   `compact` is a call of its own.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! SQLite 3.54.1, as `rusqlite` 0.43.0 bundles it and as its documentation asks of a store that must survive power
-//! cuts: WAL with `synchronous=FULL`, so that every commit syncs the WAL.
+//! SQLite 3.54.1, bundled by `rusqlite` 0.43.0, as its documentation asks of a store that must
+//! survive power cuts: WAL with `synchronous=FULL`, so that every commit syncs the WAL.
 //!
 //! Fairness:
 //! - A normal table of events, its row id the position, with `UNIQUE (stream, sequence)`. The
@@ -8,9 +8,11 @@
 //! - It has no group commit of its own. Many clients are tokio tasks, as the raw file's and
 //!   tidelog's async clients are, before one thread that commits everything that waits by one
 //!   transaction; a lone client commits each append by itself on its own thread.
-//! - Statements are prepared once. The page cache and the checkpoint interval are at their
-//!   defaults (2 MiB, 1,000 pages); reads map the file (`mmap_size`), which its documentation
-//!   recommends for them.
+//! - Statements are prepared once. The page cache (2 MiB) and the checkpoint interval (1,000 pages)
+//!   are at their defaults: a cache of 256 MiB with 10,000 pages read more slowly.
+//! - It maps its file (`mmap_size`), as its documentation recommends for reads: loads of streams
+//!   took a fifth less processor time. What is mapped counts as its memory, up to the whole file,
+//!   though the system may drop it; without mapping it stayed at about 10 MiB in every work.
 //! - Event ids are stored, fresh UUIDs v7, but not indexed: a retry is not recognized. There is no
 //!   hash chain, and no checksum outside the WAL.
 //! - Reads borrow every column from the engine's row, without copying; tidelog's envelopes are

@@ -5,6 +5,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::load::{PayloadKind, Payloads};
 
+/// What the peers' versions stand in.
+const MANIFEST: &str = include_str!("../../Cargo.toml");
 const STREAMS: usize = 4;
 const SIZE: usize = 256;
 
@@ -146,5 +148,16 @@ fn every_contender_that_knows_versions_refuses_a_wrong_one() {
             "{kind}"
         );
         contender.close().unwrap();
+    }
+}
+
+#[test]
+fn the_report_names_the_versions_that_the_manifest_pins() {
+    for (name, version) in PEERS {
+        let pinned = MANIFEST.lines().any(|line| {
+            line.starts_with(&format!("{name} = ")) && line.contains(&format!("\"={version}\""))
+        });
+        assert!(pinned, "{name} {version}");
+        assert!(peers().contains(&format!("{name} {version}")));
     }
 }

@@ -127,7 +127,7 @@ impl Work {
             Self::I1 => format!(
                 "the bank account example's import of CDNOW_master.txt: each purchase a command that \
                  loads its account, decides, and appends durably by itself; counted in events recorded, \
-                 of their own sizes; set beside W2 of the raw file, with up to 512 commands under \
+                 of their own sizes; set beside W2 of the peers, with up to 512 commands under \
                  way against W2's {} clients: the more under way, the more share a sync",
                 options.clients
             ),
