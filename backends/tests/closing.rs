@@ -27,8 +27,8 @@ use tools::{event, read_all, segment, segments, stream};
 /// Longer than anything takes that does not hang.
 const HANGS: Duration = Duration::from_secs(30);
 const FRAME_HEADER: usize = 88;
-/// Bytes at the end of a segment that frames leave free.
-const MARK_ROOM: usize = 4096;
+/// Bytes at the end of a segment that frames leave free: for the mark, and a frame's header of zeros.
+const MARK_ROOM: usize = 4096 + FRAME_HEADER;
 
 fn open(dir: &Path) -> Result<SledStore, Error> {
     SledStore::builder(dir).segment_size(64 << 10).open()
@@ -350,6 +350,39 @@ fn durable_position_follows_what_survives_a_power_cut() {
     let store = open(&dir.path().join("store")).unwrap();
     let info = store.info().unwrap();
     assert_eq!((info.durable_position, info.last_position), (6, 6));
+}
+
+#[test]
+fn a_segment_filled_up_to_its_mark_is_read_before_it_is_cut() {
+    let sized = |n: u64, payload: usize| {
+        let events = vec![event(n, payload)];
+        AppendBatch::new(stream("w"), ExpectedVersion::Any, events)
+    };
+    for slack in (0..200).step_by(8) {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, other) = (dir.path().join("store"), dir.path().join("other"));
+        let store = open(&path).unwrap();
+        store.blocking().append(sized(0, 1000)).unwrap();
+        let first = segment(&path, 1);
+        let bytes = fs::read(&first).unwrap();
+        let before = frame_of(&first, 1).unwrap();
+        let body = u32::from_le_bytes(bytes[before + 4..before + 8].try_into().unwrap()) as usize;
+        let start = (before + FRAME_HEADER + body).next_multiple_of(8);
+        let room = bytes.len() - 4096 - slack - start;
+        store
+            .blocking()
+            .append(sized(1, room - FRAME_HEADER - (body - 1000)))
+            .unwrap();
+        // As the segment is between the first commit of the next one and its sealing.
+        fs::copy(&first, &other).unwrap();
+        store.blocking().append(sized(2, 1000)).unwrap();
+        store.crash();
+        fs::remove_file(&first).unwrap();
+        fs::copy(&other, &first).unwrap();
+        let store = open(&path).unwrap_or_else(|error| panic!("{slack} bytes left: {error}"));
+        assert_eq!(read_all(&store).unwrap().len(), 3, "{slack} bytes left");
+        store.verify().unwrap();
+    }
 }
 
 #[test]

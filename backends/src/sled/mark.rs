@@ -15,15 +15,16 @@ use super::frame::{self, FrameHeader};
 use super::frame_reader::Expect;
 use crate::platform;
 
-/// Bytes at the end of a segment that frames leave to the mark.
-pub(crate) const ROOM: u64 = 4096;
+/// Where the mark stands, from the end of the segment.
+const FROM_END: u64 = 4096;
+/// Bytes at the end of a segment that frames leave free: whoever looks for a frame behind the last one
+/// must find zeros, and not the beginning of the mark.
+pub(crate) const ROOM: u64 = FROM_END + frame::HEADER as u64;
 
 /// Where the mark of a segment of this capacity stands, behind frames that end at `frames_end`;
 /// `None` when they reach into its room, as those of earlier versions may.
 pub(crate) fn place(capacity: u64, frames_end: u64) -> Option<u64> {
-    capacity
-        .checked_sub(ROOM)
-        .filter(|place| frames_end <= *place)
+    (frames_end + ROOM <= capacity).then(|| capacity - FROM_END)
 }
 
 /// Notes at `place` that the commit before `next` is synced.
@@ -45,7 +46,7 @@ pub(crate) fn write(file: &File, place: u64, next: &Expect) -> io::Result<()> {
 
 /// The commit that the mark at the end of a segment of this capacity says is synced.
 pub(crate) fn read(file: &File, capacity: u64, salt: u64) -> io::Result<Option<u64>> {
-    let Some(place) = capacity.checked_sub(ROOM) else {
+    let Some(place) = capacity.checked_sub(FROM_END) else {
         return Ok(None);
     };
     let mut bytes = [0; frame::HEADER];
@@ -79,10 +80,10 @@ mod tests {
             position: 70_000,
             previous: [9; 32],
         };
-        assert_eq!(read(&file, 8192, next.salt).unwrap(), None);
-        write(&file, place(8192, 4096).unwrap(), &next).unwrap();
+        assert_eq!(read(&file, 12288, next.salt).unwrap(), None);
+        write(&file, place(12288, 8104).unwrap(), &next).unwrap();
         let bytes = std::fs::read(dir.path().join("segment")).unwrap();
-        let hex = bytes[4096..].iter().fold(String::new(), |mut hex, byte| {
+        let hex = bytes[8192..].iter().fold(String::new(), |mut hex, byte| {
             let _ = write!(hex, "{byte:02x}");
             hex
         });
@@ -102,8 +103,8 @@ mod tests {
             "eae2052e",
         ];
         assert_eq!(hex, golden.concat());
-        assert_eq!(read(&file, 8192, next.salt).unwrap(), Some(300));
-        assert_eq!(read(&file, 8192, next.salt + 1).unwrap(), None);
-        assert_eq!(place(8192, 4097), None, "frames reach into its room");
+        assert_eq!(read(&file, 12288, next.salt).unwrap(), Some(300));
+        assert_eq!(read(&file, 12288, next.salt + 1).unwrap(), None);
+        assert_eq!(place(12288, 8105), None, "frames reach into its room");
     }
 }
