@@ -117,8 +117,18 @@ impl Log {
 
     /// Fills `bytes` from `offset` of segment `number`.
     pub(crate) fn read_at(&self, number: u64, offset: u64, bytes: &mut [u8]) -> Result<(), Error> {
-        let file = self.file(number)?;
-        platform::read_exact_at(&file, bytes, offset).map_err(|error| {
+        self.read_from(&*self.file(number)?, number, offset, bytes)
+    }
+
+    /// The same from the segment's open file.
+    pub(crate) fn read_from(
+        &self,
+        file: &File,
+        number: u64,
+        offset: u64,
+        bytes: &mut [u8],
+    ) -> Result<(), Error> {
+        platform::read_exact_at(file, bytes, offset).map_err(|error| {
             if error.kind() == std::io::ErrorKind::UnexpectedEof {
                 self.damaged(number, offset, "the file ends before a record does")
             } else {

@@ -103,6 +103,7 @@ impl Pieces for StreamPages {
         let mut places = self
             .streams
             .postings(self.hash, stream, (from, to), direction, limit)?;
+        let found = places.len();
         let mut bytes = 0;
         let fitting = places.iter().take_while(|(_, place)| {
             let fits = bytes < PAGE_BYTES;
@@ -114,6 +115,7 @@ impl Pieces for StreamPages {
         let Some((last, _)) = places.last().copied() else {
             return Ok(false);
         };
+        let is_end = found < limit && places.len() == found;
         match direction {
             Direction::Forward => {
                 // What is above the pin comes last, so it is none of those wanted.
@@ -128,6 +130,9 @@ impl Pieces for StreamPages {
                 self.left -= page.len() as u64;
                 pieces.push_back(Piece::done(page));
             }
+        }
+        if is_end {
+            self.left = 0;
         }
         Ok(true)
     }
@@ -147,10 +152,16 @@ pub(crate) fn read_places(
     let total = spans.iter().map(Span::len).sum();
     let mut buffer = vec![0; total];
     let mut rest = &mut buffer[..];
-    for span in &spans {
-        let (here, after) = rest.split_at_mut(span.len());
-        log.read_at(span.segment, span.start, here)?;
-        rest = after;
+    for in_segment in spans.chunk_by(|a, b| a.segment == b.segment) {
+        let Some(Span { segment, .. }) = in_segment.first() else {
+            continue;
+        };
+        let file = log.file(*segment)?;
+        for span in in_segment {
+            let (here, after) = rest.split_at_mut(span.len());
+            log.read_from(&file, *segment, span.start, here)?;
+            rest = after;
+        }
     }
     let page = Bytes::from(buffer);
     let mut envelopes = Vec::with_capacity(places.len());
