@@ -15,6 +15,6 @@ mod sled;
 
 pub use memory::{MemoryRepository, MemoryStore};
 pub use sled::{
-    BackupReport, Phase, Progress, ProgressCallback, SledStore, SledStoreBuilder, StoreInfo,
-    VerifyReport, restore_backup,
+    BackupReport, Losses, LostEvents, LostRange, Phase, Progress, ProgressCallback, RepairReport,
+    SledStore, SledStoreBuilder, StoreInfo, VerifyReport, repair, restore_backup,
 };

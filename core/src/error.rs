@@ -168,6 +168,35 @@ pub enum Error {
         remedy: Box<str>,
     },
 
+    /// A read came to a place whose records a repair could not keep. What was read before it is
+    /// right; nothing after it is read until it is asked for on purpose.
+    #[error(
+        "{what} {first} to {last} are gone since the store was repaired; to go on without them, read from {next} on, or accept the loss",
+        what = lost_of(stream.as_ref()), next = last + 1
+    )]
+    Gap {
+        /// The stream whose sequences are meant; `None` means positions of the whole log.
+        stream: Option<StreamId>,
+        /// The first that is gone.
+        first: u64,
+        /// The last that is gone.
+        last: u64,
+    },
+
+    /// The stream lost events, or may have, when the store was repaired, and nobody has accepted that
+    /// yet. Nothing was written.
+    #[error(
+        "stream {stream} takes no events: a repair lost {lost}; restore the store from a backup that has them, or go on without them by {remedy}"
+    )]
+    LostEvents {
+        /// The stream appended to.
+        stream: StreamId,
+        /// What it lost, as far as that is known: `sequences 4 to 6, 9`.
+        lost: Box<str>,
+        /// The call that accepts the loss.
+        remedy: &'static str,
+    },
+
     /// The caller's progress callback asked to stop. Nothing was lost.
     #[error("{what} was cancelled by its progress callback; call it again to go on")]
     Cancelled {
@@ -199,7 +228,7 @@ pub enum ErrorKind {
     FixEnvironment,
     /// Open the store again; what an unfinished append did is known then.
     Reopen,
-    /// Data is damaged or of a newer format: nothing goes on without a person.
+    /// Data is damaged, lost or of a newer format: nothing goes on without a person.
     Repair,
     /// The caller stopped it: call again when wanted.
     Stopped,
@@ -219,7 +248,10 @@ impl Error {
             Self::Io { .. } | Self::Refused { .. } | Self::Closed | Self::Engine { .. } => {
                 ErrorKind::Reopen
             }
-            Self::Damaged { .. } | Self::UnsupportedFormat { .. } => ErrorKind::Repair,
+            Self::Damaged { .. }
+            | Self::UnsupportedFormat { .. }
+            | Self::Gap { .. }
+            | Self::LostEvents { .. } => ErrorKind::Repair,
             Self::Cancelled { .. } => ErrorKind::Stopped,
         }
     }
@@ -240,6 +272,8 @@ impl Error {
             Self::NotAStore { .. } => "not_a_store",
             Self::UnsupportedFormat { .. } => "unsupported_format",
             Self::Damaged { .. } => "damaged",
+            Self::Gap { .. } => "gap",
+            Self::LostEvents { .. } => "lost_events",
             Self::Cancelled { .. } => "cancelled",
             Self::Engine { .. } => "engine",
         }
@@ -303,6 +337,13 @@ fn place(recorded: Option<&(StreamId, u64)>) -> String {
     recorded.map_or_else(String::new, |(stream, sequence)| {
         format!(", sequence {sequence} of {stream}")
     })
+}
+
+fn lost_of(stream: Option<&StreamId>) -> String {
+    stream.map_or_else(
+        || "positions".to_owned(),
+        |stream| format!("{stream}: sequences"),
+    )
 }
 
 /// Why a command was not executed.

@@ -40,7 +40,9 @@ pub struct StreamHead {
 /// # Laws
 /// The conformance kit (feature `testing`) has a test for each; every backend runs them.
 ///
-/// 1. **Density.** Sequences are dense from 1 in a stream, in the order of appends.
+/// 1. **Density.** Sequences are dense from 1 in a stream, in the order of appends. The one
+///    exception are events that a repair could not keep: a read ends with [`Error::Gap`] where they
+///    stood, until the loss is accepted, and no sequence that may have been given is given again.
 /// 2. **Atomicity.** A batch is recorded whole or not at all, also across a crash.
 /// 3. **Expectation.** [`ExpectedVersion`](crate::ExpectedVersion) is checked in one step with the
 ///    append; a miss is [`Error::WrongVersion`] and writes nothing. Of racing writers exactly one
@@ -70,7 +72,7 @@ pub trait EventStore: Clone + Send + Sync + 'static {
     /// Records `batch` and answers when it is as durable as it asks for.
     ///
     /// # Errors
-    /// [`Error::WrongVersion`], [`Error::IdConflict`], [`Error::TooLarge`],
+    /// [`Error::WrongVersion`], [`Error::IdConflict`], [`Error::TooLarge`], [`Error::LostEvents`],
     /// [`Error::InvalidInput`]: nothing was written. [`Error::Refused`], [`Error::Closed`]: nothing
     /// of this call was written. [`Error::Io`]: unknown until the store is opened again.
     fn append(
@@ -139,9 +141,9 @@ pub trait MultiStreamStore: EventStore {
 ///
 /// # Laws
 /// 1. **Density.** Positions are dense from [`first_position`](EventLog::first_position), in the
-///    order of appends.
+///    order of appends, save for declared gaps: see law 1 of [`EventStore`].
 /// 6. **Prefixes.** No position at or below [`last_position`](EventLog::last_position) is ever
-///    missing from a read.
+///    missing from a read, unless it says so with [`Error::Gap`] or that loss was accepted.
 /// 7. **Subscriptions.** Each delivers every record once, in order, from any place, with bounded
 ///    memory, however slow its reader is.
 pub trait EventLog: EventStore {

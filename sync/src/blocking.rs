@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tidelog_backends::{BackupReport, SledStore, StoreInfo, VerifyReport};
+use tidelog_backends::{BackupReport, Losses, SledStore, StoreInfo, VerifyReport};
 use tidelog_core::{
     Aggregate, AggregateRepository, AppendBatch, AppendReceipt, Blocking, BlockingEventStream,
     BlockingRepository, Command, CommandResponse, Context, Decide, Error, Event, EventEnvelope,
@@ -202,6 +202,30 @@ impl BlockingTidelog {
     /// As there.
     pub fn backup(&self, to: impl AsRef<Path>) -> Result<BackupReport, Error> {
         self.store.inner().backup(to)
+    }
+
+    /// See [`Tidelog::losses`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn losses(&self) -> Result<Losses, Error> {
+        self.store.inner().losses()
+    }
+
+    /// See [`Tidelog::accept_loss`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn accept_loss(&self, stream: &StreamId) -> Result<(), Error> {
+        self.store.inner().accept_loss(stream)
+    }
+
+    /// See [`Tidelog::accept_all_losses`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn accept_all_losses(&self) -> Result<(), Error> {
+        self.store.inner().accept_all_losses()
     }
 
     /// See [`Tidelog::rebuild_index`].

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
-use tidelog_backends::{BackupReport, SledStore, StoreInfo, VerifyReport};
+use tidelog_backends::{BackupReport, Losses, SledStore, StoreInfo, VerifyReport};
 use tidelog_core::{
     Aggregate, AggregateRepository, AppendBatch, AppendReceipt, Command, CommandHandler,
     CommandResponse, Context, Decide, Error, Event, EventEnvelope, EventLog, EventStore,
@@ -259,6 +259,32 @@ impl Tidelog {
     pub async fn backup(&self, to: impl AsRef<Path>) -> Result<BackupReport, Error> {
         let to = to.as_ref().to_path_buf();
         self.on_thread(move |store| store.backup(to)).await
+    }
+
+    /// What a [`repair`](crate::repair()) could not keep of this store's history.
+    ///
+    /// # Errors
+    /// As [`SledStore::losses`].
+    pub fn losses(&self) -> Result<Losses, Error> {
+        self.store().losses()
+    }
+
+    /// Goes on with `stream` without the events that are gone since a repair.
+    ///
+    /// # Errors
+    /// As [`SledStore::accept_loss`].
+    pub async fn accept_loss(&self, stream: &StreamId) -> Result<(), Error> {
+        let stream = stream.clone();
+        self.on_thread(move |store| store.accept_loss(&stream))
+            .await
+    }
+
+    /// Goes on without all that is gone since a repair.
+    ///
+    /// # Errors
+    /// As [`SledStore::accept_all_losses`].
+    pub async fn accept_all_losses(&self) -> Result<(), Error> {
+        self.on_thread(SledStore::accept_all_losses).await
     }
 
     /// Makes the stream index again from the log; reads and appends wait meanwhile.

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use tidelog_core::{AppendReceipt, Durability, Error, EventId, Timestamp};
+use tidelog_core::{AppendReceipt, Durability, Error, EventId, StreamId, Timestamp};
 
 use super::control;
 use super::frame::{self, FrameHeader};
@@ -42,6 +42,10 @@ pub(crate) struct Committer {
     carried: Vec<Request>,
     /// The newest commit that readers see.
     published: CleanMark,
+    /// What is written next is about losses: it belongs at the front of a segment that says so.
+    about_losses: bool,
+    /// The segment is such a one, and has nothing else yet.
+    in_losses: bool,
     closed: bool,
 }
 
@@ -97,6 +101,8 @@ impl Committer {
             group,
             carried: Vec::new(),
             published,
+            about_losses: false,
+            in_losses: false,
             closed: false,
         }
     }
@@ -196,6 +202,32 @@ impl Committer {
         done
     }
 
+    /// Accepts that `stream` has lost events, or all that is lost, by a record; durable when this
+    /// returns.
+    pub(crate) fn accept_loss(&mut self, stream: Option<&StreamId>) -> Result<(), Error> {
+        let refusal = if self.closed {
+            Some(Error::Closed)
+        } else {
+            self.shared.refusal()
+        };
+        if let Some(refusal) = refusal {
+            return Err(refusal);
+        }
+        let payload = control::encode_accepted(stream)?;
+        let recorded = self.shared.clock.now().max(self.last_recorded);
+        self.group.begin(self.next.position, recorded);
+        let (kind, id) = (control::ACCEPTED, EventId::generate());
+        self.group
+            .encode_control(&self.shared.control, id, kind, &payload);
+        self.about_losses = true;
+        let done = self.write(Durability::Power);
+        self.about_losses = false;
+        if done.is_ok() {
+            self.shared.log.losses.accept(stream);
+        }
+        done
+    }
+
     /// Writes the frame, syncs as asked, and publishes it.
     fn write(&mut self, durability: Durability) -> Result<(), Error> {
         let result = if self.group.records.is_empty() {
@@ -218,11 +250,13 @@ impl Committer {
         let body_len = self.group.body().len();
         let frame_len = frame::frame_len(body_len as u64);
         let end = self.active.offset + frame_len;
-        let began = if mark::place(self.active.capacity, end).is_none() {
+        let elsewhere = self.about_losses && !self.in_losses;
+        let began = if elsewhere || mark::place(self.active.capacity, end).is_none() {
             Some(self.begin_segment(frame_len)?)
         } else {
             None
         };
+        self.in_losses = self.about_losses;
         let body = self.group.body();
         let previous = frame::chain(&self.next.previous, body);
         let header = FrameHeader {
@@ -361,6 +395,8 @@ impl Committer {
             previous: self.next.previous,
             epoch: self.epoch,
             capacity,
+            gap: None,
+            losses: self.about_losses,
         };
         platform::write_all_at(&file, &header.encode(), 0)
             .map_err(|error| Error::io("write", self.shared.log.path(number), error))?;
@@ -375,6 +411,8 @@ impl Committer {
             number,
             first_commit: self.next.commit,
             first_position: self.next.position,
+            before: header.end_before(),
+            losses: header.losses,
         });
         self.active = Active {
             number,

@@ -24,7 +24,9 @@ pub(crate) const VERSION: u32 = 1;
 const LEN: usize = 64;
 /// Bits this version knows, by class.
 const KNOWN_READ_ONLY: u32 = 0;
-const KNOWN_INCOMPATIBLE: u32 = 0;
+const KNOWN_INCOMPATIBLE: u32 = GAPS;
+/// Incompatible: a repair left records out, and segment headers declare where.
+pub(crate) const GAPS: u32 = 1;
 
 /// What stands in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +42,11 @@ pub(crate) struct Format {
 }
 
 impl Format {
+    /// Whether the log may have declared gaps.
+    pub(crate) fn has_gaps(&self) -> bool {
+        self.incompatible & GAPS != 0
+    }
+
     pub(crate) fn encode(&self) -> [u8; LEN] {
         let mut body = [0; LEN];
         let fields: [&[u8]; 8] = [

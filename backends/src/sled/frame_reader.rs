@@ -68,6 +68,52 @@ impl<'a> FrameReader<'a> {
         self.offset
     }
 
+    /// Takes a file that was cut inside the zeros that fill up its last frame for whole.
+    pub(crate) fn fill_up(&mut self) {
+        self.len = self.len.next_multiple_of(frame::ALIGN as u64);
+    }
+
+    /// The next commit is read at `offset`.
+    pub(crate) fn seek(&mut self, offset: u64) {
+        self.offset = offset;
+    }
+
+    /// The first frame header of the store at or after `from`, whatever follows it.
+    pub(crate) fn find(
+        &mut self,
+        from: u64,
+        salt: u64,
+    ) -> Result<Option<(u64, FrameHeader)>, Error> {
+        let mut at = from.next_multiple_of(frame::ALIGN as u64);
+        while at < self.len {
+            let range = self.fill(at, WINDOW.min(self.len - at))?;
+            let bytes = self.window.get(range).unwrap_or_default();
+            if !is_zero(bytes) {
+                for (index, chunk) in bytes.chunks(frame::ALIGN).enumerate() {
+                    let there = at + (index * frame::ALIGN) as u64;
+                    if chunk.starts_with(&frame::MAGIC)
+                        && let Some(header) = self.header_at(there)
+                        && header.salt == salt
+                    {
+                        return Ok(Some((there, header)));
+                    }
+                }
+            }
+            at += bytes.len().max(frame::ALIGN) as u64;
+        }
+        Ok(None)
+    }
+
+    /// The frame header at `offset`, which may reach over the end of a window.
+    fn header_at(&self, offset: u64) -> Option<FrameHeader> {
+        let mut header = [0; frame::HEADER];
+        if offset + header.len() as u64 > self.len {
+            return None;
+        }
+        platform::read_exact_at(self.file, &mut header, offset).ok()?;
+        FrameHeader::decode(&header)
+    }
+
     /// Looks at nothing from byte `end` on: a segment has no more than its capacity, however long
     /// its file says it is.
     pub(crate) fn end_at(&mut self, end: u64) {
@@ -125,11 +171,7 @@ impl<'a> FrameReader<'a> {
     /// Damage found at `offset` of this segment.
     pub(crate) fn damaged(&self, offset: u64, why: &str) -> Error {
         let what = format!("at byte {offset}: {why}");
-        Error::damaged(
-            &self.path,
-            what,
-            "nothing was changed; restore the store from a backup",
-        )
+        Error::damaged(&self.path, what, super::recover::REMEDY)
     }
 
     /// The records of the commit read last.
@@ -161,12 +203,7 @@ impl<'a> FrameReader<'a> {
                 if !chunk.starts_with(&frame::MAGIC) {
                     continue;
                 }
-                // A header may reach over the end of this window.
-                let mut header = [0; frame::HEADER];
-                let there = at + inside as u64;
-                if there + header.len() as u64 <= self.len
-                    && platform::read_exact_at(self.file, &mut header, there).is_ok()
-                    && let Some(header) = FrameHeader::decode(&header)
+                if let Some(header) = self.header_at(at + inside as u64)
                     && header.salt == salt
                 {
                     survey.vouched = survey.vouched.max(header.known_synced);

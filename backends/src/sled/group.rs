@@ -47,6 +47,8 @@ struct Pending {
     stream: StreamId,
     hash: u64,
     published: u64,
+    /// The highest sequence that was ever given; above `published` only after a repair.
+    floor: u64,
     added: u32,
     /// Its newest record in the frame.
     newest: u32,
@@ -54,7 +56,15 @@ struct Pending {
 
 impl Pending {
     fn head(&self) -> u64 {
-        self.published + u64::from(self.added)
+        match self.added {
+            0 => self.published,
+            added => self.floor + u64::from(added),
+        }
+    }
+
+    /// Sequence of the next event.
+    fn next(&self) -> u64 {
+        self.floor + u64::from(self.added) + 1
     }
 }
 
@@ -119,7 +129,8 @@ impl Group {
             let records = chain(&self.records, pending.newest);
             fingerprints.extend(records.map(|record| record.fingerprint));
             fingerprints.reverse();
-            publishing.note(&pending.stream, pending.published, fingerprints);
+            let (before, first) = (pending.published, pending.floor + 1);
+            publishing.note(&pending.stream, before, first, fingerprints);
         }
     }
 
@@ -144,6 +155,9 @@ impl Group {
             return answer_known(&request.parts, &standings);
         }
         for (part, slot) in request.parts.iter().zip(&self.slots) {
+            if let Some(refusal) = shared.log.losses.refusal(&part.stream) {
+                return Err(refusal);
+            }
             let actual = self.streams.get(*slot as usize).map_or(0, Pending::head);
             if !part.expected.holds(actual) {
                 let (stream, expected) = (part.stream.clone(), part.expected);
@@ -175,6 +189,7 @@ impl Group {
                 stream: part.stream.clone(),
                 hash,
                 published: seen.head,
+                floor: seen.floor,
                 added: 0,
                 newest: NONE,
             }),
@@ -282,9 +297,9 @@ impl Group {
             let Some(pending) = self.streams.get_mut(*slot as usize) else {
                 continue;
             };
-            let (first_sequence, first_position) = (pending.head() + 1, position);
+            let (first_sequence, first_position) = (pending.next(), position);
             for (event, fingerprint) in part.events.iter().zip(prints.by_ref()) {
-                let sequence = pending.head() + 1;
+                let sequence = pending.next();
                 let at = self.frame.len();
                 let len = Record {
                     kind: RecordKind::Event,
@@ -374,6 +389,7 @@ impl Group {
 #[derive(Default)]
 struct Seen {
     head: u64,
+    floor: u64,
     /// How many of its newest events are known by their fingerprints.
     window: u64,
 }
@@ -392,6 +408,7 @@ fn see(
         }
         Seen {
             head: head.sequence,
+            floor: head.floor,
             window: head.window(),
         }
     };
@@ -400,7 +417,12 @@ fn see(
     }
     let limit = shared.limits.retry_window();
     let (sequence, known) = shared.streams.recent(hash, stream, limit)?;
-    let head = Head::new(sequence, known);
+    let mut head = Head::new(sequence, known);
+    if !shared.log.losses.is_none() {
+        let newest = shared.streams.head(hash, stream)?;
+        let segment = newest.map_or(0, |(_, place)| place.segment);
+        head = head.with_floor(shared.log.losses.floor(stream, sequence, segment));
+    }
     let seen = look(&head);
     if sequence > 0 {
         shared.heads.insert(stream.clone(), head);
@@ -429,7 +451,8 @@ fn suspect_implied(
         return Ok(());
     }
     let limit = part.events.len();
-    let range = (first, (first + limit as u64 - 1).min(oldest_known - 1));
+    // Not by adding up: after a repair, what follows the implied head may have left places out.
+    let range = (first, oldest_known - 1);
     let forward = Direction::Forward;
     let streams = &shared.streams;
     let places = streams.postings(pending.hash, &part.stream, range, forward, limit)?;

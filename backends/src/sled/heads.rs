@@ -13,10 +13,15 @@ use tidelog_core::StreamId;
 /// Above this many events, looking through fingerprints one by one costs more than a table.
 const TABLE_FROM: usize = 192;
 
+/// In place of an event that is gone. That an event's own fingerprint may be the same costs a read.
+pub(crate) const GONE: u32 = 0;
+
 /// What is known of one stream.
 pub(crate) struct Head {
     /// Sequence of its newest event; 0 when it has none.
     pub sequence: u64,
+    /// The highest sequence that was ever given; above `sequence` only after a repair.
+    pub floor: u64,
     recent: Recent,
 }
 
@@ -28,7 +33,17 @@ impl Head {
             table: None,
         };
         recent.tabulate();
-        Self { sequence, recent }
+        Self {
+            sequence,
+            floor: sequence,
+            recent,
+        }
+    }
+
+    /// The same stream, which may have given sequences up to `floor`.
+    pub(crate) fn with_floor(mut self, floor: u64) -> Self {
+        self.floor = floor;
+        self
     }
 
     /// Sequences, among the newest, whose events may have this fingerprint.
@@ -54,8 +69,15 @@ impl Head {
         self.recent.ring.len() as u64
     }
 
-    fn extend(&mut self, fingerprints: &[u32], window: usize) {
-        self.sequence += fingerprints.len() as u64;
+    fn extend(&mut self, first: u64, fingerprints: &[u32], window: usize) {
+        // Sequences that were left out keep their places.
+        let gone = first.saturating_sub(self.sequence + 1);
+        let gone = usize::try_from(gone).unwrap_or(usize::MAX).min(window);
+        if gone > 0 {
+            self.recent.extend(&vec![GONE; gone], window);
+        }
+        self.sequence = first + fingerprints.len() as u64 - 1;
+        self.floor = self.sequence;
         self.recent.extend(fingerprints, window);
     }
 
@@ -188,17 +210,24 @@ pub(crate) struct Publishing<'a> {
 }
 
 impl Publishing<'_> {
-    /// `stream`, whose head was `before`, has events with these fingerprints now.
-    pub(crate) fn note(&mut self, stream: &StreamId, before: u64, fingerprints: &[u32]) {
+    /// `stream`, whose head was `before`, has events with these fingerprints now, from sequence
+    /// `first` on.
+    pub(crate) fn note(
+        &mut self,
+        stream: &StreamId,
+        before: u64,
+        first: u64,
+        fingerprints: &[u32],
+    ) {
         if let Some(mut head) = self.cache.get_mut(stream) {
             if head.sequence == before {
-                head.extend(fingerprints, self.window);
+                head.extend(first, fingerprints, self.window);
                 return;
             }
         } else if before == 0 {
             let from = fingerprints.len().saturating_sub(self.window);
             let newest = fingerprints.get(from..).unwrap_or_default().to_vec();
-            let head = Head::new(fingerprints.len() as u64, newest);
+            let head = Head::new(first + fingerprints.len() as u64 - 1, newest);
             self.cache.insert(stream.clone(), head);
             return;
         } else {
@@ -225,7 +254,8 @@ mod tests {
             let heads = Heads::new(1 << 20, window);
             let mut all: Vec<u32> = Vec::new();
             for batch in &batches {
-                heads.publishing().note(&stream, all.len() as u64, batch);
+                let before = all.len() as u64;
+                heads.publishing().note(&stream, before, before + 1, batch);
                 all.extend(batch);
             }
             let from = all.len().saturating_sub(window);

@@ -23,7 +23,7 @@ pub struct StoreInfo {
     pub incompatible_flags: u32,
     /// The store's identity.
     pub origin: Uuid,
-    /// The stretch of history it is in; new after it was restored.
+    /// The stretch of history it is in; new after it was restored or repaired.
     pub epoch: Uuid,
     /// When it was made.
     pub created: Timestamp,

@@ -41,6 +41,27 @@ impl Lock {
     }
 }
 
+impl Lock {
+    /// Takes the lock of a store that is only read: nothing in `dir` is changed, and without a lock
+    /// file nobody has it open.
+    pub(crate) fn hold(dir: &Path) -> Result<Option<Self>, Error> {
+        let path = dir.join(FILE);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io("open", path, error)),
+        };
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self { file })),
+            Err(TryLockError::WouldBlock) => Err(Error::Locked {
+                path: dir.into(),
+                holder: holder(&path).into(),
+            }),
+            Err(TryLockError::Error(error)) => Err(Error::io("lock", path, error)),
+        }
+    }
+}
+
 impl Drop for Lock {
     fn drop(&mut self) {
         // Closing the file is not enough: a process that another thread starts right now has a copy

@@ -11,7 +11,8 @@ use quick_cache::sync::Cache;
 use tidelog_core::Error;
 
 use super::frame::{self, FrameHeader};
-use super::segment;
+use super::losses::Lossy;
+use super::segment::{self, End};
 use crate::platform;
 use crate::primitives::Mutex;
 
@@ -32,6 +33,18 @@ pub(crate) struct SegmentInfo {
     pub number: u64,
     pub first_commit: u64,
     pub first_position: u64,
+    /// Where the segment before it ends: below its own beginning after a declared gap.
+    pub before: End,
+    /// Whether it begins with records about losses.
+    pub losses: bool,
+}
+
+impl SegmentInfo {
+    /// First and last of the positions that a repair left out before it.
+    pub(crate) fn hole(&self) -> Option<(u64, u64)> {
+        let (first, next) = (self.before.position, self.first_position);
+        (first < next).then(|| (first, next - 1))
+    }
 }
 
 /// Where a frame begins, and the position of its first record.
@@ -56,13 +69,24 @@ pub(crate) struct Log {
     files: Cache<u64, Arc<File>>,
     hops: Cache<u64, Arc<Vec<Hop>>>,
     newest_hops: Mutex<Vec<Hop>>,
+    /// Positions that repairs left out, ascending. None are added while the store is open.
+    holes: Vec<(u64, u64)>,
+    pub losses: Lossy,
 }
 
 impl Log {
-    pub(crate) fn new(dir: PathBuf, salt: u64, segments: Vec<SegmentInfo>, hops: Vec<Hop>) -> Self {
+    pub(crate) fn new(
+        dir: PathBuf,
+        salt: u64,
+        segments: Vec<SegmentInfo>,
+        hops: Vec<Hop>,
+        losses: Lossy,
+    ) -> Self {
         Self {
             dir,
             salt,
+            holes: segments.iter().filter_map(SegmentInfo::hole).collect(),
+            losses,
             segments: ArcSwap::from_pointee(segments),
             files: Cache::new(OPEN_FILES),
             hops: Cache::new(HOPS),
@@ -87,6 +111,24 @@ impl Log {
             .load()
             .first()
             .map_or(1, |first| first.first_position)
+    }
+
+    /// The hole that `position` is in.
+    pub(crate) fn hole_at(&self, position: u64) -> Option<(u64, u64)> {
+        let at = self.holes.partition_point(|(_, last)| *last < position);
+        let hole = self.holes.get(at).copied();
+        hole.filter(|(first, _)| *first <= position)
+    }
+
+    /// The last of `count` records from `from` on, or a position beyond the end.
+    pub(crate) fn last_of(&self, from: u64, count: u64) -> u64 {
+        let mut last = (from - 1).saturating_add(count);
+        for (first, end) in &self.holes {
+            if *end >= from && *first <= last {
+                last = last.saturating_add(end - (*first).max(from) + 1);
+            }
+        }
+        last
     }
 
     /// The writer begins the next segment.
@@ -191,7 +233,7 @@ impl Log {
         Error::damaged(
             self.path(number),
             format!("at byte {offset}: {what}"),
-            "restore the store from a backup",
+            "restore the store from a backup, or close it and `repair` it into another directory",
         )
     }
 

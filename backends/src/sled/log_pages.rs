@@ -110,7 +110,7 @@ impl LogPages {
         let base = place.offset;
         let asked = std::mem::replace(want, WINDOW);
         let mut runs: Vec<Run> = Vec::new();
-        while self.next <= self.to {
+        while self.next <= self.to && self.log.hole_at(self.next).is_none() {
             let damaged = |place: &Place, what| self.log.damaged(place.segment, place.offset, what);
             let inside = usize::try_from(place.offset - base).unwrap_or(usize::MAX);
             let rest = window.get(inside..).unwrap_or_default();
@@ -202,6 +202,18 @@ impl Pieces for LogPages {
     fn next_pieces(&mut self, pieces: &mut VecDeque<Piece>) -> Result<bool, Error> {
         if self.next > self.to {
             return Ok(false);
+        }
+        if let Some((first, last)) = self.log.hole_at(self.next) {
+            if !self.log.losses.accepted() {
+                return Err(Error::Gap {
+                    stream: None,
+                    first,
+                    last,
+                });
+            }
+            self.next = last + 1;
+            self.place = None;
+            return self.next_pieces(pieces);
         }
         let mut place = match self.place {
             Some(place) => place,

@@ -28,6 +28,7 @@ mod live;
 mod lock;
 mod log;
 mod log_pages;
+mod losses;
 mod mark;
 #[cfg(test)]
 #[cfg(feature = "shuttle")]
@@ -41,6 +42,7 @@ mod queue;
 mod read_ahead;
 mod record;
 mod recover;
+mod repair;
 mod replay;
 mod request;
 mod retry;
@@ -60,7 +62,9 @@ mod workers;
 
 pub use backup::{BackupReport, restore_backup};
 pub use info::StoreInfo;
+pub use losses::{Losses, LostEvents, LostRange};
 pub use options::{Phase, Progress, ProgressCallback, SledStoreBuilder};
+pub use repair::{RepairReport, repair};
 pub use store::SledStore;
 pub use verify::VerifyReport;
 

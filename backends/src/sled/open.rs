@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use tidelog_core::Error;
+use tidelog_core::{Error, IdSource};
 use uuid::Uuid;
 
 use super::backup;
@@ -21,10 +21,12 @@ use super::indexer::{self, BACKLOG, Indexer};
 use super::live::Live;
 use super::lock::{self, Lock};
 use super::log::Log;
+use super::losses::Lossy;
 use super::options::{Phase, Progress, SledStoreBuilder};
 use super::preparer::Preparer;
 use super::queue::Queue;
 use super::recover::{self, Recovered, Recovery};
+use super::repair;
 use super::segment::{self, Epoch, SegmentHeader};
 use super::shared::Shared;
 use super::state::{self, State};
@@ -155,9 +157,16 @@ fn assemble(
         next,
         last_recorded,
         epoch,
+        losses,
         ..
     } = recovered;
-    let log = Arc::new(Log::new(log_dir.clone(), format.salt, segments, hops));
+    let log = Arc::new(Log::new(
+        log_dir.clone(),
+        format.salt,
+        segments,
+        hops,
+        Lossy::new(losses),
+    ));
     let mut ends = sealed_ends.into_iter().map(Some).chain([None]);
     let tails: Vec<Arc<Tail>> = tails
         .into_iter()
@@ -167,7 +176,7 @@ fn assemble(
         return Err(Error::damaged(
             log_dir,
             "there is no segment to write to",
-            "restore the store from a backup",
+            recover::REMEDY,
         ));
     };
     let last = next.position - 1;
@@ -226,7 +235,7 @@ fn open_index(
     clean_stop: bool,
     newest: u64,
 ) -> Result<index::Opened, Error> {
-    let identity = index_identity(options, format);
+    let identity = index_identity(options.hash_bits, format);
     let promised = index::promised(dir, &identity).map_err(super::index_failed)?;
     if let Some(sealed) = promised.filter(|sealed| *sealed >= newest) {
         let what = format!("it is the newest segment, but segment {sealed} was sealed before");
@@ -260,11 +269,11 @@ fn open_index(
 }
 
 /// What the index was made for: another store's, or one with other hashes, is not believed.
-fn index_identity(options: &SledStoreBuilder, format: &Format) -> [u8; 16] {
+pub(crate) fn index_identity(hash_bits: u32, format: &Format) -> [u8; 16] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(format.origin.as_bytes());
     hasher.update(&format.name_key);
-    hasher.update(&options.hash_bits.to_le_bytes());
+    hasher.update(&hash_bits.to_le_bytes());
     let mut identity = [0; 16];
     hasher.finalize_xof().fill(&mut identity);
     identity
@@ -294,6 +303,10 @@ fn inspect(dir: &Path) -> Result<bool, Error> {
             return Err(not_a_store("a file is there; give the path of a directory"));
         }
         Ok(_) => {}
+    }
+    if repair::is_unfinished(dir) {
+        let reason = "a repair into it never ended; repair the damaged store into it again";
+        return Err(not_a_store(reason));
     }
     if dir.join(format::FILE).exists() {
         return Ok(true);
@@ -361,6 +374,8 @@ fn create(dir: &Path, options: &SledStoreBuilder) -> Result<Format, Error> {
         previous: frame::genesis(&format.origin, &epoch_id),
         epoch,
         capacity: prepared.capacity,
+        gap: None,
+        losses: false,
     };
     platform::write_all_at(&prepared.file, &header.encode(), 0)
         .and_then(|()| prepared.file.sync_all())
@@ -413,18 +428,27 @@ fn holds_data(path: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
+/// Random bytes that nobody outside can know.
+fn secret(ids: &dyn IdSource, domain: &[u8], out: &mut [u8]) {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(domain);
+    for _ in 0..4 {
+        hasher.update(ids.next_uuid().as_bytes());
+    }
+    hasher.finalize_xof().fill(out);
+}
+
+/// A key of name hashes that no other store has.
+pub(crate) fn new_name_key(ids: &dyn IdSource) -> [u8; 16] {
+    let mut key = [0; 16];
+    secret(ids, b"tidelog name key v1", &mut key);
+    key
+}
+
 fn new_format(options: &SledStoreBuilder) -> Format {
-    let secret = |domain: &[u8], out: &mut [u8]| {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(domain);
-        for _ in 0..4 {
-            hasher.update(options.ids.next_uuid().as_bytes());
-        }
-        hasher.finalize_xof().fill(out);
-    };
-    let (mut salt, mut name_key) = ([0; 8], [0; 16]);
-    secret(b"tidelog salt v1", &mut salt);
-    secret(b"tidelog name key v1", &mut name_key);
+    let mut salt = [0; 8];
+    secret(&*options.ids, b"tidelog salt v1", &mut salt);
+    let name_key = new_name_key(&*options.ids);
     Format {
         version: format::VERSION,
         compatible: 0,

@@ -69,13 +69,56 @@ impl StreamPages {
         })
     }
 
+    /// Leaves the places before the first lost event; an error when there are none.
+    fn stop_at_gap(&self, places: &mut Vec<(u64, Posting)>, full: bool) -> Result<(), Error> {
+        let Some(lost) = self.log.losses.unaccepted(&self.query.stream) else {
+            return Ok(());
+        };
+        let forward = self.query.direction == Direction::Forward;
+        let (mut from, mut to) = (self.query.from.max(1), self.query.to);
+        for at in 0..=places.len() {
+            let between = match places.get(at) {
+                Some((found, _)) if forward => (from, found - 1),
+                Some((found, _)) => (found + 1, to),
+                // More places may follow a full page.
+                None if full => break,
+                None => (from, to),
+            };
+            let mut met = lost
+                .iter()
+                .filter(|(first, last)| *first <= between.1 && *last >= between.0);
+            let gap = if forward { met.next() } else { met.next_back() };
+            match gap {
+                Some((first, last)) if at == 0 => {
+                    return Err(Error::Gap {
+                        stream: Some(self.query.stream.clone()),
+                        first: *first,
+                        last: *last,
+                    });
+                }
+                Some(_) => {
+                    places.truncate(at);
+                    break;
+                }
+                None => {}
+            }
+            match places.get(at) {
+                Some((found, _)) if forward => from = found + 1,
+                Some((found, _)) => to = found - 1,
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
     fn check_reach(&mut self) -> Result<(), Error> {
         let wanted = std::mem::take(&mut self.must_hold);
         let head = self
             .streams
             .head(self.hash, &self.query.stream)?
             .map_or(0, |(head, _)| head);
-        if head >= wanted {
+        // Whoever goes on behind what is gone at the end of a stream does so on purpose.
+        if head.max(self.log.losses.last_lost(&self.query.stream)) >= wanted {
             return Ok(());
         }
         let reason = format!(
@@ -111,7 +154,9 @@ impl Pieces for StreamPages {
             fits
         });
         let fitting = fitting.count();
+        let full = places.len() == limit || fitting < places.len();
         places.truncate(fitting);
+        self.stop_at_gap(&mut places, full)?;
         let Some((last, _)) = places.last().copied() else {
             return Ok(false);
         };

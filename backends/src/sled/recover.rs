@@ -10,19 +10,21 @@ use std::path::Path;
 
 use tidelog_core::{Error, Timestamp};
 
+use super::control;
 use super::format::Format;
 use super::frame::{self, ChainHash};
-use super::frame_reader::{Expect, FrameReader, Step};
+use super::frame_reader::{Expect, FrameReader, Step, for_each_record};
 use super::hash::NameHash;
 use super::index::SegmentIndex;
 use super::log::{Hop, SegmentInfo};
+use super::losses::Known;
 use super::mark;
 use super::options::{Phase, Progress, ProgressCallback};
 use super::replay::{Replay, Replayed};
 use super::segment::{self, Epoch, SegmentHeader};
 use super::state::CleanMark;
 use super::streams::SegmentEnd;
-use super::walk::expect_of;
+use super::walk::{end_of, expect_of};
 use crate::platform;
 
 /// The log as it was found, with its newest segment open for writing.
@@ -34,6 +36,8 @@ pub(crate) struct Recovered {
     /// Ends of the sealed ones among them.
     pub sealed_ends: Vec<SegmentEnd>,
     pub hops: Vec<Hop>,
+    /// What repairs have lost, when the log declares any.
+    pub losses: Option<Known>,
     pub next: Expect,
     pub last_recorded: Timestamp,
     pub epoch: Epoch,
@@ -79,7 +83,9 @@ impl Recovery<'_> {
         sealed: &mut dyn FnMut(&SegmentIndex, SegmentEnd) -> Result<(), Error>,
     ) -> Result<Recovered, Error> {
         let (found, mut unbegun, vouched) = self.begun()?;
+        let losses = self.losses(&found)?;
         let mut recovered = self.replay(&found, vouched, keep, sealed)?;
+        recovered.losses = losses;
         recovered.segments = found.iter().map(info).collect();
         if self.read_only {
             return Ok(recovered);
@@ -94,6 +100,50 @@ impl Recovery<'_> {
         self.remove_leftovers()?;
         platform::sync_dir(self.log_dir).map_err(|error| Error::io("sync", self.log_dir, error))?;
         Ok(recovered)
+    }
+
+    /// What the log says that repairs have lost, and what of it was accepted.
+    fn losses(&self, found: &[Found]) -> Result<Option<Known>, Error> {
+        if !self.format.has_gaps() {
+            return Ok(None);
+        }
+        let mut known: Option<Known> = None;
+        for Found { number, header } in found.iter().filter(|found| found.header.losses) {
+            let path = segment::path(self.log_dir, *number);
+            let file = File::open(&path).map_err(|error| Error::io("open", &path, error))?;
+            let mut reader = FrameReader::new(&file, path)?;
+            let mut next = expect_of(header);
+            loop {
+                let offset = reader.offset();
+                match reader.step(&next)? {
+                    Step::Commit { next: after, .. } => next = after,
+                    Step::Bad(why) if next.commit == header.first_commit => {
+                        return Err(reader.damaged(offset, why));
+                    }
+                    _ => break,
+                }
+                let mut others = false;
+                let read = for_each_record(reader.body(), |_, _, parsed| {
+                    match control::declared_by(&parsed) {
+                        Some(declared) => {
+                            known.get_or_insert_default().apply(*number, declared);
+                        }
+                        None => others |= parsed.event_type != control::EPOCH.as_bytes(),
+                    }
+                    Ok(())
+                })?;
+                if let Err(why) = read {
+                    return Err(reader.damaged(offset, why));
+                }
+                if others {
+                    break;
+                }
+            }
+        }
+        if known.is_none() {
+            return Err(self.damaged(1, "no segment says what was lost when it was repaired"));
+        }
+        Ok(known)
     }
 
     /// Judges the newest segment, before anything on disk is changed.
@@ -155,7 +205,7 @@ impl Recovery<'_> {
         Ok(found
             .iter()
             .find(|found| found.number == number)
-            .map(|found| found.header.previous))
+            .map(|found| found.header.end_before().previous))
     }
 
     /// Segments with a readable header, and the numbers of those at the end without one.
@@ -195,8 +245,11 @@ impl Recovery<'_> {
             let begins = number > 1
                 || (header.first_commit == 1
                     && header.first_position == 1
-                    && header.previous == frame::genesis(&header.origin, &header.epoch.id));
-            if header.number != number || !follows || !begins {
+                    // A repair may not have found out which epoch was the first.
+                    && (self.format.has_gaps()
+                        || header.previous == frame::genesis(&header.origin, &header.epoch.id)));
+            let declared = header.gap.is_none() || (number > 1 && self.format.has_gaps());
+            if header.number != number || !follows || !begins || !declared {
                 return Err(
                     self.damaged(number, "its header does not follow the segment before it")
                 );
@@ -267,17 +320,14 @@ impl Recovery<'_> {
         let mut ends: Vec<SegmentEnd> = Vec::new();
         let mut done = 0;
         while let Some(Found { number, header }) = uncovered.next() {
-            if expect_of(header)
-                != (Expect {
-                    salt: self.format.salt,
-                    ..next
-                })
-            {
+            let is_first = *number == self.covered + 1;
+            if !is_first && header.end_before() != end_of(&next) {
                 return Err(self.damaged(
                     *number,
                     "its header does not agree with the end of the segment before it",
                 ));
             }
+            next = expect_of(header);
             vouched = vouched.max(header.first_commit - 1);
             replayed.epoch = header.epoch;
             self.report(done, total)?;
@@ -292,7 +342,7 @@ impl Recovery<'_> {
             let end = walk.run(&mut next, &mut vouched, &mut replayed)?;
             if !newest {
                 if let Step::Bad(why) = end {
-                    return Err(self.damaged_at(*number, walk.reader.offset(), why));
+                    return Err(self.damaged_at(*number, walk.reader.offset(), why, &next));
                 }
                 tails.push(walk.index);
                 ends.push(SegmentEnd {
@@ -338,6 +388,7 @@ impl Recovery<'_> {
                 tails,
                 sealed_ends: ends,
                 hops,
+                losses: None,
                 next,
                 last_recorded: replayed.last_recorded,
                 epoch: replayed.epoch,
@@ -370,7 +421,7 @@ impl Recovery<'_> {
         let capacity = walk.reader.file_len();
         if capacity < header.capacity {
             let what = format!("it has {capacity} of {} bytes", header.capacity);
-            return Err(self.damaged_at(number, offset, &what));
+            return Err(self.damaged_at(number, offset, &what, next));
         }
         let closed_here = self
             .clean
@@ -379,11 +430,8 @@ impl Recovery<'_> {
             && closed_here
             && mark.hash != next.previous
         {
-            return Err(self.damaged_at(
-                number,
-                offset,
-                "its last commit is not the one that was closed with",
-            ));
+            let why = "its last commit is not the one that was closed with";
+            return Err(self.damaged_at(number, offset, why, next));
         }
         if closed_here && matches!(end, Step::End) && vouched < next.commit {
             return Ok(offset);
@@ -399,7 +447,7 @@ impl Recovery<'_> {
                 _ => "the commit that stood here is gone",
             };
             let what = format!("{why}, though commit {} was synced", next.commit);
-            return Err(self.damaged_at(number, offset, &what));
+            return Err(self.damaged_at(number, offset, &what, next));
         }
         if survey.nonzero_end > offset {
             tracing::warn!(
@@ -438,12 +486,22 @@ impl Recovery<'_> {
         Error::damaged(segment::path(self.log_dir, number), what, REMEDY)
     }
 
-    fn damaged_at(&self, number: u64, offset: u64, what: &str) -> Error {
-        self.damaged(number, format!("at byte {offset}: {what}"))
+    /// Damage at `offset`, where the commit that `next` describes should stand.
+    fn damaged_at(&self, number: u64, offset: u64, what: &str, next: &Expect) -> Error {
+        let before = next.commit - 1;
+        Error::damaged(
+            segment::path(self.log_dir, number),
+            format!("at byte {offset}: {what}"),
+            format!(
+                "nothing was changed; restore the store from a backup, or `repair` it into another \
+                 directory, which keeps the {before} commits before it and every whole one after it"
+            ),
+        )
     }
 }
 
-const REMEDY: &str = "nothing was changed; restore the store from a backup";
+pub(crate) const REMEDY: &str = "nothing was changed; restore the store from a backup, or `repair` it into another \
+                      directory, which keeps every whole commit";
 
 /// Tells the caller how far a long operation is; an error when it asks to stop.
 pub(crate) fn report(callback: Option<&ProgressCallback>, progress: Progress) -> Result<(), Error> {
@@ -498,6 +556,8 @@ fn info(found: &Found) -> SegmentInfo {
         number: found.number,
         first_commit: found.header.first_commit,
         first_position: found.header.first_position,
+        before: found.header.end_before(),
+        losses: found.header.losses,
     }
 }
 

@@ -19,6 +19,7 @@ pub(crate) const FORMAT_MAGIC: [u8; 8] = *b"TIDEFMT1";
 pub(crate) const STATE_MAGIC: [u8; 8] = *b"TIDESTA1";
 pub(crate) const MANIFEST_MAGIC: [u8; 8] = *b"TIDEMAN1";
 pub(crate) const BACKUP_MAGIC: [u8; 8] = *b"TIDEBAK1";
+pub(crate) const REPAIR_MAGIC: [u8; 8] = *b"TIDEREP1";
 
 const HEADER: usize = 16;
 const MAX_BODY: usize = 16 << 20;

@@ -12,10 +12,16 @@ use crate::platform;
 
 /// Where the first frame of a segment stands.
 pub(crate) const DATA: u64 = 4096;
-pub(crate) const FIELDS: usize = 180;
+/// What every header has, and with what a declared gap adds.
+const PLAIN: usize = 180;
+pub(crate) const FIELDS: usize = PLAIN + 52;
 /// Places in a segment are 32 bits: no file of the log is longer.
 pub(crate) const MAX_LEN: u64 = u32::MAX as u64;
 const MAGIC: [u8; 8] = *b"TIDESEG1";
+/// Flags: records are missing before this segment, and the header says which; its first frames are
+/// about losses.
+const GAP: u32 = 1;
+const LOSSES: u32 = 2;
 
 /// A random id of a stretch of history, and where it left the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,18 +43,32 @@ pub(crate) struct SegmentHeader {
     pub previous: ChainHash,
     pub epoch: Epoch,
     pub capacity: u64,
+    /// Where the segment before it ends, when a repair left out what stood between.
+    pub gap: Option<End>,
+    /// Whether its first frames say what repairs lost, and which losses were accepted.
+    pub losses: bool,
+}
+
+/// Where a stretch of the log ends: what its next commit would have to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct End {
+    pub commit: u64,
+    pub position: u64,
+    pub previous: ChainHash,
 }
 
 impl SegmentHeader {
     /// The header's fields; zero follows up to the first frame.
     pub(crate) fn encode(&self) -> [u8; FIELDS] {
         let mut bytes = [0; FIELDS];
-        let (fields, crc) = bytes.split_at_mut(FIELDS - 4);
+        let (plain, more) = bytes.split_at_mut(PLAIN);
+        let (fields, crc) = plain.split_at_mut(PLAIN - 4);
+        let flags = self.gap.map_or(0, |_| GAP) | if self.losses { LOSSES } else { 0 };
         #[allow(clippy::cast_possible_truncation, reason = "4096")]
         let parts: [&[u8]; 14] = [
             &MAGIC,
             &(DATA as u32).to_le_bytes(),
-            &[0; 4],
+            &flags.to_le_bytes(),
             self.origin.as_bytes(),
             &self.salt.to_le_bytes(),
             &self.number.to_le_bytes(),
@@ -61,27 +81,34 @@ impl SegmentHeader {
             &self.epoch.parent_hash,
             &self.capacity.to_le_bytes(),
         ];
-        let mut rest = &mut *fields;
-        for part in parts {
-            let (here, after) = rest.split_at_mut(part.len());
-            here.copy_from_slice(part);
-            rest = after;
-        }
+        fill(fields, &parts);
         crc.copy_from_slice(&crc32c::crc32c(fields).to_le_bytes());
+        if let Some(end) = &self.gap {
+            let (fields, crc) = more.split_at_mut(FIELDS - PLAIN - 4);
+            let (commit, position) = (end.commit.to_le_bytes(), end.position.to_le_bytes());
+            fill(fields, &[&commit, &position, &end.previous]);
+            crc.copy_from_slice(&crc32c::crc32c(fields).to_le_bytes());
+        }
         bytes
     }
 
-    /// The header in `bytes` if magic, flags and CRC are right.
+    /// The header in `bytes` if magic, flags and CRCs are right.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let (bytes, _) = bytes.split_first_chunk::<FIELDS>()?;
-        let (fields, crc) = bytes.split_at_checked(FIELDS - 4)?;
+        let (plain, more) = bytes.split_at_checked(PLAIN)?;
+        let (fields, crc) = plain.split_at_checked(PLAIN - 4)?;
         if !fields.starts_with(&MAGIC) || crc32c::crc32c(fields).to_le_bytes() != crc {
             return None;
         }
         let mut r = Reader(fields.get(8..)?);
-        if u64::from(u32::from_le_bytes(r.array()?)) != DATA || r.array()? != [0_u8; 4] {
+        if u64::from(u32::from_le_bytes(r.array()?)) != DATA {
             return None;
         }
+        let flags = u32::from_le_bytes(r.array()?);
+        if flags & !(GAP | LOSSES) != 0 {
+            return None;
+        }
+        let gap = decode_gap(more, flags & GAP != 0)?;
         let origin = Uuid::from_bytes(r.array()?);
         let header = Self {
             origin,
@@ -97,10 +124,51 @@ impl SegmentHeader {
                 parent_hash: r.array()?,
             },
             capacity: u64::from_le_bytes(r.array()?),
+            gap,
+            losses: flags & LOSSES != 0,
         };
         let highest = header.first_commit.max(header.first_position);
-        (highest <= MAX_NUMBER && header.capacity <= MAX_LEN).then_some(header)
+        let end = header.end_before();
+        let forward = gap.is_none()
+            || (end.commit < header.first_commit && end.position < header.first_position);
+        (highest <= MAX_NUMBER && header.capacity <= MAX_LEN && forward).then_some(header)
     }
+
+    /// Where the segment before it must end.
+    pub(crate) fn end_before(&self) -> End {
+        self.gap.unwrap_or(End {
+            commit: self.first_commit,
+            position: self.first_position,
+            previous: self.previous,
+        })
+    }
+}
+
+fn fill(bytes: &mut [u8], parts: &[&[u8]]) {
+    let mut rest = bytes;
+    for part in parts {
+        let (here, after) = rest.split_at_mut(part.len());
+        here.copy_from_slice(part);
+        rest = after;
+    }
+}
+
+/// `None` when it is not what the flag says.
+#[allow(clippy::option_option, reason = "no gap is a right answer as well")]
+fn decode_gap(bytes: &[u8], declared: bool) -> Option<Option<End>> {
+    if !declared {
+        return bytes.iter().all(|byte| *byte == 0).then_some(None);
+    }
+    let (fields, crc) = bytes.split_at_checked(FIELDS - PLAIN - 4)?;
+    if crc32c::crc32c(fields).to_le_bytes() != crc {
+        return None;
+    }
+    let mut r = Reader(fields);
+    Some(Some(End {
+        commit: u64::from_le_bytes(r.array()?),
+        position: u64::from_le_bytes(r.array()?),
+        previous: r.array()?,
+    }))
 }
 
 /// `log/00000001.seg`
@@ -177,6 +245,20 @@ mod tests {
                 parent_hash: [10; 32],
             },
             capacity: 1 << 20,
+            gap: None,
+            losses: false,
+        }
+    }
+
+    fn with_gap() -> SegmentHeader {
+        SegmentHeader {
+            gap: Some(End {
+                commit: 2,
+                position: 1,
+                previous: [11; 32],
+            }),
+            losses: true,
+            ..sample()
         }
     }
 
@@ -205,6 +287,7 @@ mod tests {
                 &"0a".repeat(32),
                 "0000100000000000",
                 "2cccdc52",
+                &"00".repeat(52),
             ]
             .concat()
         );
@@ -212,13 +295,43 @@ mod tests {
     }
 
     #[test]
+    fn golden_bytes_of_a_declared_gap() {
+        let bytes = with_gap().encode();
+        assert_eq!(bytes[12..16], [3, 0, 0, 0]);
+        let hex: String = bytes[176..].iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(
+            hex,
+            [
+                "2e11d404",
+                "0200000000000000",
+                "0100000000000000",
+                &"0b".repeat(32),
+                "3d2f9716",
+            ]
+            .concat()
+        );
+        assert_eq!(SegmentHeader::decode(&bytes), Some(with_gap()));
+    }
+
+    #[test]
     fn every_single_bit_flip_is_noticed() {
-        let bytes = sample().encode();
-        for bit in 0..bytes.len() * 8 {
-            let mut damaged = bytes;
-            damaged[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(SegmentHeader::decode(&damaged), None, "bit {bit}");
+        for bytes in [sample().encode(), with_gap().encode()] {
+            for bit in 0..bytes.len() * 8 {
+                let mut damaged = bytes;
+                damaged[bit / 8] ^= 1 << (bit % 8);
+                assert_eq!(SegmentHeader::decode(&damaged), None, "bit {bit}");
+            }
         }
+    }
+
+    #[test]
+    fn a_gap_that_does_not_lead_forward_is_not_believed() {
+        let mut header = with_gap();
+        header.first_commit = 2;
+        assert_eq!(SegmentHeader::decode(&header.encode()), None);
+        let mut header = with_gap();
+        header.first_position = 1;
+        assert_eq!(SegmentHeader::decode(&header.encode()), None);
     }
 
     #[test]

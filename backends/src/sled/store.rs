@@ -331,7 +331,7 @@ impl EventLog for SledStore {
         let from = query.from.max(shared.log.first_position());
         let mut to = query.to.min(shared.live.last());
         if let Some(limit) = query.limit {
-            to = to.min((from - 1).saturating_add(limit));
+            to = to.min(shared.log.last_of(from, limit));
         }
         self.stream(LogPages::new(Arc::clone(&shared.log), from, to))
     }

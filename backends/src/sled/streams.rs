@@ -7,6 +7,7 @@ use tidelog_core::{Direction, Error, StreamId};
 
 use super::frame::ChainHash;
 use super::hash::NameHash;
+use super::heads::GONE;
 use super::index::{Index, IndexError, Posting, SegmentIndex};
 use super::log::Log;
 use super::options::{Phase, Progress, ProgressCallback};
@@ -196,7 +197,7 @@ impl Streams {
                 .read()
                 .fingerprints(hash, stream, left, &mut newest);
         }
-        let mut known = newest.len();
+        let known = newest.len();
         if known < window && newest.last().is_none_or(|(sequence, _)| *sequence > 1) {
             let left = window - known;
             let found = self.ask(|index| {
@@ -213,12 +214,9 @@ impl Streams {
                     .filter(|(sequence, _)| *sequence < oldest)
                     .take(left),
             );
-            known = newest.len();
         }
         let head = newest.first().map_or(0, |(sequence, _)| *sequence);
-        let mut fingerprints = Vec::with_capacity(known);
-        fingerprints.extend(newest.into_iter().rev().map(|(_, fingerprint)| fingerprint));
-        Ok((head, fingerprints))
+        Ok((head, dense(&newest, window)))
     }
 
     /// Asks the runs; makes them anew when they are damaged.
@@ -365,4 +363,24 @@ impl Streams {
         }
         Ok(())
     }
+}
+
+/// The fingerprints of the newest `window` places, oldest first; events that are gone have one that
+/// leads nowhere. `newest` stands newest first.
+fn dense(newest: &[(u64, u32)], window: usize) -> Vec<u32> {
+    let mut fingerprints = Vec::with_capacity(newest.len());
+    let mut above: Option<u64> = None;
+    for (sequence, fingerprint) in newest {
+        let gone = above.map_or(0, |above| above - sequence - 1);
+        let room = window.saturating_sub(fingerprints.len());
+        let gone = usize::try_from(gone).unwrap_or(usize::MAX);
+        if room <= gone {
+            break;
+        }
+        fingerprints.extend(std::iter::repeat_n(GONE, gone));
+        fingerprints.push(*fingerprint);
+        above = Some(*sequence);
+    }
+    fingerprints.reverse();
+    fingerprints
 }

@@ -12,7 +12,7 @@ use super::record;
 use super::recover;
 use super::shared::Shared;
 use super::store::SledStore;
-use super::walk::{walk_newest, walk_sealed};
+use super::walk::{end_of, walk_newest, walk_sealed};
 
 /// What [`SledStore::verify`] walked over; it returns only when all of it was right.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct VerifyReport {
     pub records: u64,
     /// Streams met.
     pub streams: u64,
+    /// Positions that repairs left out, as the log declares.
+    pub lost: u64,
     /// Index entries that lead to the right record.
     pub indexed: u64,
 }
@@ -91,7 +93,14 @@ fn check_log(
             }
             events += 1;
             let head = sequences.entry(name_key(parsed)).or_default();
-            if parsed.sequence != *head + 1 {
+            let follows = parsed.sequence == *head + 1
+                || (parsed.sequence > *head && {
+                    let (head, next) = (*head, parsed.sequence);
+                    let losses = &shared.log.losses;
+                    let explains = |of| losses.explains(&of, head, next, info.number);
+                    parsed.stream().is_some_and(explains)
+                });
+            if !follows {
                 let name = parsed
                     .stream()
                     .map_or_else(String::new, |name| name.to_string());
@@ -111,8 +120,8 @@ fn check_log(
                 check(offset, parsed)
             })?
         };
-        let begins = (info.first_commit, info.first_position);
-        if expected.is_some_and(|end| (end.commit, end.position) != begins) {
+        report.lost += info.hole().map_or(0, |(first, last)| last - first + 1);
+        if expected.is_some_and(|end| end_of(&end) != info.before) {
             return Err(shared.log.damaged(
                 info.number,
                 0,

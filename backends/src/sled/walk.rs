@@ -9,7 +9,7 @@ use super::index::SegmentIndex;
 use super::log::Log;
 use super::record::Parsed;
 use super::replay;
-use super::segment::{self, SegmentHeader};
+use super::segment::{self, End, SegmentHeader};
 use crate::platform;
 
 /// Visits every record of a sealed segment with its offset and length, checking CRCs, chain and
@@ -20,7 +20,7 @@ pub(crate) fn walk_sealed(
     visit: impl FnMut(u64, usize, &Parsed<'_>) -> Result<(), Error>,
 ) -> Result<Expect, Error> {
     let end = walk(log, number, u64::MAX, visit)?;
-    if expect_of(&header(log, number + 1)?) != end {
+    if end_of(&end) != header(log, number + 1)?.end_before() {
         let what = "it does not end where the next segment begins: commits are missing";
         return Err(log.damaged(number, segment::DATA, what));
     }
@@ -98,6 +98,15 @@ fn header(log: &Log, number: u64) -> Result<SegmentHeader, Error> {
     SegmentHeader::decode(&bytes)
         .filter(|header| header.number == number && header.salt == log.salt)
         .ok_or_else(|| log.damaged(number, 0, "its header cannot be read"))
+}
+
+/// Where a walk ended.
+pub(crate) fn end_of(next: &Expect) -> End {
+    End {
+        commit: next.commit,
+        position: next.position,
+        previous: next.previous,
+    }
 }
 
 /// What the first commit of a segment must agree with.

@@ -101,7 +101,13 @@ impl<A: Aggregate, S: EventStore> AggregateRepository<A, S> {
             match self.store.append(batch).await {
                 Ok(receipt) => {
                     if receipt.outcome == AppendOutcome::Appended {
-                        self.keep_and_snapshot(next, &context).await;
+                        if receipt.last_sequence == next.sequence {
+                            self.keep_and_snapshot(next, &context).await;
+                        } else if let Some(cache) = &self.cache {
+                            // The stream left sequences out, as after a repair: what was counted
+                            // here would be applied again.
+                            cache.forget(stream.aggregate_id());
+                        }
                     }
                     return Ok(recorded(&receipt));
                 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use tidelog::{Error, ExecuteError, StreamQuery, Tidelog};
+use tidelog::{Error, ExecuteError, StreamQuery, Tidelog, repair};
 
 use crate::aggregate::BankAccount;
 use crate::commands::{CloseAccount, Deposit, OpenAccount, Refusal, Withdraw};
@@ -87,6 +87,16 @@ pub enum Action {
     Report,
     /// Check the whole store.
     Verify,
+    /// Copy all that is whole of a damaged store to a new directory.
+    Repair {
+        /// Where to; empty or missing.
+        to: PathBuf,
+    },
+    /// Go on without the events that a repair could not keep.
+    AcceptLoss {
+        /// The account; all of them if left out.
+        id: Option<String>,
+    },
 }
 
 /// Why nothing, or not all, was done.
@@ -143,15 +153,57 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         }
         .into());
     }
+    if let Action::Repair { to } = &cli.action {
+        return told(repair_into(&store, to, &mut io::stdout()));
+    }
     let bank = Tidelog::open(&store)?;
     let done = act(&bank, &store, cli.action, &mut io::stdout()).await;
     // The first failure is the one to tell.
     let done = done.and(bank.close().await.map_err(CliError::from));
+    told(done)
+}
+
+/// Whoever read along may have seen enough: `history ID | head`.
+fn told(done: Result<(), CliError>) -> Result<(), CliError> {
     match done {
-        // Whoever read along has seen enough: `history ID | head`.
         Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         done => done,
     }
+}
+
+fn repair_into(store: &Path, to: &Path, out: &mut impl Write) -> Result<(), CliError> {
+    let done = repair(store, to)?;
+    writeln!(
+        out,
+        "repaired: {} events in {} commits kept in {}",
+        money::group(done.records),
+        money::group(done.commits),
+        to.display(),
+    )?;
+    for lost in &done.lost {
+        let (first, last) = (lost.positions.start(), lost.positions.end());
+        writeln!(out, "lost: positions {first} to {last}")?;
+    }
+    for lost in &done.losses.streams {
+        let each = lost.sequences.iter();
+        let each = each.map(|range| format!("{} to {}", range.start(), range.end()));
+        let each: Vec<_> = each.collect();
+        let state = if lost.accepted { " (accepted)" } else { "" };
+        writeln!(out, "lost: {} {}{state}", lost.stream, each.join(", "))?;
+    }
+    if done.losses.unnamed > 0 && !done.losses.accepted {
+        let unnamed = money::group(done.losses.unnamed);
+        writeln!(out, "lost: {unnamed} events whose accounts are not known")?;
+    }
+    if done.lost.is_empty() {
+        writeln!(out, "nothing was lost")?;
+    } else {
+        writeln!(
+            out,
+            "accounts that lost events take none until `accept-loss`"
+        )?;
+    }
+    Ok(())
 }
 
 async fn act(
@@ -203,6 +255,17 @@ async fn act(
                 money::group(found.commits),
                 money::group(found.segments),
             )?;
+        }
+        // Done before the store was opened.
+        Action::Repair { .. } => {}
+        Action::AcceptLoss { id: Some(id) } => {
+            let stream = bank.repository::<BankAccount>().stream_id(&id)?;
+            bank.accept_loss(&stream).await?;
+            writeln!(out, "accepted: {id} goes on without what is gone")?;
+        }
+        Action::AcceptLoss { id: None } => {
+            bank.accept_all_losses().await?;
+            writeln!(out, "accepted: the bank goes on without what is gone")?;
         }
     }
     Ok(())

@@ -1,0 +1,164 @@
+//! Which events of which streams are gone: told by the sequences that are left, and by what the
+//! stream index of the damaged store still knows.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use tidelog_core::{Error, StreamId};
+
+use super::super::format::Format;
+use super::super::frame::ChainHash;
+use super::super::index::{self, Index, IndexError, IndexOptions};
+use super::super::losses::StreamLoss;
+use super::super::open::index_identity;
+use crate::platform;
+
+/// What is known of each stream.
+#[derive(Default)]
+pub(super) struct Streams(HashMap<StreamId, Kept>);
+
+#[derive(Default)]
+struct Kept {
+    /// Sequences that are there, first and last of each stretch.
+    there: Vec<(u64, u64)>,
+    /// The highest sequence that was certainly given.
+    top: u64,
+}
+
+impl Streams {
+    /// Notes an event that is kept; `false` when it cannot stand behind those before it.
+    pub(super) fn keep(&mut self, stream: StreamId, sequence: u64) -> bool {
+        let kept = self.0.entry(stream).or_default();
+        if sequence <= kept.there.last().map_or(0, |(_, last)| *last) {
+            return false;
+        }
+        match kept.there.last_mut() {
+            Some((_, last)) if *last + 1 == sequence => *last = sequence,
+            _ => kept.there.push((sequence, sequence)),
+        }
+        kept.top = kept.top.max(sequence);
+        true
+    }
+
+    /// Notes that this sequence was given.
+    pub(super) fn given(&mut self, stream: StreamId, sequence: u64) {
+        let kept = self.0.entry(stream).or_default();
+        kept.top = kept.top.max(sequence);
+    }
+
+    /// The streams that lost events, and how many those are.
+    pub(super) fn lost(&self) -> (HashMap<StreamId, StreamLoss>, u64) {
+        let mut streams = HashMap::new();
+        let mut events = 0;
+        for (stream, kept) in &self.0 {
+            let mut lost = Vec::new();
+            let mut next = 1;
+            let end = (kept.top + 1, kept.top);
+            for (first, last) in kept.there.iter().copied().chain([end]) {
+                if next < first {
+                    lost.push((next, first - 1));
+                    events += first - next;
+                }
+                next = last + 1;
+            }
+            if !lost.is_empty() {
+                let accepted = false;
+                streams.insert(stream.clone(), StreamLoss { lost, accepted });
+            }
+        }
+        (streams, events)
+    }
+}
+
+/// What the stream index of a damaged store is asked.
+pub(super) struct Asked<'a> {
+    /// The store.
+    pub from: &'a Path,
+    /// Where a copy may be opened: opening sled writes to it.
+    pub scratch: &'a Path,
+    pub format: &'a Format,
+    /// The chain hash at the end of a segment, when the log still says it.
+    pub chain_after: &'a dyn Fn(u64) -> Option<ChainHash>,
+}
+
+impl Asked<'_> {
+    /// The newest segment that the manifest says is sealed.
+    pub(super) fn promised(&self) -> Option<u64> {
+        let identity = index_identity(64, self.format);
+        index::promised(self.from, &identity).ok().flatten()
+    }
+
+    /// Lets `visit` hear the name and sequence of every event that the index knows. `false` when it
+    /// is not there, not whole, or another history's: nothing is heard then.
+    pub(super) fn visit(&self, mut visit: impl FnMut(&str, u64)) -> Result<bool, Error> {
+        let Some(promised) = self.promised() else {
+            return Ok(false);
+        };
+        self.copy()
+            .map_err(|error| Error::io("copy the index to", self.scratch, error))?;
+        let options = IndexOptions {
+            identity: index_identity(64, self.format),
+            // Where sled may have lost writes, its pages no longer agree with the manifest's hashes.
+            clean_stop: true,
+            open_timeout: Duration::from_secs(30),
+            ..IndexOptions::default()
+        };
+        let Ok(opened) = Index::open(self.scratch, options, Some(1..=promised)) else {
+            return Ok(false);
+        };
+        let Some(covered) = opened.covered else {
+            return Ok(false);
+        };
+        let chain = (self.chain_after)(covered.segment);
+        if chain.is_some_and(|chain| chain != covered.chain) {
+            return Ok(false);
+        }
+        let whole = opened.index.verify(&mut |_, _, _, _| Ok(())).is_ok();
+        let heard = whole
+            && opened
+                .index
+                .verify(&mut |_, name: &str, sequence, _| {
+                    visit(name, sequence);
+                    Ok::<(), IndexError>(())
+                })
+                .is_ok();
+        let _ = opened.index.close();
+        Ok(heard)
+    }
+
+    fn copy(&self) -> std::io::Result<()> {
+        platform::create_dir(self.scratch)?;
+        fs::copy(
+            self.from.join(index::MANIFEST),
+            self.scratch.join(index::MANIFEST),
+        )?;
+        let (from, to) = (self.from.join(index::DIR), self.scratch.join(index::DIR));
+        platform::create_dir(&to)?;
+        let Ok(generations) = fs::read_dir(&from) else {
+            return Ok(());
+        };
+        for generation in generations {
+            let generation = generation?;
+            // Neither the marker of an open nor what stands behind a link.
+            if generation.file_type()?.is_dir() {
+                copy_files(&generation.path(), &to.join(generation.file_name()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn copy_files(from: &Path, to: &Path) -> std::io::Result<()> {
+    platform::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            let target = to.join(entry.file_name());
+            fs::copy(entry.path(), &target)?;
+            platform::make_writable(&target)?;
+        }
+    }
+    Ok(())
+}
