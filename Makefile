@@ -40,7 +40,7 @@ bench:
 faults: export TIDELOG_SWEEP = full
 faults:
 	$(CARGO) test --locked -p tidelog-backends --test kill --test crash --test corruption -- --nocapture
-	$(CARGO) test --locked -p tidelog-backends --test opening --test backup --test golden_stores --test panics
+	$(CARGO) test --locked -p tidelog-backends --test opening --test backup --test repair --test repair_again --test golden_stores --test panics
 	$(CARGO) test --locked -p tidelog-backends --features failpoints --test faults_injected -- --nocapture --test-threads 1
 	$(CARGO) test --locked -p tidelog-backends --features shuttle --lib models -- --nocapture
 	$(CARGO) test --locked -p bank-account --test kill --test index_loss -- --nocapture

@@ -8,7 +8,8 @@ use tidelog_backends::SledStore;
 use tidelog_core::*;
 
 use crate::image::{End, Image, open};
-use crate::tools::{Entry, differences, event, segment, tree};
+use crate::repaired::check_repair;
+use crate::tools::{self, Entry, differences, event, segment, tree};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -99,7 +100,7 @@ fn truth(tree: &BTreeMap<PathBuf, Entry>) -> Vec<(&PathBuf, &Entry)> {
 /// What came of one image, for the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    pub outcome: &'static str,
+    pub outcome: String,
     /// Commits at the end that are cleanly gone.
     pub gone: usize,
 }
@@ -110,7 +111,12 @@ pub struct Verdict {
 pub fn examine(image: &Image, dir: &Path, reads_first: bool, step: impl Fn(&str)) -> Verdict {
     let changed = Changed::of(image, dir);
     let kept = Kept::of(image, dir);
-    let verdict = |outcome, gone| Verdict { outcome, gone };
+    let verdict = |outcome: String, gone| Verdict { outcome, gone };
+    // Looking at it may change it; whoever repairs one is given what was found.
+    let as_damaged = dir.with_file_name("as-damaged");
+    if changed.in_log {
+        tools::put_back(dir, &as_damaged);
+    }
 
     step("opening");
     let store = match opened(dir) {
@@ -118,7 +124,9 @@ pub fn examine(image: &Image, dir: &Path, reads_first: bool, step: impl Fn(&str)
         Err(path) => {
             assert!(!changed.only_index, "{} refused", path.display());
             changed.assert_named(&path, dir);
-            return verdict("refused", 0);
+            step("repairing");
+            let repaired = check_repair(image, dir, &kept, changed.in_state);
+            return verdict(format!("refused, {repaired}"), 0);
         }
     };
     let there = store.blocking().last_position();
@@ -147,7 +155,10 @@ pub fn examine(image: &Image, dir: &Path, reads_first: bool, step: impl Fn(&str)
     if let Some(path) = named {
         assert!(changed.in_log, "damage found without any");
         changed.assert_named(&path, dir);
-        return verdict("found by verify", gone);
+        drop(store);
+        step("repairing");
+        let repaired = check_repair(image, &as_damaged, &kept, changed.in_state);
+        return verdict(format!("found by verify, {repaired}"), gone);
     }
     assert!(matches!(outcome, Outcome::Whole(_)), "{outcome:?}");
     kept.assert_unread_bytes_are_whole(there);
@@ -167,7 +178,7 @@ pub fn examine(image: &Image, dir: &Path, reads_first: bool, step: impl Fn(&str)
         _ if changed.paths.is_empty() => "nothing was changed",
         _ => "whole",
     };
-    verdict(outcome, gone)
+    verdict(outcome.into(), gone)
 }
 
 /// Which files are not as they were.
@@ -301,7 +312,7 @@ fn compare<'a>(
 }
 
 /// Which commits still stand in the files as they were written.
-struct Kept(Vec<(u64, bool)>);
+pub struct Kept(Vec<(u64, bool)>);
 
 impl Kept {
     fn of(image: &Image, dir: &Path) -> Self {
@@ -315,6 +326,19 @@ impl Kept {
             (frame.last_position, same)
         });
         Self(kept.collect())
+    }
+
+    /// Whether any commit does.
+    pub fn any(&self) -> bool {
+        self.0.iter().any(|(_, same)| *same)
+    }
+
+    /// The last positions of those that do.
+    pub fn whole(&self) -> impl Iterator<Item = u64> + '_ {
+        self.0
+            .iter()
+            .filter(|(_, same)| *same)
+            .map(|(last, _)| *last)
     }
 
     /// How many commits are cleanly gone from the end, when that can be nobody's fault but the

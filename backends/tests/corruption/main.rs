@@ -26,6 +26,7 @@ mod look;
 mod modes;
 mod names;
 mod pages;
+mod repaired;
 #[path = "../tools/sweep.rs"]
 mod sweep;
 #[path = "../tools/mod.rs"]

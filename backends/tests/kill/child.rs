@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use tidelog_backends::{SledStore, restore_backup};
+use tidelog_backends::{SledStore, repair, restore_backup};
 use tidelog_core::*;
 
 use crate::history::{self, parts};
 use crate::sweep::Random;
+use crate::tools;
 
 /// Set for the child: what [`Order::line`] made.
 pub const ORDER: &str = "TIDELOG_TEST_KILL";
@@ -31,11 +32,12 @@ pub enum Work {
     Backup,
     Restore,
     Snapshots,
-    // Repair goes here: a work that repairs, its words in `moments`, its check in `life`.
+    /// A damaged copy of the store.
+    Repair,
 }
 
 impl Work {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::AppendBlocking,
         Self::AppendAsync,
         Self::AppendThreads,
@@ -46,6 +48,7 @@ impl Work {
         Self::Backup,
         Self::Restore,
         Self::Snapshots,
+        Self::Repair,
     ];
 
     /// The child says one of these words, and is killed at most so many microseconds after it said
@@ -61,6 +64,7 @@ impl Work {
             Self::Backup => &[("backing-up", 4, 30_000)],
             Self::Restore => &[("restoring", 2, 20_000), ("restored", 2, 60_000)],
             Self::Snapshots => &[("snapshot", 20, 4_000)],
+            Self::Repair => &[("repairing", 3, 40_000), ("repaired", 2, 60_000)],
         }
     }
 }
@@ -123,6 +127,14 @@ pub fn restored_in(root: &Path) -> PathBuf {
     root.join("restored")
 }
 
+pub fn damaged_in(root: &Path) -> PathBuf {
+    root.join("damaged")
+}
+
+pub fn repaired_in(root: &Path) -> PathBuf {
+    root.join("repaired")
+}
+
 /// Tiny segments and early merges, so that all of it happens often.
 pub fn open(dir: &Path) -> Result<SledStore, Error> {
     SledStore::builder(dir)
@@ -165,6 +177,7 @@ pub fn run(order: &Order) {
         Work::Backup => child.back_up(&store, &backup_in(&order.root)),
         Work::Restore => child.restore(&store, &order.root),
         Work::Snapshots => child.take_snapshots(&store),
+        Work::Repair => child.repair(store, &order.root),
     }
 }
 
@@ -328,6 +341,33 @@ impl Child {
             say("restoring");
             restore_backup(backup_in(root), &to).unwrap();
             say("restored");
+            open(&to).unwrap().close_blocking().unwrap();
+            remove(root, &to);
+        }
+    }
+
+    fn repair(&self, store: SledStore, root: &Path) {
+        for _ in 0..3 {
+            self.append_next(&store, None);
+        }
+        store.close_blocking().unwrap();
+        drop(store);
+        let (half, damaged, to) = (root.join("half"), damaged_in(root), repaired_in(root));
+        tools::copy_tree(&self.dir, &half);
+        // A byte of the first commit of each second segment.
+        for number in tools::segments(&half).into_iter().step_by(2) {
+            let path = tools::segment(&half, number);
+            tools::make_writable(&path);
+            let mut bytes = std::fs::read(&path).unwrap();
+            bytes[4096 + 100] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+        }
+        std::fs::rename(&half, &damaged).unwrap();
+        loop {
+            say("repairing");
+            let report = repair(&damaged, &to).unwrap();
+            assert!(!report.lost.is_empty());
+            say("repaired");
             open(&to).unwrap().close_blocking().unwrap();
             remove(root, &to);
         }

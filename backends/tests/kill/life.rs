@@ -9,10 +9,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use tidelog_backends::restore_backup;
+use tidelog_backends::{SledStore, repair, restore_backup};
 use tidelog_core::*;
 
-use crate::child::{MARK, NEW, ORDER, Order, Work, backup_in, new_in, open, restored_in, store_in};
+use crate::child::{
+    MARK, NEW, ORDER, Order, Work, backup_in, damaged_in, new_in, open, repaired_in, restored_in,
+    store_in,
+};
 use crate::history::parts;
 use crate::oracle::{Ack, Oracle};
 use crate::sweep::{Random, Tally};
@@ -94,6 +97,7 @@ impl Life {
         }
         self.look();
         self.look_at_new(&phase);
+        self.look_at_repair(&phase);
     }
 
     /// Answers what the child was at when it was killed.
@@ -244,6 +248,65 @@ impl Life {
         fs::remove_dir_all(dir).unwrap();
     }
 
+    /// A repair is done, or says that it is not and is begun again.
+    fn look_at_repair(&mut self, phase: &str) {
+        let (damaged, to) = (damaged_in(self.root()), repaired_in(self.root()));
+        let _ = fs::remove_dir_all(self.root().join("half"));
+        if !damaged.exists() {
+            return;
+        }
+        let before = tools::tree(&damaged);
+        let unfinished = to.join("repair").exists() || !to.join("format").exists();
+        if unfinished {
+            if to.join("repair").exists() {
+                assert_ne!(phase, "repaired");
+                let refused = open(&to).map(drop).map_err(|error| error.code());
+                assert_eq!(refused, Err("not_a_store"));
+            }
+            let report = repair(&damaged, &to).unwrap();
+            assert!(!report.lost.is_empty());
+            self.tally.count("repair", "not done, said so, done again");
+        } else {
+            self.tally.count("repair", "done");
+        }
+        assert!(tools::tree(&damaged) == before, "repair changed its source");
+        self.check_repaired(&open(&to).unwrap());
+        fs::remove_dir_all(&to).unwrap();
+        fs::remove_dir_all(&damaged).unwrap();
+    }
+
+    /// What is left stands where it stood, and is all that was not damaged.
+    fn check_repaired(&mut self, store: &SledStore) {
+        let mut from = 1;
+        let (mut events, mut lost) = (0, 0);
+        loop {
+            let mut gap = None;
+            for found in store.blocking().read_all(LogQuery::from(from)) {
+                match found {
+                    Ok(found) if found.kind == RecordKind::Event => {
+                        let position = found.position.unwrap() as usize;
+                        assert!(self.oracle.seen()[position - 1] == found);
+                        events += 1;
+                    }
+                    Ok(_) => {}
+                    Err(Error::Gap { first, last, .. }) => {
+                        gap = Some(last);
+                        lost += last - first + 1;
+                    }
+                    Err(error) => panic!("{error:?}"),
+                }
+            }
+            match gap {
+                Some(last) => from = last + 1,
+                None => break,
+            }
+        }
+        assert!(events > 0 && lost > 0);
+        assert_eq!(store.verify().unwrap().lost, lost);
+        store.accept_all_losses().unwrap();
+        self.oracle.check_appends_after_loss(store);
+    }
+
     fn look_at_backup(&mut self) {
         let (backup, half) = (backup_in(self.root()), restored_in(self.root()));
         let _ = fs::remove_dir_all(self.root().join("gone"));
@@ -274,7 +337,7 @@ impl Life {
 
     /// A prefix of the log, then the records that begin new epochs: one for each time it was opened
     /// and not killed before that was noted down.
-    fn check_restored(&mut self, store: &tidelog_backends::SledStore) {
+    fn check_restored(&mut self, store: &SledStore) {
         let all = read_all(store).unwrap();
         let events = all
             .iter()

@@ -96,7 +96,9 @@ fn live(seed: u64, kills: u64) -> Tally {
     for kill in 0..kills {
         // Each work in turn, in the bounded sweep as well; which one follows which is random.
         let work = match kill as usize {
-            kill if kill < Work::ALL.len() => Work::ALL[(kill + seed as usize % 10) % 10],
+            kill if kill < Work::ALL.len() => {
+                Work::ALL[(kill + seed as usize % 10) % Work::ALL.len()]
+            }
             _ => *random.pick(&Work::ALL),
         };
         life.kill(work);

@@ -155,3 +155,41 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
     assert!(output.status.success());
 }
+
+#[test]
+fn a_damaged_bank_is_repaired_into_another_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, to) = (&dir.path().join("bank"), &dir.path().join("repaired"));
+    for id in ["ada", "bob"] {
+        ok(store, &["open", id, "--id", id]);
+        ok(store, &["deposit", id, "12.34"]);
+    }
+    let whole = dir.path().join("whole");
+    let said = ok(store, &["repair", whole.to_str().unwrap()]);
+    assert!(
+        said.starts_with("repaired: 4 events in 4 commits"),
+        "{said}"
+    );
+    assert!(said.ends_with("nothing was lost\n"), "{said}");
+
+    let segment = store.join("log/00000001.seg");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[4096 + 100] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let (code, said) = fails(store, &["verify"]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("`repair`"), "{said}");
+    let said = ok(store, &["repair", to.to_str().unwrap()]);
+    assert!(said.contains("lost: positions 1 to 1\n"), "{said}");
+    assert!(said.contains("lost: BankAccount/ada 1 to 1\n"), "{said}");
+    ok(to, &["deposit", "bob", "1"]);
+    let (code, said) = fails(to, &["history", "ada"]);
+    assert!(
+        code == Some(1) && said.contains("sequences 1 to 1 are gone"),
+        "{said}"
+    );
+    ok(to, &["accept-loss", "ada"]);
+    assert!(ok(to, &["history", "ada"]).contains("deposited $12.34"));
+    ok(to, &["accept-loss"]);
+    ok(to, &["verify"]);
+}
