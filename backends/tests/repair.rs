@@ -387,6 +387,9 @@ fn what_nothing_vouches_for_is_a_write_that_never_finished() {
     scene.damage(1, |bytes| {
         let last = frames(bytes).pop().unwrap();
         bytes[last.end - 300..last.end].fill(0);
+        // With the mark that vouches for it.
+        let end = bytes.len();
+        bytes[end - 4096..].fill(0);
     });
     let (report, store) = scene.repair_to_less(49);
     assert!(report.lost.is_empty());
