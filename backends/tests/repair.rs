@@ -665,7 +665,15 @@ fn a_commit_is_whole_without_the_zeros_that_fill_it_up() {
         bytes.len() < 65_536 && bytes.last() == Some(&0)
     });
     let number = sealed.expect("the payloads make some padding");
+    let whole = fs::read(segment(&scene.store(), number)).unwrap();
     scene.damage(number, |bytes| bytes.truncate(bytes.len() - 1));
+    let (report, _) = scene.repair();
+    assert!(report.lost.is_empty(), "{report:?}");
+    fs::remove_dir_all(scene.to()).unwrap();
+    scene.damage(number, |bytes| {
+        *bytes = whole;
+        *bytes.last_mut().unwrap() = 7;
+    });
     let (report, _) = scene.repair();
     assert!(report.lost.is_empty(), "{report:?}");
 }

@@ -44,6 +44,8 @@ pub(crate) struct FrameReader<'a> {
     window_at: u64,
     offset: u64,
     body: Range<usize>,
+    forgiving: bool,
+    stray: Option<(u64, u64)>,
 }
 
 impl<'a> FrameReader<'a> {
@@ -60,6 +62,8 @@ impl<'a> FrameReader<'a> {
             window_at: 0,
             offset: segment::DATA,
             body: 0..0,
+            forgiving: false,
+            stray: None,
         })
     }
 
@@ -68,9 +72,16 @@ impl<'a> FrameReader<'a> {
         self.offset
     }
 
-    /// Takes a file that was cut inside the zeros that fill up its last frame for whole.
-    pub(crate) fn fill_up(&mut self) {
+    /// From now on what fills a commit up may be anything, or cut away: its records are whole
+    /// without it.
+    pub(crate) fn forgive_padding(&mut self) {
         self.len = self.len.next_multiple_of(frame::ALIGN as u64);
+        self.forgiving = true;
+    }
+
+    /// First and last byte + 1 of what should be zero behind the commit read last, and is not.
+    pub(crate) fn stray(&self) -> Option<(u64, u64)> {
+        self.stray
     }
 
     /// The next commit is read at `offset`.
@@ -155,7 +166,10 @@ impl<'a> FrameReader<'a> {
         }
         let filled = self.body.end.saturating_add(header.trailer_len.into());
         let padding = self.window.get(filled..rest.end).unwrap_or_default();
-        if padding.iter().any(|byte| *byte != 0) {
+        let end = start + header.frame_len();
+        let is_filled = padding.iter().all(|byte| *byte == 0);
+        let stray = (!is_filled).then(|| (end - padding.len() as u64, end));
+        if !is_filled && !self.forgiving {
             return Ok(Step::Bad("what fills the commit up is not zero"));
         }
         let next = Expect {
@@ -164,7 +178,8 @@ impl<'a> FrameReader<'a> {
             position: header.first_position + u64::from(header.records),
             previous: frame::chain(&header.previous, body),
         };
-        self.offset = start + header.frame_len();
+        self.stray = stray;
+        self.offset = end;
         Ok(Step::Commit { header, next })
     }
 

@@ -324,7 +324,12 @@ impl SledStore {
     }
 
     fn accept(&self, stream: Option<&StreamId>) -> Result<(), Error> {
-        let accepted = self.handle().lock().accept_loss(stream);
+        let accepted = {
+            let mut committer = self.handle().lock();
+            let accepted = committer.accept_loss(stream);
+            committer.leave_mark();
+            accepted
+        };
         // Wakers are foreign code: not under the lock.
         self.shared().live.notify();
         accepted

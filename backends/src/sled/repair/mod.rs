@@ -211,26 +211,32 @@ impl Repair<'_> {
         }
         self.note_hole(stretch.begins);
         let header = target::header(&self.format, stretch.begins, self.end, self.epoch);
-        self.target
-            .copy(header, Some((&found.path, stretch.bytes)))?;
         let file =
             File::open(&found.path).map_err(|error| Error::io("open", &found.path, error))?;
         let mut reader = FrameReader::new(&file, found.path.clone())?;
-        reader.fill_up();
+        reader.forgive_padding();
         reader.seek(stretch.bytes.0);
         let mut next = stretch.begins.expect(self.format.salt);
+        let mut strays = Vec::new();
         while next.commit < stretch.ends.commit {
             let at = reader.offset();
             let Step::Commit { next: after, .. } = reader.step(&next)? else {
                 return Err(reader.damaged(at, "a commit that was whole a moment ago is not"));
             };
             self.commits += 1;
+            strays.extend(reader.stray());
             let read = for_each_record(reader.body(), |_, _, parsed| self.note(&parsed))?;
             if let Err(why) = read {
                 return Err(reader.damaged(at, why));
             }
             next = after;
         }
+        let source = target::Source {
+            path: &found.path,
+            bytes: stretch.bytes,
+            strays: &strays,
+        };
+        self.target.copy(header, Some(&source))?;
         self.end = stretch.ends;
         Ok(())
     }

@@ -172,7 +172,7 @@ fn scan(
 ) -> Result<(), Error> {
     let file = File::open(&found.path).map_err(|error| Error::io("open", &found.path, error))?;
     let mut reader = FrameReader::new(&file, found.path.clone())?;
-    reader.fill_up();
+    reader.forgive_padding();
     let mut from = segment::DATA;
     while let Some((at, header)) = reader.find(from, salt)? {
         seen.vouched = seen.vouched.max(header.known_synced);
@@ -282,7 +282,7 @@ fn skip_to(stretch: &mut Stretch, commit: u64, files: &[Found], salt: u64) -> Re
     };
     let file = File::open(&found.path).map_err(|error| Error::io("open", &found.path, error))?;
     let mut reader = FrameReader::new(&file, found.path.clone())?;
-    reader.fill_up();
+    reader.forgive_padding();
     reader.seek(stretch.bytes.0);
     let mut next = stretch.begins.expect(salt);
     while next.commit < commit {

@@ -26,6 +26,14 @@ pub(crate) fn is_unfinished(dir: &Path) -> bool {
     dir.join(MARK).exists()
 }
 
+/// Whole commits in a file of the damaged log.
+pub(super) struct Source<'a> {
+    pub path: &'a Path,
+    pub bytes: (u64, u64),
+    /// Bytes among them that should be zero, and are not.
+    pub strays: &'a [(u64, u64)],
+}
+
 pub(super) struct Target<'a> {
     dir: &'a Path,
     log_dir: PathBuf,
@@ -68,18 +76,22 @@ impl<'a> Target<'a> {
         remove_tree(&self.scratch())
     }
 
-    /// Makes the next segment: `header` with its number and capacity, then what `bytes` says of
-    /// `source`.
+    /// Makes the next segment: `header` with its number and capacity, then what `source` says.
     pub(super) fn copy(
         &mut self,
         header: SegmentHeader,
-        source: Option<(&Path, (u64, u64))>,
+        source: Option<&Source<'_>>,
     ) -> Result<(), Error> {
-        let (start, end) = source.map_or((0, 0), |(_, bytes)| bytes);
+        let (start, end) = source.map_or((0, 0), |source| source.bytes);
         let capacity = segment::DATA + (end - start);
         let (path, file) = self.segment(header, capacity)?;
         let failed = |error| Error::io("write", &path, error);
-        if let Some((source, _)) = source {
+        if let Some(Source {
+            path: source,
+            strays,
+            ..
+        }) = source
+        {
             let from = File::open(source).map_err(|error| Error::io("open", source, error))?;
             let there = from
                 .metadata()
@@ -98,6 +110,10 @@ impl<'a> Target<'a> {
                 platform::write_all_at(&file, part, segment::DATA + (at - start))
                     .map_err(failed)?;
                 at += len as u64;
+            }
+            for (first, end) in *strays {
+                let inside = |at: u64| segment::DATA + (at - start);
+                platform::zero_fill(&file, inside(*first), inside(*end)).map_err(failed)?;
             }
         }
         file.sync_all().map_err(failed)
