@@ -677,3 +677,52 @@ fn a_commit_is_whole_without_the_zeros_that_fill_it_up() {
     let (report, _) = scene.repair();
     assert!(report.lost.is_empty(), "{report:?}");
 }
+
+#[test]
+fn what_a_stream_lost_at_its_end_is_met_by_its_readers() {
+    let scene = Scene::new(0, true);
+    let store = open(&scene.store());
+    let tail = stream("tail");
+    for n in 0..330 {
+        let to = if n == 10 || n == 100 {
+            tail.clone()
+        } else {
+            stream(&(n % 5).to_string())
+        };
+        let batch = AppendBatch::new(to, ExpectedVersion::Any, vec![event(n, 700)]);
+        store.blocking().append(batch).unwrap();
+    }
+    store.drain().unwrap();
+    store.close_blocking().unwrap();
+    drop(store);
+    fs::remove_file(segment(&scene.store(), 2)).unwrap();
+    let report = repair(scene.store(), scene.to()).unwrap();
+    assert_eq!((report.losses.unnamed, report.losses.streams.len()), (0, 6));
+    let store = open(&scene.to());
+    let face = store.blocking();
+    let mut read = face.read_stream(StreamQuery::new(tail.clone()));
+    assert_eq!(read.next().unwrap().unwrap().sequence, 1);
+    assert!(matches!(
+        read.next(),
+        Some(Err(Error::Gap {
+            first: 2,
+            last: 2,
+            ..
+        }))
+    ));
+    let mut back = face.read_stream(StreamQuery::new(tail.clone()).backward());
+    assert!(matches!(
+        back.next(),
+        Some(Err(Error::Gap { first: 2, .. }))
+    ));
+    let mut followed = face.subscribe(Subscribe::Stream {
+        stream: tail.clone(),
+        after: 2,
+    });
+    store.accept_loss(&tail).unwrap();
+    assert_eq!(append(&store, &tail, 900).unwrap().first_sequence, 3);
+    assert_eq!(followed.next().unwrap().unwrap().sequence, 3);
+    let sequences = face.read_stream(StreamQuery::new(tail.clone()));
+    let sequences: Vec<u64> = sequences.map(|read| read.unwrap().sequence).collect();
+    assert_eq!(sequences, [1, 3]);
+}

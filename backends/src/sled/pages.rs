@@ -69,10 +69,11 @@ impl StreamPages {
         })
     }
 
-    /// Leaves the places before the first lost event; an error when there are none.
-    fn stop_at_gap(&self, places: &mut Vec<(u64, Posting)>, full: bool) -> Result<(), Error> {
+    /// Leaves the places before the first lost event; an error when there are none. Says whether it
+    /// met one.
+    fn stop_at_gap(&self, places: &mut Vec<(u64, Posting)>, full: bool) -> Result<bool, Error> {
         let Some(lost) = self.log.losses.unaccepted(&self.query.stream) else {
-            return Ok(());
+            return Ok(false);
         };
         let forward = self.query.direction == Direction::Forward;
         let (mut from, mut to) = (self.query.from.max(1), self.query.to);
@@ -98,7 +99,7 @@ impl StreamPages {
                 }
                 Some(_) => {
                     places.truncate(at);
-                    break;
+                    return Ok(true);
                 }
                 None => {}
             }
@@ -108,7 +109,7 @@ impl StreamPages {
                 None => {}
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     fn check_reach(&mut self) -> Result<(), Error> {
@@ -156,11 +157,11 @@ impl Pieces for StreamPages {
         let fitting = fitting.count();
         let full = places.len() == limit || fitting < places.len();
         places.truncate(fitting);
-        self.stop_at_gap(&mut places, full)?;
+        let at_gap = self.stop_at_gap(&mut places, full)?;
         let Some((last, _)) = places.last().copied() else {
             return Ok(false);
         };
-        let is_end = found < limit && places.len() == found;
+        let is_end = found < limit && places.len() == found && !at_gap;
         match direction {
             Direction::Forward => {
                 // What is above the pin comes last, so it is none of those wanted.
