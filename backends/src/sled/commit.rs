@@ -338,6 +338,7 @@ impl Committer {
                 )
                 .map_err(super::index_failed)?;
         }
+        index.note_id(self.group.newest_id);
         self.group.publish(&shared.heads);
         shared.log.passed(Hop {
             position: header.first_position,

@@ -10,6 +10,7 @@ use tidelog_core::{
 };
 
 use super::frame;
+use super::hash::in_time_order;
 use super::heads::{Head, Heads};
 use super::record::{self, Names, Record};
 use super::request::Request;
@@ -29,6 +30,8 @@ pub(crate) struct Group {
     pub frame: Vec<u8>,
     pub records: Vec<NewRecord>,
     pub recorded: Timestamp,
+    /// The highest id of version 7 in it, 0 without one.
+    pub newest_id: u128,
     /// Position of the first record.
     first_position: u64,
     /// The streams that requests asked for; records name them by their place.
@@ -86,6 +89,7 @@ impl Group {
             frame: vec![0; frame::HEADER],
             records: Vec::new(),
             recorded: Timestamp::default(),
+            newest_id: 0,
             first_position: 0,
             streams: Vec::new(),
             by_name: HashTable::new(),
@@ -105,6 +109,7 @@ impl Group {
         self.records.clear();
         self.streams.clear();
         self.by_name.clear();
+        self.newest_id = 0;
         self.first_position = first_position;
         self.recorded = recorded;
     }
@@ -181,7 +186,7 @@ impl Group {
         self.suspects.clear();
         let seen = match known_slot.and_then(|slot| self.streams.get(slot as usize)) {
             Some(pending) if pending.published == 0 => Seen::default(),
-            _ => see(shared, &part.stream, hash, prints, &mut self.suspects)?,
+            _ => see(shared, part, hash, prints, &mut self.suspects)?,
         };
         let slot = match known_slot {
             Some(slot) => slot,
@@ -300,6 +305,9 @@ impl Group {
             let (first_sequence, first_position) = (pending.next(), position);
             for (event, fingerprint) in part.events.iter().zip(prints.by_ref()) {
                 let sequence = pending.next();
+                if let Some(id) = in_time_order(&event.event_id) {
+                    self.newest_id = self.newest_id.max(id);
+                }
                 let at = self.frame.len();
                 let len = Record {
                     kind: RecordKind::Event,
@@ -397,7 +405,7 @@ struct Seen {
 /// Looks at the stream's head, and for events that may have one of these fingerprints.
 fn see(
     shared: &Shared,
-    stream: &StreamId,
+    part: &AppendBatch,
     hash: u64,
     prints: &[u32],
     suspects: &mut Vec<(usize, u64)>,
@@ -412,12 +420,30 @@ fn see(
             window: head.window(),
         }
     };
-    if let Some(seen) = shared.heads.with(stream, &mut look) {
-        return Ok(seen);
+    let stream = &part.stream;
+    let ids = part
+        .events
+        .iter()
+        .map(|event| in_time_order(&event.event_id));
+    // `None`, the id of another version, is below all.
+    let oldest_id = ids.min().flatten();
+    let cached = shared.heads.with(stream, |head| {
+        let all = head.is_whole();
+        all.then(|| look(head))
+    });
+    match cached {
+        Some(Some(seen)) => return Ok(seen),
+        Some(None) if shared.streams.is_newer_than_runs(oldest_id)? => {
+            if let Some(seen) = shared.heads.with(stream, &mut look) {
+                return Ok(seen);
+            }
+        }
+        _ => {}
     }
     let limit = shared.limits.retry_window();
-    let (sequence, known) = shared.streams.recent(hash, stream, limit)?;
-    let mut head = Head::new(sequence, known);
+    let recent = shared.streams.recent(hash, stream, limit, oldest_id)?;
+    let sequence = recent.head;
+    let mut head = Head::new(sequence, recent.fingerprints, recent.whole);
     if !shared.log.losses.is_none() {
         let newest = shared.streams.head(hash, stream)?;
         let segment = newest.map_or(0, |(_, place)| place.segment);

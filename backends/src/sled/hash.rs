@@ -6,6 +6,13 @@ use std::hash::Hasher;
 use siphasher::sip::SipHasher13;
 use tidelog_core::{EventId, StreamId};
 
+/// An id of version 7 as a number: ids made later are above those made before, as far as the clocks
+/// that made them agree. `None` for any other id.
+pub(crate) fn in_time_order(id: &EventId) -> Option<u128> {
+    let number = u128::from_be_bytes(*id.as_bytes());
+    (number >> 76 & 0xf == 7).then_some(number)
+}
+
 /// The store's keyed hash.
 #[derive(Clone, Copy)]
 pub(crate) struct NameHash {

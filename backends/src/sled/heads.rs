@@ -23,11 +23,14 @@ pub(crate) struct Head {
     /// The highest sequence that was ever given; above `sequence` only after a repair.
     pub floor: u64,
     recent: Recent,
+    /// Whether no event of the window is missing in it.
+    whole: bool,
 }
 
 impl Head {
-    /// A stream whose newest events have these fingerprints, oldest first.
-    pub(crate) fn new(sequence: u64, fingerprints: Vec<u32>) -> Self {
+    /// A stream whose newest events have these fingerprints, oldest first; `whole` when they are all
+    /// of the window's, and not only those that are in no run.
+    pub(crate) fn new(sequence: u64, fingerprints: Vec<u32>, whole: bool) -> Self {
         let mut recent = Recent {
             ring: fingerprints.into(),
             table: None,
@@ -37,6 +40,7 @@ impl Head {
             sequence,
             floor: sequence,
             recent,
+            whole,
         }
     }
 
@@ -44,6 +48,11 @@ impl Head {
     pub(crate) fn with_floor(mut self, floor: u64) -> Self {
         self.floor = floor;
         self
+    }
+
+    /// Whether any id of the window can be looked for; otherwise only one that is in no run.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.whole || self.window() >= self.sequence
     }
 
     /// Sequences, among the newest, whose events may have this fingerprint.
@@ -79,6 +88,7 @@ impl Head {
         self.sequence = first + fingerprints.len() as u64 - 1;
         self.floor = self.sequence;
         self.recent.extend(fingerprints, window);
+        self.whole |= self.recent.ring.len() >= window;
     }
 
     fn bytes(&self) -> usize {
@@ -227,8 +237,12 @@ impl Publishing<'_> {
         } else if before == 0 {
             let from = fingerprints.len().saturating_sub(self.window);
             let newest = fingerprints.get(from..).unwrap_or_default().to_vec();
-            let head = Head::new(first + fingerprints.len() as u64 - 1, newest);
-            self.cache.insert(stream.clone(), head);
+            let head = Head::new(first + fingerprints.len() as u64 - 1, newest, true);
+            // The tail indexes know it as well: nothing is put out for it.
+            let room = self.cache.capacity().saturating_sub(self.cache.weight());
+            if ByBytes.weight(stream, &head) <= room {
+                self.cache.insert(stream.clone(), head);
+            }
             return;
         } else {
             return;
@@ -243,6 +257,36 @@ impl Publishing<'_> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn is_whole(heads: &Heads, stream: &StreamId) -> Option<bool> {
+        heads.with(stream, Head::is_whole)
+    }
+
+    #[test]
+    fn a_head_that_lacks_older_events_is_whole_once_the_window_is_full() {
+        let stream = StreamId::new("T", "1").unwrap();
+        let heads = Heads::new(1 << 20, 4);
+        heads.insert(stream.clone(), Head::new(10, vec![7], false));
+        assert_eq!(is_whole(&heads, &stream), Some(false));
+        heads.publishing().note(&stream, 10, 11, &[8, 9]);
+        assert_eq!(is_whole(&heads, &stream), Some(false));
+        heads.publishing().note(&stream, 12, 13, &[10]);
+        assert_eq!(is_whole(&heads, &stream), Some(true));
+        heads.insert(stream.clone(), Head::new(2, vec![7, 8], false));
+        assert_eq!(is_whole(&heads, &stream), Some(true), "it has all of two");
+    }
+
+    #[test]
+    fn new_streams_put_nothing_out() {
+        let known = StreamId::new("T", "known").unwrap();
+        let heads = Heads::new(2_000, 4);
+        heads.insert(known.clone(), Head::new(1, vec![7], true));
+        for n in 0..100 {
+            let stream = StreamId::new("T", &n.to_string()).unwrap();
+            heads.publishing().note(&stream, 0, 1, &[n]);
+        }
+        assert_eq!(is_whole(&heads, &known), Some(true));
+    }
 
     proptest! {
         #[test]

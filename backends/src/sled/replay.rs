@@ -9,7 +9,7 @@ use tidelog_core::{Error, RecordKind, Timestamp};
 use super::control;
 use super::frame;
 use super::frame_reader::{Expect, FrameReader, Step, for_each_record};
-use super::hash::NameHash;
+use super::hash::{NameHash, in_time_order};
 use super::index::SegmentIndex;
 use super::log::{self, Hop};
 use super::record::Parsed;
@@ -143,6 +143,9 @@ pub(crate) fn push(
         return false;
     };
     let fingerprint = hash.fingerprint(&parsed.event_id);
+    if let Some(id) = in_time_order(&parsed.event_id) {
+        index.note_id(id);
+    }
     index
         .push(
             hash.stream(&stream),

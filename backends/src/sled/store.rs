@@ -11,6 +11,7 @@ use tidelog_core::{
 };
 
 use super::handle::Handle;
+use super::hash::in_time_order;
 use super::log_pages::LogPages;
 use super::open::open;
 use super::options::SledStoreBuilder;
@@ -270,8 +271,10 @@ impl EventStore for SledStore {
         let fingerprint = shared.hash.fingerprint(&event_id);
         // An id that is new to a stream at hand costs no read and no thread.
         let known = shared.heads.with(stream, |head| {
-            head.candidates(fingerprint).collect::<Vec<_>>()
+            let candidates = || head.candidates(fingerprint).collect::<Vec<_>>();
+            head.is_whole().then(candidates)
         });
+        let known = known.flatten();
         if known.as_ref().is_some_and(Vec::is_empty) {
             return Ok(None);
         }
@@ -283,9 +286,11 @@ impl EventStore for SledStore {
                 Some(candidates) => candidates,
                 None => {
                     let window = shared.limits.retry_window();
-                    let (head, prints) = shared.streams.recent(hash, &stream, window)?;
-                    let oldest = head + 1 - prints.len() as u64;
-                    let equal = prints
+                    let id = in_time_order(&event_id);
+                    let recent = shared.streams.recent(hash, &stream, window, id)?;
+                    let oldest = recent.head + 1 - recent.fingerprints.len() as u64;
+                    let equal = recent
+                        .fingerprints
                         .iter()
                         .zip(oldest..)
                         .filter(|(print, _)| **print == fingerprint);

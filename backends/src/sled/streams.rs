@@ -46,6 +46,15 @@ impl Tail {
     }
 }
 
+/// What [`Streams::recent`] answers.
+pub(crate) struct RecentEvents {
+    pub head: u64,
+    /// Of the newest events, oldest first, without holes.
+    pub fingerprints: Vec<u32>,
+    /// Whether all of the window's are there.
+    pub whole: bool,
+}
+
 /// The stream index over the whole log.
 pub(crate) struct Streams {
     tails: ArcSwap<Vec<Arc<Tail>>>,
@@ -183,13 +192,25 @@ impl Streams {
         Ok(out)
     }
 
-    /// The head sequence and the fingerprints of up to `window` newest events, oldest first.
+    /// Whether ids from `oldest_id` on, a number of [`in_time_order`](super::hash::in_time_order),
+    /// are in no run, because all of the runs' are older.
+    pub(crate) fn is_newer_than_runs(&self, oldest_id: Option<u128>) -> Result<bool, Error> {
+        let Some(oldest_id) = oldest_id else {
+            return Ok(false);
+        };
+        let newest = self.ask(|index| Ok(index.newest_id()))?;
+        Ok(newest.is_some_and(|newest| newest < oldest_id))
+    }
+
+    /// The head sequence and the fingerprints of up to `window` newest events. Those in the runs are
+    /// left out where ids from `oldest_id` on are asked for and cannot be among them.
     pub(crate) fn recent(
         &self,
         hash: u64,
         stream: &StreamId,
         window: usize,
-    ) -> Result<(u64, Vec<u32>), Error> {
+        oldest_id: Option<u128>,
+    ) -> Result<RecentEvents, Error> {
         let mut newest: Vec<(u64, u32)> = Vec::new();
         for tail in self.tails.load().iter().rev() {
             let left = window.saturating_sub(newest.len());
@@ -198,7 +219,20 @@ impl Streams {
                 .fingerprints(hash, stream, left, &mut newest);
         }
         let known = newest.len();
-        if known < window && newest.last().is_none_or(|(sequence, _)| *sequence > 1) {
+        let more = known < window && newest.last().is_none_or(|(sequence, _)| *sequence > 1);
+        // After the tails were looked at: what has left them since is in the runs.
+        if more && self.is_newer_than_runs(oldest_id)? {
+            let head = match newest.first() {
+                Some((sequence, _)) => *sequence,
+                None => self.head(hash, stream)?.map_or(0, |(sequence, _)| sequence),
+            };
+            return Ok(RecentEvents {
+                head,
+                fingerprints: dense(&newest, window),
+                whole: false,
+            });
+        }
+        if more {
             let left = window - known;
             let found = self.ask(|index| {
                 let mut found = Vec::new();
@@ -215,8 +249,11 @@ impl Streams {
                     .take(left),
             );
         }
-        let head = newest.first().map_or(0, |(sequence, _)| *sequence);
-        Ok((head, dense(&newest, window)))
+        Ok(RecentEvents {
+            head: newest.first().map_or(0, |(sequence, _)| *sequence),
+            fingerprints: dense(&newest, window),
+            whole: true,
+        })
     }
 
     /// Asks the runs; makes them anew when they are damaged.

@@ -24,6 +24,10 @@ pub(super) struct Manifest {
     pub next_run: u64,
     /// Oldest segments first.
     pub runs: Vec<RunEntry>,
+    /// No id of version 7 in the runs is above this one; `None` where that is not known. Stands
+    /// behind the rest, and is missing in manifests of earlier builds.
+    #[serde(skip)]
+    pub newest_id: Option<u128>,
 }
 
 /// One run, as the manifest knows it.
@@ -62,15 +66,19 @@ impl Manifest {
 
     fn encode(&self) -> Result<Vec<u8>, Error> {
         let too_large = |_| Error::too_large("index manifest (runs)", self.runs.len(), MAX_RUNS);
-        postcard::to_stdvec(self).map_err(too_large)
+        let mut body = postcard::to_stdvec(self).map_err(too_large)?;
+        body.extend(self.newest_id.iter().flat_map(|id| id.to_be_bytes()));
+        Ok(body)
     }
 
     fn decode(body: &[u8]) -> Result<Self, String> {
-        let (manifest, rest) = postcard::take_from_bytes::<Self>(body)
+        let (mut manifest, rest) = postcard::take_from_bytes::<Self>(body)
             .map_err(|error| format!("it does not decode: {error}"))?;
-        if !rest.is_empty() {
-            return Err("bytes stand behind its end".into());
-        }
+        manifest.newest_id = match rest.split_first_chunk() {
+            None if rest.is_empty() => None,
+            Some((id, [])) => Some(u128::from_be_bytes(*id)),
+            _ => return Err("bytes stand behind its end".into()),
+        };
         manifest.check().map(|()| manifest)
     }
 
@@ -172,7 +180,21 @@ mod tests {
             generation: 3,
             next_run: 20,
             runs,
+            newest_id: None,
         }
+    }
+
+    #[test]
+    fn the_newest_id_stands_behind_the_rest_where_it_is_known() {
+        let mut manifest = manifest(vec![entry(9, 1, 1, 8)]);
+        let mut body = manifest.encode().unwrap();
+        manifest.newest_id = Some(0x0102);
+        body.extend_from_slice(&[0; 14]);
+        body.extend_from_slice(&[1, 2]);
+        assert_eq!(manifest.encode().unwrap(), body);
+        assert_eq!(Manifest::decode(&body), Ok(manifest));
+        body.push(0);
+        assert!(Manifest::decode(&body).is_err());
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub(crate) struct SegmentIndex {
     streams: Vec<StreamEntry>,
     names: Vec<u8>,
     events: Vec<EventEntry>,
+    /// No id of version 7 in it is above this one.
+    newest_id: u128,
 }
 
 struct StreamEntry {
@@ -48,7 +50,17 @@ impl SegmentIndex {
             streams: Vec::new(),
             names: Vec::new(),
             events: Vec::new(),
+            newest_id: 0,
         }
+    }
+
+    /// Notes the id of an event pushed, as a number.
+    pub(crate) fn note_id(&mut self, id: u128) {
+        self.newest_id = self.newest_id.max(id);
+    }
+
+    pub(super) fn newest_id(&self) -> u128 {
+        self.newest_id
     }
 
     /// Number of the segment.

@@ -47,6 +47,8 @@ pub(crate) struct Index {
     /// `None` once closed.
     view: ArcSwapOption<View>,
     writer: Mutex<Writer>,
+    /// As in the manifest; raised before a segment is added.
+    newest_id: Mutex<Option<u128>>,
     /// Held during a merge: there is one at a time.
     merging: Mutex<()>,
     /// Counted up to end a merge under way.
@@ -112,6 +114,7 @@ impl Index {
                     generation: highest.saturating_add(1),
                     next_run,
                     runs: Vec::new(),
+                    newest_id: Some(0),
                 };
                 let view = begin(root, &empty, &options, &generations, rebuilt)?;
                 (empty, view)
@@ -126,6 +129,7 @@ impl Index {
             generations,
             budget,
             view: ArcSwapOption::from_pointee(view),
+            newest_id: Mutex::new(manifest.newest_id),
             writer: Mutex::new(Writer {
                 manifest,
                 retired: Vec::new(),
@@ -155,12 +159,14 @@ impl Index {
             generation: 0,
             next_run: 1,
             runs: Vec::new(),
+            newest_id: Some(0),
         };
         Self {
             root: root.into(),
             generations: Generations::at(root, &options),
             budget: Arc::new(Budget::new(options.filter_bytes)),
             options,
+            newest_id: Mutex::new(manifest.newest_id),
             view: ArcSwapOption::from_pointee(view),
             writer: Mutex::new(Writer {
                 manifest,
@@ -190,6 +196,12 @@ impl Index {
                 "segment {number} was added after {last}"
             )));
         }
+        let newest_id = {
+            let mut known = self.newest_id.lock();
+            *known = known.map(|known| known.max(segment.newest_id()));
+            *known
+        };
+        writer.manifest.newest_id = newest_id;
         let id = writer.take_id();
         let mut run = RunWriter::new(&*view.kv, id, 0, (number, number));
         segment.visit_sorted(|hash, name, postings| {
@@ -370,6 +382,11 @@ impl Index {
         self.read(|view| view.scan(hash, stream, all, Direction::Backward, &mut take))
     }
 
+    /// No id of version 7 in the runs is above this one; `None` where that is not known.
+    pub(crate) fn newest_id(&self) -> Option<u128> {
+        *self.newest_id.lock()
+    }
+
     /// The bytes put last for `stream`; `None` when they are not there, or not whole.
     pub(crate) fn snapshot_get(&self, stream: &StreamId) -> Result<Option<Vec<u8>>, IndexError> {
         self.read(|view| snapshots::get(&*view.kv, stream.as_str()))
@@ -394,6 +411,7 @@ impl Index {
             generation: highest.saturating_add(1),
             next_run: writer.manifest.next_run,
             runs: Vec::new(),
+            newest_id: Some(0),
         };
         let rebuilt = Some(reason.to_owned());
         let view = begin(
@@ -405,6 +423,7 @@ impl Index {
         )?;
         self.generations.opened()?;
         let generation = empty.generation;
+        *self.newest_id.lock() = empty.newest_id;
         writer.manifest = empty;
         writer.retired.clear();
         self.view.store(Some(Arc::new(view)));
