@@ -1,6 +1,12 @@
 //! Which ids are known when only the newest events of a stream are at hand: ids that are newer than
 //! all that is indexed cost no read of the index, and no other id may profit from that.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that fails shall stop"
+)]
+
 mod tools;
 
 use std::path::Path;
