@@ -16,8 +16,10 @@ use super::read_ahead::{AHEAD, Piece, Pieces};
 use super::record::{self, Names};
 use super::segment;
 
-/// Read at once.
-const WINDOW: usize = 128 << 10;
+/// Read at once: little at first, since many reads end early, then more and more, since handing a
+/// window over costs as much as decoding some hundred records.
+const FIRST_WINDOW: usize = 64 << 10;
+const LARGEST_WINDOW: usize = 1 << 20;
 
 /// Pages of the whole log.
 pub(crate) struct LogPages {
@@ -25,6 +27,8 @@ pub(crate) struct LogPages {
     next: u64,
     to: u64,
     place: Option<Place>,
+    /// Bytes to read next.
+    window: usize,
     /// What was read lately; the oldest is read into again once nobody holds any of it.
     windows: VecDeque<Bytes>,
 }
@@ -51,7 +55,7 @@ struct Inside {
 /// Whole records that stand one after another.
 struct Run {
     bytes: Range<usize>,
-    first_position: u64,
+    positions: Range<u64>,
 }
 
 impl LogPages {
@@ -63,6 +67,7 @@ impl LogPages {
             next,
             to,
             place: None,
+            window: FIRST_WINDOW,
             windows: VecDeque::new(),
         }
     }
@@ -86,7 +91,8 @@ impl LogPages {
 
     /// The next window with records that are wanted.
     fn cut(&mut self, place: &mut Place) -> Result<Piece, Error> {
-        let mut want = WINDOW;
+        let mut want = self.window;
+        self.window = (self.window * 2).min(LARGEST_WINDOW);
         loop {
             let window = self.read(place, want)?;
             let base = *place;
@@ -108,7 +114,7 @@ impl LogPages {
         want: &mut usize,
     ) -> Result<Vec<Run>, Error> {
         let base = place.offset;
-        let asked = std::mem::replace(want, WINDOW);
+        let asked = std::mem::replace(want, FIRST_WINDOW);
         let mut runs: Vec<Run> = Vec::new();
         while self.next <= self.to && self.log.hole_at(self.next).is_none() {
             let damaged = |place: &Place, what| self.log.damaged(place.segment, place.offset, what);
@@ -174,7 +180,7 @@ impl LogPages {
                 if inside == 0 && asked >= len {
                     return Err(damaged(place, "the file ends before a record does"));
                 }
-                *want = len.max(WINDOW);
+                *want = len.max(FIRST_WINDOW);
                 break;
             }
             let position = commit.position;
@@ -184,10 +190,13 @@ impl LogPages {
             if position == self.next {
                 self.next += 1;
                 match runs.last_mut() {
-                    Some(run) if run.bytes.end == inside => run.bytes.end += len,
+                    Some(run) if run.bytes.end == inside => {
+                        run.bytes.end += len;
+                        run.positions.end += 1;
+                    }
                     _ => runs.push(Run {
                         bytes: inside..inside + len,
-                        first_position: position,
+                        positions: position..position + 1,
                     }),
                 }
             }
@@ -240,10 +249,14 @@ fn decode(
     runs: &[Run],
 ) -> Result<Vec<EventEnvelope>, Error> {
     let mut names = Names::new();
-    let mut page = Vec::with_capacity(runs.len());
+    let records: u64 = runs
+        .iter()
+        .map(|run| run.positions.end - run.positions.start)
+        .sum();
+    let mut page = Vec::with_capacity(usize::try_from(records).unwrap_or_default());
     for run in runs {
         let mut at = run.bytes.start;
-        let mut position = run.first_position;
+        let mut position = run.positions.start;
         while at < run.bytes.end {
             let damaged = |what: &str| log.damaged(base.segment, base.offset + at as u64, what);
             let rest = window.get(at..run.bytes.end).unwrap_or_default();

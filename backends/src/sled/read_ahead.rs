@@ -64,7 +64,15 @@ pub(crate) struct ReadAhead {
 
 /// Where pieces lie that nobody works on yet.
 #[derive(Default)]
-struct Desk(Mutex<VecDeque<(Arc<Slot>, Piece)>>);
+struct Desk(Mutex<Waiting>);
+
+#[derive(Default)]
+struct Waiting {
+    pieces: VecDeque<(Arc<Slot>, Piece)>,
+    /// Whether a reader thread is at work here, or about to be. A second one would take the
+    /// processor from who asks.
+    helped: bool,
+}
 
 /// Where the answer to one piece is put.
 #[derive(Default)]
@@ -113,14 +121,19 @@ impl ReadAhead {
             for piece in self.fresh.drain(..) {
                 let slot = Arc::<Slot>::default();
                 self.slots.push_back(Arc::clone(&slot));
-                desk.push_back((slot, piece));
+                desk.pieces.push_back((slot, piece));
             }
         }
-        // A lone piece is read sooner here than handed over.
-        if self.desk.0.lock().len() > 1 {
-            let (desk, workers) = (Arc::clone(&self.desk), self.workers.clone());
-            self.workers
-                .offer(move || while !workers.busy() && desk.work() {});
+        let wanted = {
+            let mut waiting = self.desk.0.lock();
+            // A lone piece is read sooner here than handed over.
+            let wanted = waiting.pieces.len() > 1 && !waiting.helped;
+            waiting.helped |= wanted;
+            wanted
+        };
+        if wanted {
+            let help = Help(Arc::clone(&self.desk), self.workers.clone());
+            self.workers.offer(move || help.run());
         }
     }
 
@@ -145,10 +158,25 @@ impl ReadAhead {
     }
 }
 
+/// What a reader thread does for a read, as long as there is something and nobody else waits for it.
+struct Help(Arc<Desk>, Workers);
+
+impl Help {
+    fn run(self) {
+        while !self.1.busy() && self.0.work() {}
+    }
+}
+
+impl Drop for Help {
+    fn drop(&mut self) {
+        self.0.0.lock().helped = false;
+    }
+}
+
 impl Desk {
     /// Works on the piece that comes first; `false` when there is none.
     fn work(&self) -> bool {
-        let next = self.0.lock().pop_front();
+        let next = self.0.lock().pieces.pop_front();
         let Some((slot, piece)) = next else {
             return false;
         };
