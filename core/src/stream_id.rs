@@ -96,6 +96,12 @@ impl StreamId {
     #[inline]
     pub fn sibling(&self, aggregate_id: &str) -> Result<Self, Error> {
         check_part("aggregate id", aggregate_id, Self::MAX_ID_BYTES)?;
+        if let Name::Inline { type_len, mut text } = self.0 {
+            text.truncate(usize::from(type_len) + 1);
+            if text.try_push_str(aggregate_id).is_ok() {
+                return Ok(Self(Name::Inline { type_len, text }));
+            }
+        }
         Ok(Self::joined(self.aggregate_type(), aggregate_id))
     }
 

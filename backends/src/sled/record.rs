@@ -14,8 +14,10 @@ use super::varint::{self, Reader, unzigzag, zigzag};
 
 /// Length and CRC, before what they cover.
 pub(crate) const PREFIX: usize = 8;
+/// Bytes of a record's fields of fixed length.
+const FIXED: usize = 28;
 /// No record is shorter than its prefix and fixed fields.
-const MIN_LEN: usize = 28 + 10;
+const MIN_LEN: usize = FIXED + 10;
 
 const HAS_METADATA: u8 = 1;
 const HAS_TAGS: u8 = 2;
@@ -190,8 +192,8 @@ pub(crate) fn parse_fields(bytes: &[u8]) -> Result<Parsed<'_>, &'static str> {
 
 #[inline]
 fn parse_body(body: &[u8]) -> Option<Parsed<'_>> {
-    let mut r = Reader(body);
-    let [kind, fields, payload_flags, content_code] = r.array()?;
+    let (fixed, rest) = body.split_first_chunk::<FIXED>()?;
+    let [kind, fields, payload_flags, content_code, id_and_time @ ..] = *fixed;
     let kind = match kind {
         1 => RecordKind::Event,
         2 => RecordKind::Adopted,
@@ -205,8 +207,9 @@ fn parse_body(body: &[u8]) -> Option<Parsed<'_>> {
     if named != (content_code == 0) || (fields & HAS_ORIGIN != 0) != (kind == RecordKind::Adopted) {
         return None;
     }
-    let event_id = EventId::from_bytes(r.array()?);
-    let recorded = i64::from_le_bytes(r.array()?);
+    let event_id = EventId::from_bytes(*id_and_time.first_chunk()?);
+    let recorded = i64::from_le_bytes(*id_and_time.last_chunk()?);
+    let mut r = Reader(rest);
     let event_time = recorded.wrapping_add(unzigzag(r.varint()?));
     let position = r.number()?;
     let sequence = r.number()?;

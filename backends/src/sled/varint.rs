@@ -84,6 +84,7 @@ impl<'a> Reader<'a> {
         }
     }
 
+    #[cold]
     fn long_varint(&mut self) -> Option<u64> {
         let first = self.u8()?;
         let mut value = u64::from(first & 0x7f);
