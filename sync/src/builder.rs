@@ -120,6 +120,13 @@ impl TidelogBuilder {
         self
     }
 
+    /// See [`SledStoreBuilder::sparse_segments`].
+    #[doc(hidden)]
+    pub fn sparse_segments(mut self) -> Self {
+        self.store = self.store.sparse_segments();
+        self
+    }
+
     /// How long opening sled may take before its folder is abandoned and made again from the log;
     /// 30 s unless set.
     pub fn index_open_timeout(mut self, timeout: Duration) -> Self {

@@ -203,7 +203,7 @@ fn assemble(
         queue: Queue::new(),
         gate: ByteGate::new(budget / 8),
         workers: Workers::new(),
-        preparer: Preparer::new(log_dir, options.segment_size),
+        preparer: Preparer::new(log_dir, options.segment_size, options.filling),
         indexer: Indexer::default(),
         durable_position: AtomicU64::new(last),
         snapshots: Mutex::new(()),
@@ -364,7 +364,7 @@ fn create(dir: &Path, options: &SledStoreBuilder) -> Result<Format, Error> {
         parent_position: 0,
         parent_hash: [0; 32],
     };
-    let prepared = segment::prepare(&log_dir, 1, options.first_segment)?;
+    let prepared = segment::prepare(&log_dir, 1, options.first_segment, options.filling)?;
     let header = SegmentHeader {
         origin: format.origin,
         salt: format.salt,

@@ -11,6 +11,7 @@ use tidelog_core::{
 };
 
 use super::index::Engine;
+use super::segment::Filling;
 use super::store::SledStore;
 
 /// Smallest segment, and the size of the first.
@@ -84,6 +85,7 @@ pub struct SledStoreBuilder {
     pub(crate) progress: Option<ProgressCallback>,
     pub(crate) hash_bits: u32,
     pub(crate) merge_fan_in: usize,
+    pub(crate) filling: Filling,
     pub(crate) engine: Engine,
 }
 
@@ -103,6 +105,7 @@ impl SledStoreBuilder {
             progress: None,
             hash_bits: 64,
             merge_fan_in: 8,
+            filling: Filling::Zeros,
             engine: Engine::Sled,
         }
     }
@@ -173,6 +176,14 @@ impl SledStoreBuilder {
     pub fn stress_index(mut self, hash_bits: u32, merge_fan_in: usize) -> Self {
         self.hash_bits = hash_bits;
         self.merge_fan_in = merge_fan_in;
+        self
+    }
+
+    /// Makes segments as holes instead of filling them with zeros ahead: every sync then allocates as
+    /// well. For benchmarks that ask what the zeros cost and what they save.
+    #[doc(hidden)]
+    pub fn sparse_segments(mut self) -> Self {
+        self.filling = Filling::Holes;
         self
     }
 

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use tidelog_core::Error;
 
-use super::segment::{self, Prepared};
+use super::segment::{self, Filling, Prepared};
 use crate::primitives::{Condvar, Mutex};
 
 /// Segments double up to this size.
 pub(crate) struct Preparer {
     log_dir: PathBuf,
     largest: u64,
+    filling: Filling,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -26,10 +27,11 @@ struct State {
 }
 
 impl Preparer {
-    pub(crate) fn new(log_dir: PathBuf, largest: u64) -> Arc<Self> {
+    pub(crate) fn new(log_dir: PathBuf, largest: u64, filling: Filling) -> Arc<Self> {
         Arc::new(Self {
             log_dir,
             largest,
+            filling,
             state: Mutex::default(),
             changed: Condvar::new(),
         })
@@ -103,7 +105,7 @@ impl Preparer {
             };
             #[cfg(feature = "failpoints")]
             fail::fail_point!("preparer");
-            let made = segment::prepare(&self.log_dir, number, capacity);
+            let made = segment::prepare(&self.log_dir, number, capacity, self.filling);
             self.state.lock().ready = Some(made);
             self.changed.notify_all();
         }

@@ -187,6 +187,25 @@ pub(crate) fn number_of(name: &str) -> Option<u64> {
     (path(Path::new(""), number).as_os_str() == name).then_some(number)
 }
 
+/// What a segment holds before anything is written to it; reads as zeros either way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Filling {
+    /// Written and synced, so that syncing a commit has no room to find.
+    Zeros,
+    /// Nothing.
+    Holes,
+}
+
+impl Filling {
+    /// Makes `file` longer: from `offset` to `end`.
+    pub(crate) fn fill(self, file: &File, offset: u64, end: u64) -> std::io::Result<()> {
+        match self {
+            Self::Zeros => platform::zero_fill(file, offset, end),
+            Self::Holes => file.set_len(end),
+        }
+    }
+}
+
 /// A segment made ahead: zero-filled, synced, its name synced, not begun.
 #[derive(Debug)]
 pub(crate) struct Prepared {
@@ -196,11 +215,18 @@ pub(crate) struct Prepared {
 }
 
 /// Makes segment `number` with room for `capacity` bytes, header included.
-pub(crate) fn prepare(log_dir: &Path, number: u64, capacity: u64) -> Result<Prepared, Error> {
+pub(crate) fn prepare(
+    log_dir: &Path,
+    number: u64,
+    capacity: u64,
+    filling: Filling,
+) -> Result<Prepared, Error> {
     let path = path(log_dir, number);
     let fresh = path.with_extension("seg.new");
     let file = platform::create_file(&fresh).map_err(|error| Error::io("create", &fresh, error))?;
-    platform::zero_fill(&file, 0, capacity).map_err(|error| Error::io("fill", &fresh, error))?;
+    filling
+        .fill(&file, 0, capacity)
+        .map_err(|error| Error::io("fill", &fresh, error))?;
     file.sync_all()
         .map_err(|error| Error::io("sync", &fresh, error))?;
     platform::rename(&fresh, &path).map_err(|error| Error::io("rename", &fresh, error))?;
