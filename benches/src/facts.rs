@@ -29,6 +29,30 @@ pub fn cpu_seconds() -> f64 {
         / 100.0
 }
 
+/// Bytes that this process had written to storage so far, less what was removed before it got there;
+/// 0 where the system does not say. What it left in the page cache counts already.
+pub fn written_bytes() -> u64 {
+    let io = fs::read_to_string("/proc/self/io").unwrap_or_default();
+    let field = |name: &str| {
+        let line = io.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|value| value.trim().parse::<u64>().ok())
+            .unwrap_or_default()
+    };
+    field("write_bytes:").saturating_sub(field("cancelled_write_bytes:"))
+}
+
+/// Bytes ever written to the block device that `dir` is on, by whoever; `None` where it is on none.
+pub fn device_bytes(dir: &Path) -> Option<u64> {
+    let device = fs::metadata(dir).ok()?.dev();
+    // As glibc takes a device's number apart.
+    let major = ((device >> 8) & 0xfff) | ((device >> 32) & !0xfff);
+    let minor = (device & 0xff) | ((device >> 12) & !0xff);
+    let stat = fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/stat")).ok()?;
+    let sectors: u64 = stat.split_whitespace().nth(6)?.parse().ok()?;
+    // Its unit is 512 bytes whatever the device's own sectors are.
+    Some(sectors * 512)
+}
+
 /// How many threads wanted to run, on average over the last minute.
 pub fn load_average() -> String {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();

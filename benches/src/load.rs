@@ -174,6 +174,8 @@ pub struct Client {
     pub streams: usize,
     /// Number of its first event.
     pub first_event: u64,
+    /// How many events each of its streams has already.
+    pub already: u64,
     /// How many events it appends.
     pub events: u64,
     /// The bytes.
@@ -190,7 +192,7 @@ impl Client {
                 reason = "below the number of streams"
             )]
             stream: self.first_stream + (at % streams) as usize,
-            expected: at / streams,
+            expected: self.already + at / streams,
             payload: self.payloads.get(self.first_event + at),
         })
     }
@@ -221,8 +223,13 @@ impl Seen {
 
     /// What a read of events `0..events` must have met.
     pub fn expected(payloads: &Payloads, events: u64) -> Self {
+        Self::of(payloads, 0..events)
+    }
+
+    /// What a read of these events must have met.
+    pub fn of(payloads: &Payloads, events: impl Iterator<Item = u64>) -> Self {
         let mut seen = Self::default();
-        (0..events).for_each(|event| seen.note(payloads.get(event)));
+        events.for_each(|event| seen.note(payloads.get(event)));
         seen
     }
 }

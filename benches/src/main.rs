@@ -17,7 +17,9 @@
 mod child;
 mod contenders;
 mod facts;
+mod goals;
 mod load;
+mod measures;
 mod options;
 mod report;
 mod rounds;
@@ -28,6 +30,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use measures::Found;
 use options::Options;
 
 /// Whatever went wrong; a benchmark only has to say it.
@@ -37,9 +40,10 @@ type Outcome<T> = Result<T, Failure>;
 
 fn main() -> ExitCode {
     let options = Options::parse().settled();
-    let done = match options.child {
-        Some(job) => child::run(job, &options),
-        None => run(&options),
+    let done = match (options.child, options.step) {
+        (Some(job), _) => child::run(job, &options),
+        (None, Some(step)) => step.run(&options),
+        (None, None) => run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -56,15 +60,16 @@ fn run(options: &Options) -> Outcome<()> {
     let mut facts = facts::machine(&options.dir);
     let before = facts::load_average();
     let mut measured = Vec::new();
+    let mut found = Found::default();
     for (kind, options) in options.by_payload() {
         eprintln!("{kind} payloads");
-        measured.push((kind, rounds::run(&options)?));
+        measured.push((kind, rounds::run(&options, &mut found)?));
     }
     let after = facts::load_average();
     facts.push(format!(
         "load average: {before} before the run, {after} after"
     ));
-    let text = report::write(options, &facts, &measured);
+    let text = report::write(options, &facts, &measured, &found);
     println!("{text}");
     if let Some(out) = options.results_file() {
         std::fs::write(&out, &text)?;

@@ -7,8 +7,9 @@ use std::str::FromStr;
 use clap::Parser;
 
 use crate::Failure;
-use crate::contenders::Kind;
+use crate::contenders::{Kind, Tuning};
 use crate::load::{PayloadKind, Payloads};
+use crate::measures::{Measure, Step};
 use crate::works::Work;
 
 /// The ledger that stands beside the example that imports it.
@@ -19,6 +20,7 @@ const PURCHASES: &str = concat!(
 
 /// tidelog beside its peers: the same work, on the same disk, in the same run.
 #[derive(Clone, Debug, Parser)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub struct Options {
     /// Small sizes and two rounds, for a look that takes about a minute; writes no results file.
     #[arg(long)]
@@ -65,6 +67,36 @@ pub struct Options {
     /// Events of W4, each the first of a stream.
     #[arg(long)]
     pub w4_events: Option<u64>,
+    /// Measurements of tidelog alone.
+    #[arg(long, value_delimiter = ',', default_values_t = Measure::ALL)]
+    pub measures: Vec<Measure>,
+    /// Commands of X1.
+    #[arg(long)]
+    pub x1_commands: Option<u64>,
+    /// Accounts that X1 deposits to.
+    #[arg(long)]
+    pub accounts: Option<u64>,
+    /// Aggregates of 1,000 events that R3 loads.
+    #[arg(long)]
+    pub r3_aggregates: Option<u64>,
+    /// Appends of T1, one at a time.
+    #[arg(long)]
+    pub t1_appends: Option<u64>,
+    /// Milliseconds that T1 appends at half the rate of W2.
+    #[arg(long)]
+    pub t1_millis: Option<u64>,
+    /// Seconds for which an idle store is watched.
+    #[arg(long)]
+    pub idle_seconds: Option<u64>,
+    /// Also the works at ten million events and at a million streams: 4 GB of disk.
+    #[arg(long)]
+    pub large: bool,
+    /// Rounds of the large works.
+    #[arg(long, default_value_t = 1)]
+    pub large_rounds: usize,
+    /// Events of the large works; thousands of thousands.
+    #[arg(long, default_value_t = 10_000_000)]
+    pub large_events: u64,
     /// Directory for the stores, on the disk to be measured; what was there before is removed.
     #[arg(long, default_value = "target/bench-data")]
     pub dir: PathBuf,
@@ -77,6 +109,33 @@ pub struct Options {
     /// One measurement, `WORK:CONTENDER`, in this process; prints it as JSON.
     #[arg(long, hide = true)]
     pub child: Option<Job>,
+    /// One step of a measurement of tidelog alone, in this process; prints its figures as JSON.
+    #[arg(long, hide = true)]
+    pub step: Option<Step>,
+    /// Appends a second that T1 makes under load.
+    #[arg(long, hide = true, default_value_t = 0.0)]
+    pub rate: f64,
+    /// Events that each stream has already.
+    #[arg(long, hide = true, default_value_t = 0)]
+    pub already: u64,
+    /// Number of the first stream that is appended to.
+    #[arg(long, hide = true, default_value_t = 0)]
+    pub first_stream: usize,
+    /// Streams of one client of W1 and W2.
+    #[arg(long, hide = true, default_value_t = 16)]
+    pub streams_a_client: usize,
+    /// How many of the streams R2 loads, the first ones; all unless given.
+    #[arg(long, hide = true)]
+    pub r2_loads: Option<u64>,
+    /// W3 prints how many events are acknowledged, after each batch.
+    #[arg(long, hide = true)]
+    pub tell: bool,
+    /// Memory budget of tidelog's store.
+    #[arg(long, hide = true)]
+    pub memory_budget: Option<usize>,
+    /// tidelog's segments are holes, not zeros written ahead.
+    #[arg(long, hide = true)]
+    pub sparse: bool,
 }
 
 impl Options {
@@ -89,6 +148,12 @@ impl Options {
         self.w3_events.get_or_insert(pick(200_000, 1_000_000));
         self.streams.get_or_insert(pick(2_000, 10_000));
         self.w4_events.get_or_insert(pick(100_000, 1_000_000));
+        self.x1_commands.get_or_insert(pick(20_000, 100_000));
+        self.accounts.get_or_insert(pick(2_000, 10_000));
+        self.r3_aggregates.get_or_insert(pick(20, 100));
+        self.t1_appends.get_or_insert(pick(200, 2_000));
+        self.t1_millis.get_or_insert(pick(500, 2_000));
+        self.idle_seconds.get_or_insert(pick(5, 60));
         self
     }
 
@@ -106,6 +171,13 @@ impl Options {
         for (_, options) in all.iter_mut().skip(1) {
             options.works.retain(|work| work.is_about_payloads());
         }
+        for (kind, options) in &mut all {
+            // The goals are about payloads that do not compress.
+            if *kind != PayloadKind::Random {
+                options.measures.clear();
+                options.large = false;
+            }
+        }
         all
     }
 
@@ -113,6 +185,20 @@ impl Options {
     pub fn payloads(&self) -> Payloads {
         let kind = self.payload_kind.first().copied();
         Payloads::of(kind.unwrap_or(PayloadKind::Random), self.seed, self.payload)
+    }
+
+    /// How many streams R2 loads.
+    pub fn loads(&self) -> u64 {
+        let streams = self.streams.unwrap_or_default();
+        self.r2_loads.unwrap_or(streams).min(streams)
+    }
+
+    /// The options of tidelog's store, when they are not the default ones.
+    pub fn tuning(&self) -> Option<Tuning> {
+        (self.sparse || self.memory_budget.is_some()).then_some(Tuning {
+            memory_budget: self.memory_budget,
+            sparse: self.sparse,
+        })
     }
 
     /// Where the results are written, if they are.
@@ -123,7 +209,7 @@ impl Options {
 
     /// The flags that give a child the same sizes.
     pub fn sizes(&self) -> Vec<String> {
-        vec![
+        let mut flags = vec![
             format!("--seed={}", self.seed),
             format!("--payload={}", self.payload),
             format!(
@@ -137,7 +223,24 @@ impl Options {
             format!("--w3-events={}", self.w3_events.unwrap_or_default()),
             format!("--batch={}", self.batch),
             format!("--streams={}", self.streams.unwrap_or_default()),
-        ]
+            format!("--x1-commands={}", self.x1_commands.unwrap_or_default()),
+            format!("--accounts={}", self.accounts.unwrap_or_default()),
+            format!("--r3-aggregates={}", self.r3_aggregates.unwrap_or_default()),
+            format!("--t1-appends={}", self.t1_appends.unwrap_or_default()),
+            format!("--t1-millis={}", self.t1_millis.unwrap_or_default()),
+            format!("--idle-seconds={}", self.idle_seconds.unwrap_or_default()),
+            format!("--rate={}", self.rate),
+            format!("--already={}", self.already),
+            format!("--first-stream={}", self.first_stream),
+            format!("--streams-a-client={}", self.streams_a_client),
+            format!("--r2-loads={}", self.loads()),
+        ];
+        if let Some(bytes) = self.memory_budget {
+            flags.push(format!("--memory-budget={bytes}"));
+        }
+        flags.extend(self.tell.then(|| "--tell".into()));
+        flags.extend(self.sparse.then(|| "--sparse".into()));
+        flags
     }
 }
 

@@ -6,7 +6,9 @@ use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 
 use crate::child::Measured;
 use crate::contenders::{Face, Kind, peers};
+use crate::goals;
 use crate::load::PayloadKind;
+use crate::measures::Found;
 use crate::options::{Job, Options};
 use crate::rounds::Rounds;
 use crate::works::Work;
@@ -31,7 +33,12 @@ const ROWS: [(Work, &str, Figure); 9] = [
 const ENGINES: [&str; 6] = ["tidelog", "raw file", "tephra", "SQLite", "redb", "fjall"];
 
 /// The whole report, as Markdown, of what was measured with each kind of payload.
-pub fn write(options: &Options, facts: &[String], measured: &[(PayloadKind, Rounds)]) -> String {
+pub fn write(
+    options: &Options,
+    facts: &[String],
+    measured: &[(PayloadKind, Rounds)],
+    found: &Found,
+) -> String {
     let mut text = String::from("# Results\n\n");
     let rounds_run = options.rounds.unwrap_or_default();
     let date = options.date.clone().unwrap_or_else(today);
@@ -49,7 +56,7 @@ pub fn write(options: &Options, facts: &[String], measured: &[(PayloadKind, Roun
     for fact in facts {
         let _ = writeln!(text, "- {fact}");
     }
-    text.push('\n');
+    let _ = write!(text, "\n## Goals\n\n{}\n\n", goals::goals(found));
     for work in Work::ALL.iter().filter(|work| options.works.contains(work)) {
         let _ = writeln!(text, "- **{work}**: {}", work.describe(options));
     }
@@ -62,6 +69,12 @@ pub fn write(options: &Options, facts: &[String], measured: &[(PayloadKind, Roun
     for (kind, rounds) in measured {
         sections(&mut text, &format!("{kind} payloads"), rounds);
     }
+    let _ = write!(
+        text,
+        "\n## tidelog alone\n\nBytes written (wear) are those of the process and, from one sync to another, of the whole \
+         device, for each byte of payload.\n\n{}\n",
+        goals::figures(found)
+    );
     text
 }
 
@@ -218,7 +231,8 @@ fn of_engine(
     figures(rounds, work, all.find(is)?, figure)
 }
 
-fn table(head: &[&str]) -> Table {
+/// An empty table; all columns but the first are numbers.
+pub fn table(head: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_preset(ASCII_MARKDOWN).set_header(head);
     for column in table.column_iter_mut().skip(1) {
@@ -247,7 +261,7 @@ fn ratio(ours: Option<Vec<f64>>, peer: Option<Vec<f64>>) -> String {
     format!("{:.2} ({lowest:.2}–{highest:.2})", median(&ratios))
 }
 
-fn median(values: &[f64]) -> f64 {
+pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let upper = sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN);
@@ -263,7 +277,7 @@ fn mebi(bytes: u64) -> f64 {
 }
 
 /// A whole number with its thousands apart.
-fn grouped(value: f64) -> String {
+pub fn grouped(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {

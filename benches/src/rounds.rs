@@ -1,14 +1,19 @@
 //! All rounds: every contender once on every work, each in a process of its own.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use serde::de::DeserializeOwned;
 
 use crate::Outcome;
 use crate::child::Measured;
 use crate::contenders::Kind;
 use crate::facts;
+use crate::load::PayloadKind;
+use crate::measures::{self, Found, Measure};
 use crate::options::{Job, Options};
 use crate::works::Work;
 
@@ -16,9 +21,16 @@ use crate::works::Work;
 pub type Rounds = BTreeMap<Job, Vec<Measured>>;
 
 /// Runs all rounds.
-pub fn run(options: &Options) -> Outcome<Rounds> {
+pub fn run(options: &Options, found: &mut Found) -> Outcome<Rounds> {
     let mut rounds = Rounds::new();
-    let wanted = |work: Work| options.works.contains(&work);
+    let wanted = |work: Work| {
+        let needs = |measure: &Measure| match work {
+            Work::W2 => measure.needs_w2(),
+            Work::W3 => measure.needs_w3(),
+            _ => false,
+        };
+        options.works.contains(&work) || options.measures.iter().any(needs)
+    };
     for round in 0..options.rounds.unwrap_or_default() {
         for work in [Work::W1, Work::W2, Work::I1, Work::W4] {
             if wanted(work) {
@@ -30,6 +42,8 @@ pub fn run(options: &Options) -> Outcome<Rounds> {
                 }
             }
         }
+        measures::after_clients(options, &rounds, found)?;
+        measures::apart(options, found)?;
         let reads: Vec<_> = [Work::R1, Work::R2]
             .into_iter()
             .filter(|work| wanted(*work))
@@ -55,9 +69,21 @@ pub fn run(options: &Options) -> Outcome<Rounds> {
                 note(&mut rounds, job, measure(job, &dir, options)?);
             }
         }
+        if contenders.contains(&Kind::Tidelog) {
+            let dir = options.dir.join(Kind::Tidelog.to_string());
+            measures::on_store(&dir, options, "", round, found)?;
+        }
         for contender in contenders {
             fs::remove_dir_all(options.dir.join(contender.to_string()))?;
         }
+    }
+    for round in 0..options.large_rounds {
+        if options.large {
+            measures::large(options, round, found)?;
+        }
+    }
+    if options.payload_kind.first() == Some(&PayloadKind::Random) {
+        note_costs(options, &rounds, found);
     }
     Ok(rounds)
 }
@@ -74,34 +100,71 @@ fn order(options: &Options, work: Work, round: usize) -> Vec<Kind> {
 }
 
 /// An empty directory for `contender`.
-fn fresh(options: &Options, contender: Kind) -> Outcome<std::path::PathBuf> {
+pub fn fresh(options: &Options, contender: Kind) -> Outcome<PathBuf> {
     let dir = options.dir.join(contender.to_string());
     if dir.exists() {
         fs::remove_dir_all(&dir)?;
     }
     fs::create_dir_all(&dir)?;
-    // What was removed and written before must not be paid for by whoever comes next.
+    sync()?;
+    Ok(dir)
+}
+
+/// What was removed and written before must not be paid for by whoever comes next.
+fn sync() -> Outcome<()> {
     let synced = Command::new("sync").status()?;
     if !synced.success() {
         return Err("sync failed".into());
     }
-    Ok(dir)
+    Ok(())
 }
 
-fn measure(job: Job, dir: &Path, options: &Options) -> Outcome<Measured> {
-    let output = Command::new(std::env::current_exe()?)
-        .arg(format!("--child={job}"))
+/// One measurement, in a process of its own.
+pub fn measure(job: Job, dir: &Path, options: &Options) -> Outcome<Measured> {
+    sync()?;
+    let before = facts::device_bytes(dir);
+    let mut command = command(dir, options)?;
+    let mut measured: Measured = answer(command.arg(format!("--child={job}")), &job)?;
+    sync()?;
+    let after = facts::device_bytes(dir);
+    measured.device_bytes = after.zip(before).map(|(after, before)| after - before);
+    Ok(measured)
+}
+
+/// This program again, with the same sizes, on the store in `dir`.
+pub fn command(dir: &Path, options: &Options) -> Outcome<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command
         .arg("--dir")
         .arg(dir)
         .arg("--purchases")
         .arg(&options.purchases)
-        .args(options.sizes())
-        .stderr(Stdio::inherit())
-        .output()?;
+        .args(options.sizes());
+    Ok(command)
+}
+
+/// What `command` prints; `what` names it when it fails.
+pub fn answer<T: DeserializeOwned>(command: &mut Command, what: &dyn fmt::Display) -> Outcome<T> {
+    let output = command.stderr(Stdio::inherit()).output()?;
     if !output.status.success() {
-        return Err(format!("{job} failed").into());
+        return Err(format!("{what} failed").into());
     }
     Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// Memory and wear of the works, which have no processes of their own.
+fn note_costs(options: &Options, rounds: &Rounds, found: &mut Found) {
+    for (job, all) in rounds {
+        for measured in all {
+            if job.contender == Kind::Tidelog {
+                measures::peak_memory(measured, &job.work.to_string(), found);
+            }
+            if matches!(job.work, Work::W1 | Work::W2 | Work::W3) {
+                let name = format!("{}, {}", job.work, job.contender);
+                measures::wear(measured, &name, options, found);
+            }
+        }
+    }
 }
 
 fn note(rounds: &mut Rounds, job: Job, measured: Measured) {

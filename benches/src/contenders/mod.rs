@@ -11,6 +11,8 @@ mod tephra;
 mod tests;
 mod tidelog;
 
+pub use tidelog::Tuning;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
@@ -228,6 +230,22 @@ impl Kind {
             Self::Redb => Box::new(redb::Redb::open(dir, streams)?),
             Self::Fjall => Box::new(fjall::Fjall::open(dir, streams)?),
         })
+    }
+
+    /// The same for one of tidelog's, with options other than the default ones.
+    pub fn open_tuned(
+        self,
+        dir: &Path,
+        streams: usize,
+        tuning: &Tuning,
+    ) -> Outcome<Box<dyn Contender>> {
+        let on_tokio = match self {
+            Self::Tidelog => false,
+            Self::TidelogAsync => true,
+            _ => return Err(format!("{self} has no such options").into()),
+        };
+        let tuned = tidelog::Tidelog::open_tuned(dir, streams, on_tokio, tuning)?;
+        Ok(Box::new(tuned))
     }
 
     /// Whether it takes part in `work`.

@@ -12,13 +12,36 @@ use bytes::Bytes;
 use indicatif::ProgressBar;
 use tidelog::{
     AppendBatch, Blocking, ContentType, EventStore, ExpectedVersion, LogQuery, NewEvent, SledStore,
-    StreamId, StreamQuery,
+    StreamId, StreamQuery, TidelogBuilder,
 };
 use tokio::runtime::Runtime;
 
 use super::{AGGREGATE, Contender, EVENT, Names, stream_name};
 use crate::Outcome;
 use crate::load::{Append, Client, Seen};
+
+/// Options that are not the default ones; for measurements of tidelog alone.
+#[derive(Clone, Debug, Default)]
+pub struct Tuning {
+    /// Bytes of memory for caches, filters and queues.
+    pub memory_budget: Option<usize>,
+    /// Segments are holes, not zeros written ahead.
+    pub sparse: bool,
+}
+
+impl Tuning {
+    /// Builder of the store in `dir`.
+    pub fn builder(&self, dir: &Path) -> TidelogBuilder {
+        let mut builder = tidelog::Tidelog::builder(dir.join("store"));
+        if let Some(bytes) = self.memory_budget {
+            builder = builder.memory_budget(bytes);
+        }
+        if self.sparse {
+            builder = builder.sparse_segments();
+        }
+        builder
+    }
+}
 
 /// An open store, used by one of its faces.
 pub struct Tidelog {
@@ -32,7 +55,17 @@ pub struct Tidelog {
 impl Tidelog {
     /// Opens the store in `dir`; `on_tokio` chooses the async face for clients.
     pub fn open(dir: &Path, streams: usize, on_tokio: bool) -> Outcome<Self> {
-        let handle = tidelog::Tidelog::open(dir.join("store"))?;
+        Self::open_tuned(dir, streams, on_tokio, &Tuning::default())
+    }
+
+    /// The same with options other than the default ones.
+    pub fn open_tuned(
+        dir: &Path,
+        streams: usize,
+        on_tokio: bool,
+        tuning: &Tuning,
+    ) -> Outcome<Self> {
+        let handle = tuning.builder(dir).open()?;
         let store = handle.store().clone();
         Ok(Self {
             blocking: store.blocking(),

@@ -19,9 +19,6 @@ use crate::facts;
 use crate::options::Options;
 use crate::{Failure, Outcome};
 
-/// Streams of one client, where clients append one event at a time.
-const STREAMS_A_CLIENT: usize = 16;
-
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Work {
@@ -55,25 +52,27 @@ pub struct Timing {
 }
 
 /// Takes the time of a work.
-struct Stopwatch {
+pub(crate) struct Stopwatch {
     start: Instant,
     cpu: f64,
 }
 
 impl Stopwatch {
-    fn start() -> Self {
+    /// Begins now.
+    pub(crate) fn start() -> Self {
         Self {
             cpu: facts::cpu_seconds(),
             start: Instant::now(),
         }
     }
 
-    fn seconds(&self) -> f64 {
+    /// Since it began.
+    pub(crate) fn seconds(&self) -> f64 {
         self.start.elapsed().as_secs_f64()
     }
 
     /// What `count` of a work took, when nothing goes on in the background.
-    fn stop(&self, count: u64) -> Timing {
+    pub(crate) fn stop(&self, count: u64) -> Timing {
         Timing {
             count,
             seconds: self.seconds(),
@@ -152,12 +151,18 @@ impl Work {
     /// How many streams it names.
     pub fn streams(self, options: &Options) -> Outcome<usize> {
         Ok(match self {
-            Self::W1 => STREAMS_A_CLIENT,
-            Self::W2 => STREAMS_A_CLIENT * usize::try_from(options.clients)?,
+            Self::W1 => options.first_stream + options.streams_a_client,
+            Self::W2 => {
+                let clients = usize::try_from(options.clients)?;
+                options.first_stream + options.streams_a_client * clients
+            }
             // The ledger names its own; as many new streams are named on the fly, so that held
             // names do not count as the contender's memory.
             Self::I1 | Self::W4 => 0,
-            Self::W3 | Self::R1 | Self::R2 => usize::try_from(options.streams.unwrap_or_default())?,
+            Self::R2 => usize::try_from(options.loads())?,
+            Self::W3 | Self::R1 => {
+                options.first_stream + usize::try_from(options.streams.unwrap_or_default())?
+            }
         })
     }
 

@@ -12,7 +12,8 @@ pub fn run(contender: &mut dyn Contender, options: &Options) -> Outcome<Timing> 
         options.w3_events.unwrap_or_default(),
         options.streams.unwrap_or_default(),
     );
-    let mut order: Vec<_> = (0..usize::try_from(streams)?).collect();
+    let loads = options.loads();
+    let mut order: Vec<_> = (0..usize::try_from(loads)?).collect();
     order.sort_unstable_by_key(|stream| mix(options.seed ^ *stream as u64));
     let each = events / streams;
     let mut all = Seen::default();
@@ -26,8 +27,9 @@ pub fn run(contender: &mut dyn Contender, options: &Options) -> Outcome<Timing> 
         all.bytes += seen.bytes;
         all.mark = all.mark.wrapping_add(seen.mark);
     }
-    let timing = watch.stop(streams);
-    let expected = Seen::expected(&options.payloads(), events);
+    let timing = watch.stop(loads);
+    let loaded = (0..events).filter(|event| event % streams < loads);
+    let expected = Seen::of(&options.payloads(), loaded);
     if all != expected {
         return Err(format!("the loads met {all:?}, not {expected:?}").into());
     }

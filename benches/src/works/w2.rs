@@ -1,6 +1,6 @@
 //! W2: many clients at once, one event an append each, expected version checked.
 
-use super::{STREAMS_A_CLIENT, Stopwatch, Timing};
+use super::{Stopwatch, Timing};
 use crate::Outcome;
 use crate::contenders::Contender;
 use crate::load::Client;
@@ -13,8 +13,10 @@ pub fn run(contender: &mut dyn Contender, options: &Options) -> Outcome<Timing> 
     let mut clients = Vec::new();
     for number in 0..options.clients {
         clients.push(Client {
-            first_stream: usize::try_from(number)? * STREAMS_A_CLIENT,
-            streams: STREAMS_A_CLIENT,
+            first_stream: options.first_stream
+                + usize::try_from(number)? * options.streams_a_client,
+            streams: options.streams_a_client,
+            already: options.already,
             first_event: number * events,
             events,
             payloads: payloads.clone(),

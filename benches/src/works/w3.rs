@@ -25,12 +25,15 @@ pub fn run(contender: &mut dyn Contender, options: &Options) -> Outcome<Timing> 
                     clippy::cast_possible_truncation,
                     reason = "below the number of streams"
                 )]
-                stream: (event % streams) as usize,
-                expected: event / streams,
+                stream: options.first_stream + (event % streams) as usize,
+                expected: options.already + event / streams,
                 payload: payloads.get(event),
             })
             .collect();
         contender.append_batch(&batch)?;
+        if options.tell {
+            println!("{}", first + options.batch);
+        }
     }
     let acknowledged = watch.seconds();
     contender.drain()?;

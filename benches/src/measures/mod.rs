@@ -1,0 +1,170 @@
+//! What is measured of tidelog alone, beside its own works and bare syncs.
+//!
+//! The parent's side stands in `rounds.rs` and `large.rs`; each step of it runs in a process of its
+//! own, one file a step.
+
+mod found;
+mod idle;
+mod killed;
+mod large;
+mod r3;
+mod rounds;
+mod store;
+mod t1;
+mod t1_bare;
+mod x1;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+pub use found::{Found, Unit};
+pub use large::large;
+pub use rounds::{after_clients, apart, on_store, peak_memory, wear};
+
+use crate::options::Options;
+use crate::{Failure, Outcome};
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// Loads of long aggregates, with a snapshot and without.
+    R3,
+    /// Commands at many accounts.
+    X1,
+    /// From append to delivery.
+    T1,
+    /// Opening a store that was closed, and one that was killed.
+    Open,
+    /// Bytes written with segments that are holes; those of the works are noted in any case.
+    Wear,
+    /// A store that nobody uses.
+    Idle,
+    /// The index made again from the log.
+    Rebuild,
+}
+
+impl Measure {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::R3,
+        Self::X1,
+        Self::T1,
+        Self::Open,
+        Self::Wear,
+        Self::Idle,
+        Self::Rebuild,
+    ];
+
+    /// Whether it is set beside W2 and needs it.
+    pub fn needs_w2(self) -> bool {
+        matches!(self, Self::X1 | Self::T1)
+    }
+
+    /// Whether it needs what W3 wrote.
+    pub fn needs_w3(self) -> bool {
+        matches!(self, Self::Open | Self::Idle | Self::Rebuild)
+    }
+}
+
+/// What one process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Writes the aggregates of R3, twice.
+    R3Fill,
+    /// Loads those with a snapshot.
+    R3With,
+    /// Loads those without.
+    R3Without,
+    /// Executes commands.
+    X1,
+    /// Appends one at a time, followed by a task.
+    T1IdleAsync,
+    /// Appends one at a time, followed by a thread.
+    T1IdleBlocking,
+    /// Appends at a rate, followed by a task.
+    T1LoadAsync,
+    /// Appends at a rate, followed by a thread.
+    T1LoadBlocking,
+    /// Opens and closes.
+    Open,
+    /// Opens, then watches its own threads.
+    Idle,
+    /// Makes the index again.
+    Rebuild,
+}
+
+/// What a step found, by name.
+pub type Figures = BTreeMap<String, f64>;
+
+impl Step {
+    const ALL: [Self; 11] = [
+        Self::R3Fill,
+        Self::R3With,
+        Self::R3Without,
+        Self::X1,
+        Self::T1IdleAsync,
+        Self::T1IdleBlocking,
+        Self::T1LoadAsync,
+        Self::T1LoadBlocking,
+        Self::Open,
+        Self::Idle,
+        Self::Rebuild,
+    ];
+
+    /// Does it in this process and prints its figures.
+    pub fn run(self, options: &Options) -> Outcome<()> {
+        let figures = match self {
+            Self::R3Fill => r3::fill(options)?,
+            Self::R3With => r3::load(options, true)?,
+            Self::R3Without => r3::load(options, false)?,
+            Self::X1 => x1::run(options)?,
+            Self::T1IdleAsync => t1::idle(options, t1::Face::Async)?,
+            Self::T1IdleBlocking => t1::idle(options, t1::Face::Blocking)?,
+            Self::T1LoadAsync => t1::load(options, t1::Face::Async)?,
+            Self::T1LoadBlocking => t1::load(options, t1::Face::Blocking)?,
+            Self::Open => store::open(options)?,
+            Self::Idle => idle::run(options)?,
+            Self::Rebuild => store::rebuild(options)?,
+        };
+        println!("{}", serde_json::to_string(&figures)?);
+        Ok(())
+    }
+}
+
+/// Figures of these names.
+fn figures<const N: usize>(all: [(&str, f64); N]) -> Figures {
+    all.map(|(name, value)| (name.to_owned(), value)).into()
+}
+
+impl fmt::Display for Measure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+impl FromStr for Measure {
+    type Err = Failure;
+
+    fn from_str(text: &str) -> Result<Self, Failure> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|measure| measure.to_string().eq_ignore_ascii_case(text))
+            .ok_or_else(|| format!("no measure {text:?}").into())
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+impl FromStr for Step {
+    type Err = Failure;
+
+    fn from_str(text: &str) -> Result<Self, Failure> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|step| step.to_string() == text)
+            .ok_or_else(|| format!("no step {text:?}").into())
+    }
+}
