@@ -42,23 +42,7 @@ pub(crate) fn record(page: &Bytes) -> Option<EventEnvelope> {
 
 pub(crate) fn encode(envelope: &EventEnvelope) -> Vec<u8> {
     let mut out = Vec::new();
-    Record {
-        kind: envelope.kind,
-        event_id: envelope.event_id,
-        recorded_time: envelope.recorded_time,
-        event_time: envelope.event_time,
-        position: envelope.position.unwrap_or_default(),
-        sequence: envelope.sequence,
-        revision: envelope.revision,
-        batch: envelope.batch,
-        stream: &envelope.stream,
-        event_type: &envelope.event_type,
-        content_type: &envelope.content_type,
-        metadata: &envelope.metadata,
-        tags: &envelope.tags,
-        payload: &envelope.event,
-    }
-    .encode(&mut out);
+    Record::of(envelope).encode(&mut out);
     out
 }
 

@@ -24,6 +24,8 @@ mod heads;
 pub(crate) mod index;
 mod indexer;
 mod info;
+#[cfg(feature = "internals")]
+pub(crate) mod internals;
 mod live;
 mod lock;
 mod log;

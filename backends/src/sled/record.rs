@@ -44,6 +44,29 @@ pub(crate) struct Record<'a> {
     pub payload: &'a [u8],
 }
 
+#[cfg(any(feature = "fuzzing", feature = "internals"))]
+impl<'a> Record<'a> {
+    /// The record that `envelope` was read from, if that has no reserved fields.
+    pub(crate) fn of(envelope: &'a EventEnvelope) -> Self {
+        Self {
+            kind: envelope.kind,
+            event_id: envelope.event_id,
+            recorded_time: envelope.recorded_time,
+            event_time: envelope.event_time,
+            position: envelope.position.unwrap_or_default(),
+            sequence: envelope.sequence,
+            revision: envelope.revision,
+            batch: envelope.batch,
+            stream: &envelope.stream,
+            event_type: &envelope.event_type,
+            content_type: &envelope.content_type,
+            metadata: &envelope.metadata,
+            tags: &envelope.tags,
+            payload: &envelope.event,
+        }
+    }
+}
+
 impl Record<'_> {
     /// Appends the record to `out` and returns its length.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) -> usize {

@@ -31,6 +31,7 @@ fn clients(payloads: &Payloads, count: usize, first_event: u64, events: u64) -> 
         .map(|client| Client {
             first_stream: client * STREAMS,
             streams: STREAMS,
+            already: 0,
             first_event: first_event + client as u64 * events,
             events,
             payloads: payloads.clone(),

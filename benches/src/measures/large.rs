@@ -17,16 +17,15 @@ use crate::works::Work;
 
 /// How much smaller the other side is.
 const SMALLER: u64 = 10;
-/// Events of a stream; of one of a million streams.
+/// Events of a stream.
 const LONG: u64 = 100;
-const SHORT: u64 = 10;
 /// The small memory budget.
 const BUDGET: usize = 16 << 20;
 
 /// Runs one round of them.
 pub fn large(options: &Options, round: usize, found: &mut Found) -> Outcome<()> {
     let mut options = options.clone();
-    // Neither of these is asked for here, and each takes long.
+    // The others say nothing more of a large store, and take long.
     options
         .measures
         .retain(|measure| *measure == super::Measure::Open || *measure == super::Measure::Rebuild);
@@ -63,8 +62,8 @@ pub fn large(options: &Options, round: usize, found: &mut Found) -> Outcome<()> 
         }
     }
 
-    let few = streams(&sized(small, SHORT))?;
-    let many = streams(&sized(big, SHORT))?;
+    let few = streams(&sized(small / SMALLER, 1))?;
+    let many = streams(&sized(small, 1))?;
     for (work, rate) in ["W3", "W2"]
         .iter()
         .zip([many[0] / base[0], many[2] / base[2]])
@@ -93,15 +92,12 @@ fn events(options: &Options, size: &str, round: usize, found: &mut Found) -> Out
     peak_memory(&run(Work::R1, &dir, options)?, &format!("R1{size}"), found);
     let r2 = run(Work::R2, &dir, options)?;
     peak_memory(&r2, &format!("R2{size}"), found);
+    frugal(&dir, options, size, found)?;
     let on_top = Options {
         already: LONG,
+        // W1 was in those before.
+        first_stream: options.streams_a_client,
         ..options.clone()
-    };
-    frugal(&dir, &on_top, size, found)?;
-    // W1 was there.
-    let on_top = Options {
-        first_stream: on_top.streams_a_client,
-        ..on_top
     };
     let w2 = run(Work::W2, &dir, &on_top)?;
     on_store(&dir, options, size, round, found)?;
@@ -116,26 +112,37 @@ fn frugal(dir: &Path, options: &Options, size: &str, found: &mut Found) -> Outco
         ..options.clone()
     };
     open(dir, &options, &format!("16 MiB budget{size}"), found)?;
-    for work in [Work::R2, Work::W1] {
+    for (work, already) in [(Work::R2, 0), (Work::W1, LONG)] {
+        let options = Options {
+            already,
+            ..options.clone()
+        };
         let measured = run(work, dir, &options)?;
         peak_memory(&measured, &format!("{work}, 16 MiB budget{size}"), found);
     }
     Ok(())
 }
 
-/// Rates of W3, R2 and W2 over many short streams; W2's clients append to all of them.
+/// Rates of W3, R2 and W2 over streams of one event each, with W3's and W2's clients appending to all
+/// of them.
 fn streams(options: &Options) -> Outcome<[f64; 3]> {
     let dir = rounds::fresh(options, Kind::Tidelog)?;
-    let w3 = run(Work::W3, &dir, options)?;
+    // They are new streams as yet, as in W4.
+    run(Work::W3, &dir, options)?;
+    let second = Options {
+        already: 1,
+        ..options.clone()
+    };
+    let w3 = run(Work::W3, &dir, &second)?;
     facts::warm(&dir)?;
-    let r2 = run(Work::R2, &dir, options)?;
+    let r2 = run(Work::R2, &dir, &second)?;
     let all = options.streams.unwrap_or_default();
-    let on_top = Options {
-        already: SHORT,
+    let third = Options {
+        already: 2,
         streams_a_client: usize::try_from(all / options.clients)?,
         ..options.clone()
     };
-    let w2 = run(Work::W2, &dir, &on_top)?;
+    let w2 = run(Work::W2, &dir, &third)?;
     fs::remove_dir_all(dir)?;
     Ok([w3, r2, w2].map(|measured| rate(&measured)))
 }
