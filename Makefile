@@ -5,6 +5,7 @@ STORE ?= .data/run
 PURCHASES := examples/bank-account/data/CDNOW_master.txt
 BANK := $(CARGO) run --locked --release -q -p bank-account --
 FUZZ_SECONDS ?= 30
+BENCH_FLAGS ?= --large
 
 .PHONY: run test check bench faults fuzz clean
 
@@ -30,10 +31,13 @@ check:
 	$(CARGO) test --locked -p tidelog-core --features testing
 	$(CARGO) test --locked -p tidelog-backends --lib --test memory --test sled
 
-# Side by side with a raw file, tephra, SQLite, redb and fjall; prints ratios and writes benches/results.md.
+# Side by side with a raw file, tephra, SQLite, redb and fjall, then the parts alone. Prints ratios and
+# whether goals are met, writes benches/results.md. BENCH_FLAGS=--quick takes a few minutes; the whole
+# run wants a machine left alone.
 bench:
 	$(CARGO) test --locked --release -q -p tidelog-benches
-	$(CARGO) run --release -p tidelog-benches --
+	$(CARGO) run --locked --release -p tidelog-benches -- $(BENCH_FLAGS)
+	$(CARGO) bench --locked -p tidelog-benches -- --warm-up-time 1 --measurement-time 2
 
 # The whole sweeps: kills, power cuts, corruption, failing calls, interleavings; each prints its
 # counts and its seed, which TIDELOG_SEED gives again. `make test` runs a bounded part of each.

@@ -412,3 +412,24 @@ fn an_interrupted_creation_is_finished_by_the_next_open() {
     fs::remove_dir_all(path.join("index")).unwrap();
     assert_eq!(open(&path).unwrap().verify().unwrap().records, 0);
 }
+
+#[test]
+fn a_store_whose_segments_are_holes_is_opened_after_a_crash_like_any_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let store = SledStore::builder(&path)
+        .segment_size(64 << 10)
+        .sparse_segments()
+        .open()
+        .unwrap();
+    fill(&store, 0, 330);
+    store.crash();
+    let newest = segments(&path).pop().unwrap();
+    let found = fs::metadata(segment(&path, newest)).unwrap();
+    let allocated = std::os::unix::fs::MetadataExt::blocks(&found) * 512;
+    assert!(allocated < found.len(), "{allocated} of {}", found.len());
+    let store = open(&path).unwrap();
+    let all = read_all(&store).unwrap();
+    assert_eq!(all.iter().filter(|event| event.sequence > 0).count(), 330);
+    store.close_blocking().unwrap();
+}

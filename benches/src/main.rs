@@ -1,13 +1,24 @@
 //! tidelog beside its peers: the same work, on the same disk, in the same run.
 //!
-//! Every measurement runs in a process of its own (`--child`), so that peak memory is that of one
-//! contender and reads meet a store that was just opened. Rounds are interleaved and ratios are
-//! taken inside a round: absolute numbers drift with the machine, ratios hold.
+//! Every measurement runs in a process of its own (`--child`, `--step`), so that peak memory is that
+//! of one contender and reads meet a store that was just opened. Rounds are interleaved and ratios
+//! are taken inside a round: absolute numbers drift with the machine, ratios hold.
 //!
 //! ```text
-//! cargo run --release -p tidelog-benches            # everything, writes benches/results.md
-//! cargo run --release -p tidelog-benches -- --quick # about a minute, writes nothing
+//! cargo run --release -p tidelog-benches                     # writes benches/results.md
+//! cargo run --release -p tidelog-benches -- --large          # also ten million events
+//! cargo run --release -p tidelog-benches -- --quick          # about two minutes, writes nothing
+//! cargo run --release -p tidelog-benches -- --works W2 --measures X1,T1 --rounds 5
+//! cargo bench -p tidelog-benches                             # micro-benchmarks of parts
 //! ```
+//!
+//! - `--works` and `--contenders` choose what all contenders do, `--measures` what is measured of
+//!   tidelog alone. `--works` R1 and R2 bring W3 along; X1 and T1 bring W2, Open, Idle and Rebuild W3.
+//! - `--large` takes `--large-rounds` rounds, one unless given, and 4 GB of disk; memory, opening and
+//!   growth are then measured at ten million events (`--large-events`) and at a million streams.
+//! - `--dir` must be on the disk to be measured; what stood there before is removed.
+//! - Bytes written at the device count whatever else writes to it: leave the machine alone.
+//! - `--help` lists the sizes.
 
 #![allow(
     clippy::cast_precision_loss,

@@ -62,8 +62,12 @@ pub fn large(options: &Options, round: usize, found: &mut Found) -> Outcome<()> 
         }
     }
 
-    let few = streams(&sized(small / SMALLER, 1))?;
-    let many = streams(&sized(small, 1))?;
+    let few = streams(
+        &sized(small / SMALLER, 1),
+        ", a tenth of the streams",
+        found,
+    )?;
+    let many = streams(&sized(small, 1), ", a million streams", found)?;
     for (work, rate) in ["W3", "W2"]
         .iter()
         .zip([many[0] / base[0], many[2] / base[2]])
@@ -102,7 +106,8 @@ fn events(options: &Options, size: &str, round: usize, found: &mut Found) -> Out
     let w2 = run(Work::W2, &dir, &on_top)?;
     on_store(&dir, options, size, round, found)?;
     fs::remove_dir_all(dir)?;
-    Ok([w3, r2, w2].map(|measured| rate(&measured)))
+    let rates = [w3, r2, w2].map(|measured| rate(&measured));
+    Ok(note_rates(rates, size, found))
 }
 
 /// Opening, W1 and R2 with a small memory budget.
@@ -125,7 +130,7 @@ fn frugal(dir: &Path, options: &Options, size: &str, found: &mut Found) -> Outco
 
 /// Rates of W3, R2 and W2 over streams of one event each, with W3's and W2's clients appending to all
 /// of them.
-fn streams(options: &Options) -> Outcome<[f64; 3]> {
+fn streams(options: &Options, size: &str, found: &mut Found) -> Outcome<[f64; 3]> {
     let dir = rounds::fresh(options, Kind::Tidelog)?;
     // They are new streams as yet, as in W4.
     run(Work::W3, &dir, options)?;
@@ -144,7 +149,8 @@ fn streams(options: &Options) -> Outcome<[f64; 3]> {
     };
     let w2 = run(Work::W2, &dir, &third)?;
     fs::remove_dir_all(dir)?;
-    Ok([w3, r2, w2].map(|measured| rate(&measured)))
+    let rates = [w3, r2, w2].map(|measured| rate(&measured));
+    Ok(note_rates(rates, size, found))
 }
 
 /// How long tephra takes to open as much.
@@ -177,6 +183,14 @@ fn run(work: Work, dir: &Path, options: &Options) -> Outcome<Measured> {
         Kind::Tidelog
     };
     rounds::measure(Job { work, contender }, dir, options)
+}
+
+/// Notes the rates of W3, R2 and W2, which ratios hide.
+fn note_rates(rates: [f64; 3], size: &str, found: &mut Found) -> [f64; 3] {
+    for (work, rate) in ["W3", "R2", "W2"].iter().zip(rates) {
+        found.note(format!("rate of {work}{size}"), Unit::PerSecond, rate);
+    }
+    rates
 }
 
 fn rate(measured: &Measured) -> f64 {
