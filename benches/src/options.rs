@@ -22,7 +22,7 @@ const PURCHASES: &str = concat!(
 #[derive(Clone, Debug, Parser)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub struct Options {
-    /// Small sizes and two rounds, for a look that takes about a minute; writes no results file.
+    /// Small sizes and two rounds, for a look that takes about two minutes; writes no results file.
     #[arg(long)]
     pub quick: bool,
     /// Rounds; each runs every contender once on every work.
@@ -142,7 +142,7 @@ impl Options {
     /// The same with every size decided.
     pub fn settled(mut self) -> Self {
         let pick = |quick, full| if self.quick { quick } else { full };
-        self.rounds.get_or_insert(if self.quick { 2 } else { 3 });
+        self.rounds.get_or_insert(if self.quick { 2 } else { 5 });
         self.w1_events.get_or_insert(pick(1_500, 6_000));
         self.w2_events.get_or_insert(pick(40_000, 250_000));
         self.w3_events.get_or_insert(pick(200_000, 1_000_000));

@@ -8,7 +8,7 @@ use crate::child::Measured;
 use crate::contenders::{Face, Kind, peers};
 use crate::goals;
 use crate::load::PayloadKind;
-use crate::measures::Found;
+use crate::measures::{self, Found};
 use crate::options::{Job, Options};
 use crate::rounds::Rounds;
 use crate::works::Work;
@@ -59,6 +59,21 @@ pub fn write(
     let _ = write!(text, "\n## Goals\n\n{}\n\n", goals::goals(found));
     for work in Work::ALL.iter().filter(|work| options.works.contains(work)) {
         let _ = writeln!(text, "- **{work}**: {}", work.describe(options));
+    }
+    for measure in &options.measures {
+        let _ = writeln!(text, "- **{measure}**: {}", measure.describe(options));
+    }
+    if options.large {
+        let _ = writeln!(
+            text,
+            "- **large**: {rounds} rounds of W3, R1, R2 and W2 with {events} events over {streams} streams \
+             against a tenth of both; a million streams: {streams_many} streams, to each of which W3 and \
+             W2 append again",
+            rounds = options.large_rounds,
+            events = options.large_events,
+            streams = options.large_events / measures::LONG,
+            streams_many = options.large_events / measures::SMALLER,
+        );
     }
     let _ = writeln!(
         text,

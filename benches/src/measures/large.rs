@@ -16,9 +16,9 @@ use crate::rounds;
 use crate::works::Work;
 
 /// How much smaller the other side is.
-const SMALLER: u64 = 10;
+pub const SMALLER: u64 = 10;
 /// Events of a stream.
-const LONG: u64 = 100;
+pub const LONG: u64 = 100;
 /// The small memory budget.
 const BUDGET: usize = 16 << 20;
 

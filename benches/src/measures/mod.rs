@@ -19,7 +19,7 @@ use std::fmt;
 use std::str::FromStr;
 
 pub use found::{Found, Unit};
-pub use large::large;
+pub use large::{LONG, SMALLER, large};
 pub use rounds::{after_clients, apart, on_store, peak_memory, wear};
 
 use crate::options::Options;
@@ -55,6 +55,48 @@ impl Measure {
         Self::Idle,
         Self::Rebuild,
     ];
+
+    /// What it is, with its sizes.
+    pub fn describe(self, options: &Options) -> String {
+        match self {
+            Self::R3 => format!(
+                "load of each of {} accounts of 1,000 events in a new process without a cache of states, page \
+                 cache warm: with a snapshot and 10 newer events, and without one",
+                options.r3_aggregates.unwrap_or_default()
+            ),
+            Self::X1 => format!(
+                "{} deposits executed by {} tasks on {} accounts, default options; set beside W2 of \
+                 tidelog async, whose events are larger",
+                options.x1_commands.unwrap_or_default(),
+                options.clients,
+                options.accounts.unwrap_or_default()
+            ),
+            Self::T1 => format!(
+                "from the call of an append to the event in a subscriber's hands: {} appends one at a \
+                 time, then by the clock at half the rate of W2 for {} ms, no append waiting for \
+                 another. Bare sync: write and `fdatasync` of as many bytes on a file filled with zeros, \
+                 in turn with it and at the same pace; under load all that became due in one write",
+                options.t1_appends.unwrap_or_default(),
+                options.t1_millis.unwrap_or_default()
+            ),
+            Self::Open => {
+                "opening what W3 wrote, in a new process, page cache warm: closed, and after a \
+                 process was killed in the middle of W3 on new streams of the same store"
+                    .into()
+            }
+            Self::Wear => {
+                "W1, W2 and W3 of tidelog with segments that are holes instead of zeros written \
+                 ahead"
+                    .into()
+            }
+            Self::Idle => format!(
+                "what W3 wrote, opened, appended to, and left alone for {} s with a subscription waiting; \
+                 once a run",
+                options.idle_seconds.unwrap_or_default()
+            ),
+            Self::Rebuild => "the index made again from the log".into(),
+        }
+    }
 
     /// Whether it is set beside W2 and needs it.
     pub fn needs_w2(self) -> bool {
