@@ -94,7 +94,7 @@ pub struct Options {
     /// Rounds of the large works.
     #[arg(long, default_value_t = 1)]
     pub large_rounds: usize,
-    /// Events of the large works; a multiple of 1,000,000.
+    /// Events of the large works; a multiple of 1,000,000, at least 2,000,000.
     #[arg(long, default_value_t = 10_000_000)]
     pub large_events: u64,
     /// Directory for the stores, on the disk to be measured; what was there before is removed.

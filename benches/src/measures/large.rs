@@ -24,6 +24,12 @@ const BUDGET: usize = 16 << 20;
 
 /// Runs one round of them.
 pub fn large(options: &Options, round: usize, found: &mut Found) -> Outcome<()> {
+    // Batches must come out even, and W2 must find its streams in a tenth of the store.
+    let events_given = options.large_events;
+    if events_given < 2_000_000 || !events_given.is_multiple_of(1_000_000) {
+        let needed = "a multiple of 1,000,000, at least 2,000,000";
+        return Err(format!("--large-events={events_given} must be {needed}").into());
+    }
     let mut options = options.clone();
     // The others say nothing more of a large store, and take long.
     options
