@@ -28,6 +28,12 @@ pub struct Options {
     /// Rounds; each runs every contender once on every work.
     #[arg(long)]
     pub rounds: Option<usize>,
+    /// Rounds in which SQLite, redb and fjall take part, the first ones.
+    #[arg(long)]
+    pub peer_rounds: Option<usize>,
+    /// Rounds with payloads of JSON.
+    #[arg(long)]
+    pub json_rounds: Option<usize>,
     /// Works to run; R1 and R2 read what W3 wrote and bring it along.
     #[arg(long, value_delimiter = ',', default_values_t = Work::ALL)]
     pub works: Vec<Work>,
@@ -143,6 +149,10 @@ impl Options {
     pub fn settled(mut self) -> Self {
         let pick = |quick, full| if self.quick { quick } else { full };
         self.rounds.get_or_insert(if self.quick { 2 } else { 5 });
+        self.peer_rounds
+            .get_or_insert(if self.quick { 1 } else { 3 });
+        self.json_rounds
+            .get_or_insert(if self.quick { 1 } else { 2 });
         self.w1_events.get_or_insert(pick(1_500, 6_000));
         self.w2_events.get_or_insert(pick(40_000, 250_000));
         self.w3_events.get_or_insert(pick(200_000, 1_000_000));
@@ -176,6 +186,7 @@ impl Options {
             if *kind != PayloadKind::Random {
                 options.measures.clear();
                 options.large = false;
+                options.rounds = options.rounds.min(options.json_rounds);
             }
         }
         all

@@ -45,10 +45,13 @@ pub fn write(
     // Writing to a string cannot fail.
     let _ = writeln!(
         text,
-        "{date}, `{}`; {rounds_run} interleaved rounds, payloads of {} bytes, seed {}; {}. Each cell \
+        "{date}, `{}`; {rounds_run} interleaved rounds, SQLite, redb and fjall in the first {} of them, \
+         JSON in {}; payloads of {} bytes, seed {}; {}. Each cell \
          is a median; ratios are taken inside a round, with their lowest and highest. What is not \
          alike between contenders stands at the top of each adapter in `src/contenders/`.\n",
         command(),
+        options.peer_rounds.unwrap_or_default().min(rounds_run),
+        options.json_rounds.unwrap_or_default().min(rounds_run),
         options.payload,
         options.seed,
         peers(),

@@ -91,7 +91,8 @@ pub fn run(options: &Options, found: &mut Found) -> Outcome<Rounds> {
 /// Who takes part in `work`, beginning with another one each round.
 fn order(options: &Options, work: Work, round: usize) -> Vec<Kind> {
     let mut kinds: Vec<_> = options.contenders.clone();
-    kinds.retain(|kind| kind.does(work));
+    let peers = round < options.peer_rounds.unwrap_or_default();
+    kinds.retain(|kind| kind.does(work) && (peers || kind.in_every_round()));
     if !kinds.is_empty() {
         let by = round % kinds.len();
         kinds.rotate_left(by);

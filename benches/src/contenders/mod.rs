@@ -207,6 +207,11 @@ impl Kind {
         }
     }
 
+    /// Whether it takes part in every round: goals are about these, the others are slow.
+    pub const fn in_every_round(self) -> bool {
+        !matches!(self, Self::Sqlite | Self::Redb | Self::Fjall)
+    }
+
     /// How its clients wait in `work`.
     pub fn face(self, work: Work) -> Face {
         match self {
