@@ -8,7 +8,12 @@ use crate::Outcome;
 
 /// Most memory this process ever had, KiB; 0 where the system does not say.
 pub fn peak_kib() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    peak_kib_of("self")
+}
+
+/// The same of the process with that id.
+pub fn peak_kib_of(process: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let number = line.and_then(|line| line.split_whitespace().next());
     number

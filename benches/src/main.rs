@@ -15,7 +15,11 @@
 //! - `--works` and `--contenders` choose what all contenders do, `--measures` what is measured of
 //!   tidelog alone. `--works` R1 and R2 bring W3 along; X1 and T1 bring W2, Open, Idle and Rebuild W3.
 //! - `--large` takes `--large-rounds` rounds, one unless given, and 4 GB of disk; memory, opening and
-//!   growth are then measured at ten million events (`--large-events`) and at a million streams.
+//!   growth are then measured at ten million events (`--large-events`) and at a million streams. W3
+//!   or W4 of that size is ended after `--large-seconds`, and the goals say how far it came.
+//! - SQLite, redb and fjall take part in the first `--peer-rounds` rounds; payloads of JSON run in
+//!   `--json-rounds`. Goals are about random payloads.
+//! - The results file is written after each round; until the run is done it says what is missing.
 //! - `--dir` must be on the disk to be measured; what stood there before is removed.
 //! - Bytes written at the device count whatever else writes to it: leave the machine alone.
 //! - `--help` lists the sizes.
@@ -34,6 +38,7 @@ mod measures;
 mod options;
 mod report;
 mod rounds;
+mod run;
 mod works;
 
 use std::error::Error;
@@ -41,7 +46,6 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use measures::Found;
 use options::Options;
 
 /// Whatever went wrong; a benchmark only has to say it.
@@ -54,7 +58,7 @@ fn main() -> ExitCode {
     let done = match (options.child, options.step) {
         (Some(job), _) => child::run(job, &options),
         (None, Some(step)) => step.run(&options),
-        (None, None) => run(&options),
+        (None, None) => run::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -63,28 +67,4 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Runs all rounds, prints the tables, writes them down.
-fn run(options: &Options) -> Outcome<()> {
-    facts::refuse_memory_disk(&options.dir)?;
-    let mut facts = facts::machine(&options.dir);
-    let before = facts::load_average();
-    let mut measured = Vec::new();
-    let mut found = Found::default();
-    for (kind, options) in options.by_payload() {
-        eprintln!("{kind} payloads");
-        measured.push((kind, rounds::run(&options, &mut found)?));
-    }
-    let after = facts::load_average();
-    facts.push(format!(
-        "load average: {before} before the run, {after} after"
-    ));
-    let text = report::write(options, &facts, &measured, &found);
-    println!("{text}");
-    if let Some(out) = options.results_file() {
-        std::fs::write(&out, &text)?;
-        eprintln!("written to {}", out.display());
-    }
-    Ok(())
 }

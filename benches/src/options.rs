@@ -103,6 +103,9 @@ pub struct Options {
     /// Events of the large works; a multiple of 1,000,000, at least 2,000,000.
     #[arg(long, default_value_t = 10_000_000)]
     pub large_events: u64,
+    /// Seconds after which W3 or W4 of that size is ended.
+    #[arg(long, default_value_t = 240)]
+    pub large_seconds: u64,
     /// Directory for the stores, on the disk to be measured; what was there before is removed.
     #[arg(long, default_value = "target/bench-data")]
     pub dir: PathBuf,
@@ -133,7 +136,7 @@ pub struct Options {
     /// How many of the streams R2 loads, the first ones; all unless given.
     #[arg(long, hide = true)]
     pub r2_loads: Option<u64>,
-    /// W3 prints how many events are acknowledged, after each batch.
+    /// W3 and W4 print how many events are acknowledged, after each batch.
     #[arg(long, hide = true)]
     pub tell: bool,
     /// Memory budget of tidelog's store.
@@ -181,15 +184,18 @@ impl Options {
         for (_, options) in all.iter_mut().skip(1) {
             options.works.retain(|work| work.is_about_payloads());
         }
-        for (kind, options) in &mut all {
-            // The goals are about payloads that do not compress.
-            if *kind != PayloadKind::Random {
+        for (_, options) in &mut all {
+            if !options.is_about_goals() {
                 options.measures.clear();
-                options.large = false;
                 options.rounds = options.rounds.min(options.json_rounds);
             }
         }
         all
+    }
+
+    /// Whether goals are about what it measures: payloads that do not compress.
+    pub fn is_about_goals(&self) -> bool {
+        self.payload_kind.first() == Some(&PayloadKind::Random)
     }
 
     /// The payloads of this run.

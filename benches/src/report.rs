@@ -71,10 +71,11 @@ pub fn write(
             text,
             "- **large**: {rounds} rounds of W3, R1, R2 and W2 with {events} events over {streams} streams \
              against a tenth of both; a million streams: {streams_many} streams, to each of which W3 and \
-             W2 append again",
+             W2 append again; W4 with {events} events. W3 and W4 are ended after {seconds} s",
             rounds = options.large_rounds,
             events = options.large_events,
             streams = options.large_events / measures::LONG,
+            seconds = options.large_seconds,
             streams_many = options.large_events / measures::SMALLER,
         );
     }

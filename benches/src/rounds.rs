@@ -1,4 +1,4 @@
-//! All rounds: every contender once on every work, each in a process of its own.
+//! One round: every contender once on every work, each in a process of its own.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,7 +12,6 @@ use crate::Outcome;
 use crate::child::Measured;
 use crate::contenders::Kind;
 use crate::facts;
-use crate::load::PayloadKind;
 use crate::measures::{self, Found, Measure};
 use crate::options::{Job, Options};
 use crate::works::Work;
@@ -20,9 +19,13 @@ use crate::works::Work;
 /// What was measured, by job; one a round, in the order of the rounds.
 pub type Rounds = BTreeMap<Job, Vec<Measured>>;
 
-/// Runs all rounds.
-pub fn run(options: &Options, found: &mut Found) -> Outcome<Rounds> {
-    let mut rounds = Rounds::new();
+/// Runs one round.
+pub fn round(
+    options: &Options,
+    round: usize,
+    rounds: &mut Rounds,
+    found: &mut Found,
+) -> Outcome<()> {
     let wanted = |work: Work| {
         let needs = |measure: &Measure| match work {
             Work::W2 => measure.needs_w2(),
@@ -31,61 +34,54 @@ pub fn run(options: &Options, found: &mut Found) -> Outcome<Rounds> {
         };
         options.works.contains(&work) || options.measures.iter().any(needs)
     };
-    for round in 0..options.rounds.unwrap_or_default() {
-        for work in [Work::W1, Work::W2, Work::I1, Work::W4] {
-            if wanted(work) {
-                for contender in order(options, work, round) {
-                    let job = Job { work, contender };
-                    let dir = fresh(options, contender)?;
-                    note(&mut rounds, job, measure(job, &dir, options)?);
-                    fs::remove_dir_all(dir)?;
-                }
-            }
-        }
-        measures::after_clients(options, &rounds, found)?;
-        measures::apart(options, found)?;
-        let reads: Vec<_> = [Work::R1, Work::R2]
-            .into_iter()
-            .filter(|work| wanted(*work))
-            .collect();
-        if !wanted(Work::W3) && reads.is_empty() {
-            continue;
-        }
-        let contenders = order(options, Work::W3, round);
-        for contender in &contenders {
-            let work = Work::W3;
-            let job = Job {
-                work,
-                contender: *contender,
-            };
-            let dir = fresh(options, *contender)?;
-            note(&mut rounds, job, measure(job, &dir, options)?);
-        }
-        for work in reads {
+    for work in [Work::W1, Work::W2, Work::I1, Work::W4] {
+        if wanted(work) {
             for contender in order(options, work, round) {
-                let dir = options.dir.join(contender.to_string());
-                facts::warm(&dir)?;
                 let job = Job { work, contender };
-                note(&mut rounds, job, measure(job, &dir, options)?);
+                let dir = fresh(options, contender)?;
+                note(options, job, measure(job, &dir, options)?, rounds, found);
+                fs::remove_dir_all(dir)?;
             }
         }
-        if contenders.contains(&Kind::Tidelog) {
-            let dir = options.dir.join(Kind::Tidelog.to_string());
-            measures::on_store(&dir, options, "", round, found)?;
-        }
-        for contender in contenders {
-            fs::remove_dir_all(options.dir.join(contender.to_string()))?;
+    }
+    if options.is_about_goals() {
+        measures::beside_tephra(rounds, found);
+    }
+    measures::after_clients(options, rounds, found)?;
+    measures::apart(options, found)?;
+    let reads: Vec<_> = [Work::R1, Work::R2]
+        .into_iter()
+        .filter(|work| wanted(*work))
+        .collect();
+    if !wanted(Work::W3) && reads.is_empty() {
+        return Ok(());
+    }
+    let contenders = order(options, Work::W3, round);
+    for contender in &contenders {
+        let work = Work::W3;
+        let job = Job {
+            work,
+            contender: *contender,
+        };
+        let dir = fresh(options, *contender)?;
+        note(options, job, measure(job, &dir, options)?, rounds, found);
+    }
+    for work in reads {
+        for contender in order(options, work, round) {
+            let dir = options.dir.join(contender.to_string());
+            facts::warm(&dir)?;
+            let job = Job { work, contender };
+            note(options, job, measure(job, &dir, options)?, rounds, found);
         }
     }
-    for round in 0..options.large_rounds {
-        if options.large {
-            measures::large(options, round, found)?;
-        }
+    if contenders.contains(&Kind::Tidelog) {
+        let dir = options.dir.join(Kind::Tidelog.to_string());
+        measures::on_store(&dir, options, "", round, found)?;
     }
-    if options.payload_kind.first() == Some(&PayloadKind::Random) {
-        note_costs(options, &rounds, found);
+    for contender in contenders {
+        fs::remove_dir_all(options.dir.join(contender.to_string()))?;
     }
-    Ok(rounds)
+    Ok(())
 }
 
 /// Who takes part in `work`, beginning with another one each round.
@@ -112,7 +108,7 @@ pub fn fresh(options: &Options, contender: Kind) -> Outcome<PathBuf> {
 }
 
 /// What was removed and written before must not be paid for by whoever comes next.
-fn sync() -> Outcome<()> {
+pub fn sync() -> Outcome<()> {
     let synced = Command::new("sync").status()?;
     if !synced.success() {
         return Err("sync failed".into());
@@ -153,22 +149,8 @@ pub fn answer<T: DeserializeOwned>(command: &mut Command, what: &dyn fmt::Displa
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-/// Memory and wear of the works, which have no processes of their own.
-fn note_costs(options: &Options, rounds: &Rounds, found: &mut Found) {
-    for (job, all) in rounds {
-        for measured in all {
-            if job.contender == Kind::Tidelog {
-                measures::peak_memory(measured, &job.work.to_string(), found);
-            }
-            if matches!(job.work, Work::W1 | Work::W2 | Work::W3) {
-                let name = format!("{}, {}", job.work, job.contender);
-                measures::wear(measured, &name, options, found);
-            }
-        }
-    }
-}
-
-fn note(rounds: &mut Rounds, job: Job, measured: Measured) {
+/// Notes one measurement, and the memory and wear of its work, which have no processes of their own.
+fn note(options: &Options, job: Job, measured: Measured, rounds: &mut Rounds, found: &mut Found) {
     let timing = &measured.timing;
     let drained = timing.drained_seconds.unwrap_or(timing.seconds);
     eprintln!(
@@ -181,5 +163,14 @@ fn note(rounds: &mut Rounds, job: Job, measured: Measured) {
         measured.close_seconds * 1e3,
         measured.peak_kib >> 10,
     );
+    if options.is_about_goals() {
+        if job.contender == Kind::Tidelog {
+            measures::peak_memory(&measured, &job.work.to_string(), found);
+        }
+        if matches!(job.work, Work::W1 | Work::W2 | Work::W3) {
+            let name = format!("{}, {}", job.work, job.contender);
+            measures::wear(&measured, &name, options, found);
+        }
+    }
     rounds.entry(job).or_default().push(measured);
 }

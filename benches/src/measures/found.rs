@@ -49,25 +49,40 @@ impl fmt::Display for Unit {
 
 /// The figures of all rounds.
 #[derive(Clone, Debug, Default)]
-pub struct Found(BTreeMap<String, (Unit, Vec<f64>)>);
+pub struct Found {
+    figures: BTreeMap<String, (Unit, Vec<f64>)>,
+    remarks: BTreeMap<String, String>,
+}
 
 impl Found {
     /// Notes one figure of one round.
     pub fn note(&mut self, name: impl Into<String>, unit: Unit, value: f64) {
         let name = name.into();
         eprintln!("{name:<52} {:>12} {unit}", unit.show(value));
-        let (_, values) = self.0.entry(name).or_insert((unit, Vec::new()));
+        let (_, values) = self.figures.entry(name).or_insert((unit, Vec::new()));
         values.push(value);
+    }
+
+    /// Says why there is no figure of that name.
+    pub fn remark(&mut self, name: impl Into<String>, text: String) {
+        let name = name.into();
+        eprintln!("{name:<52} {text}");
+        self.remarks.insert(name, text);
+    }
+
+    /// Why there is no figure of that name, if anything was said.
+    pub fn why_not(&self, name: &str) -> Option<&str> {
+        self.remarks.get(name).map(String::as_str)
     }
 
     /// All figures of that name.
     pub fn get(&self, name: &str) -> Option<&[f64]> {
-        self.0.get(name).map(|(_, values)| &values[..])
+        self.figures.get(name).map(|(_, values)| &values[..])
     }
 
     /// Name, unit and values of each.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Unit, &[f64])> {
-        let all = self.0.iter();
+        let all = self.figures.iter();
         all.map(|(name, (unit, values))| (name.as_str(), *unit, &values[..]))
     }
 }

@@ -1,16 +1,20 @@
 //! The works at ten million events, and at a million streams, against the same at a tenth of that.
 //!
-//! Each work runs as ever, with other sizes. Both sides of a ratio are measured in the same round.
+//! Each work runs as ever, with other sizes, and as far as a goal needs it. Both sides of a ratio are
+//! measured in the same round.
 
+use std::fmt;
 use std::fs;
 use std::path::Path;
 
+use super::limited::{self, Limited};
 use super::rounds::{on_store, open, peak_memory};
-use super::{Found, Unit};
+use super::{Found, Measure, Unit};
 use crate::Outcome;
 use crate::child::Measured;
 use crate::contenders::Kind;
 use crate::facts;
+use crate::load::PayloadKind;
 use crate::options::{Job, Options};
 use crate::rounds;
 use crate::works::Work;
@@ -21,99 +25,139 @@ pub const SMALLER: u64 = 10;
 pub const LONG: u64 = 100;
 /// The small memory budget.
 const BUDGET: usize = 16 << 20;
+/// What is not measured when W3 was ended.
+const AFTER_W3: [&str; 10] = [
+    "peak memory of W3, large",
+    "peak memory of R1, large",
+    "peak memory of opening, 16 MiB budget, large",
+    "peak memory of W1, 16 MiB budget, large",
+    "peak memory of R2, 16 MiB budget, large",
+    "open, closed: ten times the events against one",
+    "open, killed: ten times the events against one",
+    "growth: W3 at ten times the events",
+    "growth: R2 at ten times the events",
+    "growth: W2 at ten times the events",
+];
 
-/// Runs one round of them.
-pub fn large(options: &Options, round: usize, found: &mut Found) -> Outcome<()> {
-    // Batches must come out even, and W2 must find its streams in a tenth of the store.
-    let events_given = options.large_events;
-    if events_given < 2_000_000 || !events_given.is_multiple_of(1_000_000) {
-        let needed = "a multiple of 1,000,000, at least 2,000,000";
-        return Err(format!("--large-events={events_given} must be {needed}").into());
-    }
-    let mut options = options.clone();
-    // The others say nothing more of a large store, and take long.
-    options
-        .measures
-        .retain(|measure| *measure == super::Measure::Open || *measure == super::Measure::Rebuild);
-    let loads = options.large_events / SMALLER / LONG;
-    let sized = |events: u64, each: u64| Options {
-        w3_events: Some(events),
-        streams: Some(events / each),
-        r2_loads: Some(loads),
-        ..options.clone()
-    };
-    let (small, big) = (options.large_events / SMALLER, options.large_events);
-
-    let base = events(&sized(small, LONG), ", a tenth", round, found)?;
-    let ten = events(&sized(big, LONG), ", large", round, found)?;
-    for (work, (ten, base)) in ["W3", "R2", "W2"].iter().zip(ten.iter().zip(base)) {
-        found.note(
-            format!("growth: {work} at ten times the events"),
-            Unit::Times,
-            ten / base,
-        );
-    }
-    for state in ["closed", "killed"] {
-        let newest = |size| {
-            found
-                .get(&format!("open, {state}{size}"))
-                .and_then(|all| all.last().copied())
-        };
-        if let Some((ten, base)) = newest(", large").zip(newest(", a tenth")) {
-            found.note(
-                format!("open, {state}: ten times the events against one"),
-                Unit::Times,
-                ten / base,
-            );
-        }
-    }
-
-    let few = streams(
-        &sized(small / SMALLER, 1),
-        ", a tenth of the streams",
-        found,
-    )?;
-    let many = streams(&sized(small, 1), ", a million streams", found)?;
-    for (work, rate) in ["W3", "W2"]
-        .iter()
-        .zip([many[0] / base[0], many[2] / base[2]])
-    {
-        found.note(
-            format!("growth: {work} at a million streams"),
-            Unit::Times,
-            rate,
-        );
-    }
-    // Streams as short as those, at a tenth of their number.
-    found.note(
-        "growth: R2 at a million streams",
-        Unit::Times,
-        many[1] / few[1],
-    );
-    tephra(&sized(big, LONG), found)
+/// A part of a round, with a store of its own.
+#[derive(Clone, Copy, Debug)]
+pub enum Large {
+    /// The works at a tenth of the events.
+    Tenth,
+    /// The works over a million streams, and R2 over a tenth of those.
+    Streams,
+    /// W4.
+    New,
+    /// The works at all events.
+    Whole,
 }
 
-/// Rates of W3, R2 and W2 in one store, one after the other, with what else is asked of that store.
-fn events(options: &Options, size: &str, round: usize, found: &mut Found) -> Outcome<[f64; 3]> {
-    let dir = rounds::fresh(options, Kind::Tidelog)?;
-    let w3 = run(Work::W3, &dir, options)?;
-    peak_memory(&w3, &format!("W3{size}"), found);
+impl Large {
+    /// All, in the order they run.
+    pub const ALL: [Self; 4] = [Self::Tenth, Self::Streams, Self::New, Self::Whole];
+
+    /// Refuses sizes that cannot be done: batches must come out even, and W2 must find its streams
+    /// in a tenth of the store.
+    pub fn check(options: &Options) -> Outcome<()> {
+        let events = options.large_events;
+        if events < 2_000_000 || !events.is_multiple_of(1_000_000) {
+            let needed = "a multiple of 1,000,000, at least 2,000,000";
+            return Err(format!("--large-events={events} must be {needed}").into());
+        }
+        Ok(())
+    }
+
+    /// Does it.
+    pub fn run(self, options: &Options, round: usize, found: &mut Found) -> Outcome<()> {
+        let mut options = options.clone();
+        options.payload_kind = vec![PayloadKind::Random];
+        // The others say nothing more of a large store, and take long.
+        options.measures.retain(|measure| *measure == Measure::Open);
+        let (small, big) = (options.large_events / SMALLER, options.large_events);
+        let sized = |events: u64, each: u64| Options {
+            w3_events: Some(events),
+            w4_events: Some(events),
+            streams: Some(events / each),
+            r2_loads: Some(small / LONG),
+            ..options.clone()
+        };
+        match self {
+            Self::Tenth => tenth(&sized(small, LONG), round, found),
+            Self::Streams => streams(&sized(small, 1), &sized(small / SMALLER, 1), found),
+            Self::New => new(&sized(big, 1), found),
+            Self::Whole => whole(&sized(big, LONG), round, found),
+        }
+    }
+}
+
+impl fmt::Display for Large {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tenth => "a tenth of the events",
+            Self::Streams => "many streams",
+            Self::New => "new streams",
+            Self::Whole => "all events",
+        })
+    }
+}
+
+/// W3, R2, W2 and opening.
+fn tenth(options: &Options, round: usize, found: &mut Found) -> Outcome<()> {
+    let (size, dir) = (", a tenth", rounds::fresh(options, Kind::Tidelog)?);
+    note_rate(Work::W3, &run(Work::W3, &dir, options)?, size, found);
     facts::warm(&dir)?;
-    peak_memory(&run(Work::R1, &dir, options)?, &format!("R1{size}"), found);
-    let r2 = run(Work::R2, &dir, options)?;
-    peak_memory(&r2, &format!("R2{size}"), found);
-    frugal(&dir, options, size, found)?;
-    let on_top = Options {
-        already: LONG,
-        // W1 was in those before.
-        first_stream: options.streams_a_client,
-        ..options.clone()
-    };
-    let w2 = run(Work::W2, &dir, &on_top)?;
+    note_rate(Work::R2, &run(Work::R2, &dir, options)?, size, found);
+    w2_on_top(&dir, options, 0, size, found)?;
     on_store(&dir, options, size, round, found)?;
     fs::remove_dir_all(dir)?;
-    let rates = [w3, r2, w2].map(|measured| rate(&measured));
-    Ok(note_rates(rates, size, found))
+    Ok(())
+}
+
+/// The same and memory, with ten times the events.
+fn whole(options: &Options, round: usize, found: &mut Found) -> Outcome<()> {
+    let (size, dir) = (", large", rounds::fresh(options, Kind::Tidelog)?);
+    let Some(w3) = limited(Work::W3, &dir, options, &AFTER_W3, found)? else {
+        fs::remove_dir_all(dir)?;
+        return Ok(());
+    };
+    note_rate(Work::W3, &w3, size, found);
+    peak_memory(&w3, "W3, large", found);
+    facts::warm(&dir)?;
+    peak_memory(&run(Work::R1, &dir, options)?, "R1, large", found);
+    note_rate(Work::R2, &run(Work::R2, &dir, options)?, size, found);
+    frugal(&dir, options, size, found)?;
+    // W1 was in the first ones.
+    w2_on_top(&dir, options, options.streams_a_client, size, found)?;
+    on_store(&dir, options, size, round, found)?;
+    fs::remove_dir_all(dir)?;
+    for work in [Work::W3, Work::R2, Work::W2] {
+        let name = format!("growth: {work} at ten times the events");
+        let [of, to] = [size, ", a tenth"].map(|size| format!("rate of {work}{size}"));
+        note_ratio(name, &of, &to, found);
+    }
+    for state in ["closed", "killed"] {
+        let name = format!("open, {state}: ten times the events against one");
+        let [of, to] = [size, ", a tenth"].map(|size| format!("open, {state}{size}"));
+        note_ratio(name, &of, &to, found);
+    }
+    Ok(())
+}
+
+/// W2 on streams that W3 filled.
+fn w2_on_top(
+    dir: &Path,
+    options: &Options,
+    first_stream: usize,
+    size: &str,
+    found: &mut Found,
+) -> Outcome<()> {
+    let options = Options {
+        already: LONG,
+        first_stream,
+        ..options.clone()
+    };
+    note_rate(Work::W2, &run(Work::W2, dir, &options)?, size, found);
+    Ok(())
 }
 
 /// Opening, W1 and R2 with a small memory budget.
@@ -134,48 +178,52 @@ fn frugal(dir: &Path, options: &Options, size: &str, found: &mut Found) -> Outco
     Ok(())
 }
 
-/// Rates of W3, R2 and W2 over streams of one event each, with W3's and W2's clients appending to all
-/// of them.
-fn streams(options: &Options, size: &str, found: &mut Found) -> Outcome<[f64; 3]> {
-    let dir = rounds::fresh(options, Kind::Tidelog)?;
-    // They are new streams as yet, as in W4.
-    run(Work::W3, &dir, options)?;
-    let second = Options {
-        already: 1,
-        ..options.clone()
-    };
-    let w3 = run(Work::W3, &dir, &second)?;
-    facts::warm(&dir)?;
-    let r2 = run(Work::R2, &dir, &second)?;
-    let all = options.streams.unwrap_or_default();
-    let third = Options {
-        already: 2,
-        streams_a_client: usize::try_from(all / options.clients)?,
-        ..options.clone()
-    };
-    let w2 = run(Work::W2, &dir, &third)?;
-    fs::remove_dir_all(dir)?;
-    let rates = [w3, r2, w2].map(|measured| rate(&measured));
-    Ok(note_rates(rates, size, found))
+/// W3, R2 and W2 over streams of one event each, with W3's and W2's clients appending to all of them;
+/// R2 over fewer streams as short as those.
+fn streams(many: &Options, few: &Options, found: &mut Found) -> Outcome<()> {
+    let (few_size, size) = (", a tenth of the streams", ", a million streams");
+    for (options, size) in [(few, few_size), (many, size)] {
+        let dir = rounds::fresh(options, Kind::Tidelog)?;
+        // They are new streams as yet, as in W4.
+        run(Work::W3, &dir, options)?;
+        let second = Options {
+            already: 1,
+            ..options.clone()
+        };
+        note_rate(Work::W3, &run(Work::W3, &dir, &second)?, size, found);
+        facts::warm(&dir)?;
+        note_rate(Work::R2, &run(Work::R2, &dir, &second)?, size, found);
+        if options.streams == many.streams {
+            let third = Options {
+                already: 2,
+                streams_a_client: usize::try_from(
+                    options.streams.unwrap_or_default() / options.clients,
+                )?,
+                ..options.clone()
+            };
+            note_rate(Work::W2, &run(Work::W2, &dir, &third)?, size, found);
+        }
+        fs::remove_dir_all(dir)?;
+    }
+    for (work, to) in [
+        (Work::W3, ", a tenth"),
+        (Work::W2, ", a tenth"),
+        (Work::R2, few_size),
+    ] {
+        let name = format!("growth: {work} at a million streams");
+        let [of, to] = [size, to].map(|size| format!("rate of {work}{size}"));
+        note_ratio(name, &of, &to, found);
+    }
+    Ok(())
 }
 
-/// How long tephra takes to open as much.
-fn tephra(options: &Options, found: &mut Found) -> Outcome<()> {
-    if !options.contenders.contains(&Kind::Tephra) {
-        return Ok(());
-    }
-    let dir = rounds::fresh(options, Kind::Tephra)?;
-    let contender = Kind::Tephra;
-    for work in [Work::W3, Work::R1] {
-        let measured = rounds::measure(Job { work, contender }, &dir, options)?;
-        if work == Work::R1 {
-            found.note(
-                "open, closed, large, tephra",
-                Unit::Millis,
-                measured.open_seconds * 1e3,
-            );
-        }
-        facts::warm(&dir)?;
+/// W4 with as many events as W3 has.
+fn new(options: &Options, found: &mut Found) -> Outcome<()> {
+    let dir = rounds::fresh(options, Kind::Tidelog)?;
+    let goals = ["peak memory of W4, large"];
+    if let Some(w4) = limited(Work::W4, &dir, options, &goals, found)? {
+        note_rate(Work::W4, &w4, ", large", found);
+        peak_memory(&w4, "W4, large", found);
     }
     fs::remove_dir_all(dir)?;
     Ok(())
@@ -191,14 +239,43 @@ fn run(work: Work, dir: &Path, options: &Options) -> Outcome<Measured> {
     rounds::measure(Job { work, contender }, dir, options)
 }
 
-/// Notes the rates of W3, R2 and W2, which ratios hide.
-fn note_rates(rates: [f64; 3], size: &str, found: &mut Found) -> [f64; 3] {
-    for (work, rate) in ["W3", "R2", "W2"].iter().zip(rates) {
-        found.note(format!("rate of {work}{size}"), Unit::PerSecond, rate);
+/// The same, unless it takes too long; then it is said of the goals that need it.
+fn limited(
+    work: Work,
+    dir: &Path,
+    options: &Options,
+    goals: &[&str],
+    found: &mut Found,
+) -> Outcome<Option<Measured>> {
+    let contender = Kind::Tidelog;
+    match limited::measure(Job { work, contender }, dir, options)? {
+        Limited::Whole(measured) => Ok(Some(measured)),
+        Limited::Ended { events, peak_kib } => {
+            for goal in goals {
+                let text = format!(
+                    "{work} ended after {} s at {events} events, {} MiB until then",
+                    options.large_seconds,
+                    peak_kib >> 10
+                );
+                found.remark(*goal, text);
+            }
+            Ok(None)
+        }
     }
-    rates
 }
 
-fn rate(measured: &Measured) -> f64 {
-    measured.timing.count as f64 / measured.timing.seconds
+/// Notes the rate of a work, which ratios hide: of a writer until nothing is left to do.
+fn note_rate(work: Work, measured: &Measured, size: &str, found: &mut Found) {
+    let timing = &measured.timing;
+    let seconds = timing.drained_seconds.unwrap_or(timing.seconds);
+    let rate = timing.count as f64 / seconds;
+    found.note(format!("rate of {work}{size}"), Unit::PerSecond, rate);
+}
+
+/// Notes the newest of one figure to the newest of another.
+fn note_ratio(name: String, of: &str, to: &str, found: &mut Found) {
+    let newest = |name| found.get(name).and_then(|all| all.last().copied());
+    if let Some((of, to)) = newest(of).zip(newest(to)) {
+        found.note(name, Unit::Times, of / to);
+    }
 }

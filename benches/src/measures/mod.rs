@@ -7,6 +7,7 @@ mod found;
 mod idle;
 mod killed;
 mod large;
+mod limited;
 mod r3;
 mod rounds;
 mod store;
@@ -19,8 +20,8 @@ use std::fmt;
 use std::str::FromStr;
 
 pub use found::{Found, Unit};
-pub use large::{LONG, SMALLER, large};
-pub use rounds::{after_clients, apart, on_store, peak_memory, wear};
+pub use large::{LONG, Large, SMALLER};
+pub use rounds::{after_clients, apart, beside_tephra, on_store, peak_memory, wear};
 
 use crate::options::Options;
 use crate::{Failure, Outcome};

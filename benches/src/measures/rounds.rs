@@ -27,6 +27,20 @@ pub(super) fn figure(figures: &Figures, name: &str) -> f64 {
     figures.get(name).copied().unwrap_or(f64::NAN)
 }
 
+/// W4 beside tephra's in this round, as both sustain it.
+pub fn beside_tephra(all: &Rounds, found: &mut Found) {
+    let newest = |contender| {
+        let work = Work::W4;
+        let timing = all.get(&Job { work, contender })?.last()?.timing;
+        let seconds = timing.drained_seconds.unwrap_or(timing.seconds);
+        Some(timing.count as f64 / seconds)
+    };
+    if let Some((tidelog, tephra)) = newest(Kind::Tidelog).zip(newest(Kind::Tephra)) {
+        let name = "W4 sustained: against tephra";
+        found.note(name, Unit::Times, tidelog / tephra);
+    }
+}
+
 /// X1 and T1, beside what W2 did in this round.
 pub fn after_clients(options: &Options, all: &Rounds, found: &mut Found) -> Outcome<()> {
     let job = Job {

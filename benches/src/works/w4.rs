@@ -23,6 +23,9 @@ pub fn run(contender: &mut dyn Contender, options: &Options) -> Outcome<Timing> 
             })
             .collect::<Outcome<_>>()?;
         contender.append_batch(&batch)?;
+        if options.tell {
+            println!("{}", events.min(first + options.batch));
+        }
     }
     let acknowledged = watch.seconds();
     contender.drain()?;
