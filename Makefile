@@ -32,8 +32,8 @@ check:
 	$(CARGO) test --locked -p tidelog-backends --lib --test memory --test sled
 
 # Side by side with a raw file, tephra, SQLite, redb and fjall, then the parts alone. Prints ratios and
-# whether goals are met, writes benches/results.md. BENCH_FLAGS=--quick takes a few minutes; the whole
-# run wants a machine left alone.
+# whether goals are met, writes benches/results.md. BENCH_FLAGS=--quick takes two minutes; the whole
+# run takes about half an hour on two cores and wants a machine left alone.
 bench:
 	$(CARGO) test --locked --release -q -p tidelog-benches
 	$(CARGO) run --locked --release -p tidelog-benches -- $(BENCH_FLAGS)
