@@ -293,6 +293,20 @@ impl Repair<'_> {
         heard
     }
 
+    /// Whether the headers tell of more than `before` does: what a repair said of it is lost.
+    fn has_forgotten(&self, before: Option<&Known>) -> bool {
+        let said = before.map_or(&[][..], |before| &before.holes);
+        let mut headers = self.files.iter().filter_map(|found| found.header);
+        headers.any(|header| {
+            let before = header.end_before();
+            let is_it = |hole: &HoleFields| {
+                (hole.first_position, hole.last_position + 1)
+                    == (before.position, header.first_position)
+            };
+            header.gap.is_some() && !said.iter().any(is_it)
+        })
+    }
+
     /// What is to be declared, if anything is, and what of it is new.
     fn statement(&mut self) -> (Option<Known>, Vec<LostRange>) {
         let before = self.before.take();
@@ -308,6 +322,7 @@ impl Repair<'_> {
             streams,
             events,
             again,
+            forgotten: self.has_forgotten(before.as_ref()),
         };
         let lost = gone.new_holes(before.as_ref());
         let lost = lost.iter().map(HoleFields::range).collect();

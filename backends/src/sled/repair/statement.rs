@@ -16,6 +16,8 @@ pub(super) struct Gone {
     pub events: u64,
     /// Whether earlier repairs left something out.
     pub again: bool,
+    /// Whether one of them said of something that is not known any more.
+    pub forgotten: bool,
 }
 
 impl Gone {
@@ -35,7 +37,7 @@ impl Gone {
         }
         let unnamed_now = if lost_now == 0 {
             0
-        } else if self.again && before.is_none_or(|before| before.skip > 0) {
+        } else if self.again && (self.forgotten || before.is_none_or(|before| before.skip > 0)) {
             // Some sequences are missing because earlier repairs left them out: counting them proves
             // nothing.
             lost_now
@@ -102,6 +104,7 @@ mod tests {
             streams: [(stream(), StreamLoss { lost, accepted })].into(),
             events,
             again,
+            forgotten: false,
         }
     }
 
