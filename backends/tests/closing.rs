@@ -416,11 +416,8 @@ fn full_segments() {
             let bytes = fs::read(file).unwrap();
             let body = u32::from_le_bytes(bytes[end + 4..end + 8].try_into().unwrap()) as usize;
             let used = (end + FRAME_HEADER + body).next_multiple_of(8);
-            assert_eq!(
-                bytes.len(),
-                used + MARK_ROOM,
-                "this test wants a full segment"
-            );
+            let left = bytes.len() - used - MARK_ROOM;
+            assert!(left < 512, "this test wants a full segment, not {left}");
 
             let (backup, restored) = (format!("backup-{round}"), format!("restored-{round}"));
             let (backup, restored) = (dir.path().join(backup), dir.path().join(restored));

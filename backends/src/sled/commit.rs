@@ -372,7 +372,7 @@ impl Committer {
         // A header vouches for everything before it.
         self.sync()?;
         self.shared.indexer.wait_for_room()?;
-        let needed = segment::DATA + frame_len + mark::ROOM;
+        let needed = mark::capacity_for(segment::DATA + frame_len);
         let Prepared {
             number,
             file,

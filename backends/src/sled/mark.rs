@@ -15,16 +15,25 @@ use super::frame::{self, FrameHeader};
 use super::frame_reader::Expect;
 use crate::platform;
 
-/// Where the mark stands, from the end of the segment.
+/// At most so far from the end of the segment the mark's sector begins, whatever its capacity.
 const FROM_END: u64 = 4096;
-/// Bytes at the end of a segment that frames leave free: whoever looks for a frame behind the last one
-/// must find zeros, and not the beginning of the mark.
-pub(crate) const ROOM: u64 = FROM_END + frame::HEADER as u64;
+const SECTOR: u64 = 512;
 
 /// Where the mark of a segment of this capacity stands, behind frames that end at `frames_end`;
-/// `None` when they reach into its room, as those of earlier versions may.
+/// `None` when they reach into its room, as those of earlier versions may. Room for a header is left
+/// before it: whoever looks for a frame behind the last one must find zeros, and not the beginning of
+/// the mark.
 pub(crate) fn place(capacity: u64, frames_end: u64) -> Option<u64> {
-    (frames_end + ROOM <= capacity).then(|| capacity - FROM_END)
+    sector(capacity).filter(|place| frames_end + frame::HEADER as u64 <= *place)
+}
+
+/// The least capacity of a segment whose frames may end at `frames_end`.
+pub(crate) fn capacity_for(frames_end: u64) -> u64 {
+    (frames_end + frame::HEADER as u64).next_multiple_of(SECTOR) + FROM_END
+}
+
+fn sector(capacity: u64) -> Option<u64> {
+    Some(capacity.checked_sub(FROM_END)? / SECTOR * SECTOR)
 }
 
 /// Notes at `place` that the commit before `next` is synced.
@@ -46,7 +55,7 @@ pub(crate) fn write(file: &File, place: u64, next: &Expect) -> io::Result<()> {
 
 /// The commit that the mark at the end of a segment of this capacity says is synced.
 pub(crate) fn read(file: &File, capacity: u64, salt: u64) -> io::Result<Option<u64>> {
-    let Some(place) = capacity.checked_sub(FROM_END) else {
+    let Some(place) = sector(capacity) else {
         return Ok(None);
     };
     let mut bytes = [0; frame::HEADER];
@@ -106,5 +115,15 @@ mod tests {
         assert_eq!(read(&file, 12288, next.salt).unwrap(), Some(300));
         assert_eq!(read(&file, 12288, next.salt + 1).unwrap(), None);
         assert_eq!(place(12288, 8105), None, "frames reach into its room");
+    }
+
+    #[test]
+    fn a_mark_is_in_one_sector_whatever_the_segment_holds() {
+        for end in (4096 + 96..4096 + 3000).step_by(8) {
+            let least = capacity_for(end);
+            let at = place(least, end).unwrap();
+            assert_eq!((at % 512, place(least - 1, end)), (0, None), "{end}");
+        }
+        assert_eq!(place(100_001, 4096), Some(95_744));
     }
 }

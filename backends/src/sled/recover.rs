@@ -157,11 +157,12 @@ impl Recovery<'_> {
         let mut replayed = Replayed::new(header.epoch);
         let path = segment::path(self.log_dir, *number);
         let file = File::open(&path).map_err(|error| Error::io("open", &path, error))?;
-        vouched = vouched.max(self.marked(&file, header)?);
+        let marked = self.marked(&file, header)?;
+        vouched = vouched.max(marked);
         let mut walk = Replay::new(&file, *number, path, self.hash)?;
         walk.reader.end_at(header.capacity);
         let end = walk.run(&mut next, &mut vouched, &mut replayed)?;
-        self.judge_end(&mut walk, header, &next, vouched, &end)
+        self.judge_end(&mut walk, header, &next, vouched, marked, &end)
             .map(drop)
     }
 
@@ -335,8 +336,10 @@ impl Recovery<'_> {
             let newest = uncovered.peek().is_none();
             let file = File::open(&path).map_err(|error| Error::io("open", &path, error))?;
             let mut walk = Replay::new(&file, *number, path, self.hash)?;
+            let mut marked = 0;
             if newest {
-                vouched = vouched.max(self.marked(&file, header)?);
+                marked = self.marked(&file, header)?;
+                vouched = vouched.max(marked);
                 walk.reader.end_at(header.capacity);
             }
             let end = walk.run(&mut next, &mut vouched, &mut replayed)?;
@@ -357,7 +360,7 @@ impl Recovery<'_> {
             }
             let offset = walk.reader.offset();
             let capacity = walk.reader.file_len();
-            let torn_to = self.judge_end(&mut walk, header, &next, vouched, &end)?;
+            let torn_to = self.judge_end(&mut walk, header, &next, vouched, marked, &end)?;
             let Replay {
                 index,
                 hops,
@@ -415,6 +418,7 @@ impl Recovery<'_> {
         header: &SegmentHeader,
         next: &Expect,
         vouched: u64,
+        marked: u64,
         end: &Step,
     ) -> Result<u64, Error> {
         let (number, offset) = (header.number, walk.reader.offset());
@@ -436,8 +440,11 @@ impl Recovery<'_> {
         if closed_here && matches!(end, Step::End) && vouched < next.commit {
             return Ok(offset);
         }
-        // The mark is no torn write.
-        if let Some(place) = mark::place(header.capacity, offset) {
+        // The mark is no torn write, and nothing stands behind it. Without one, frames may stand
+        // there that vouch: earlier versions left no room.
+        if marked > 0
+            && let Some(place) = mark::place(header.capacity, offset)
+        {
             walk.reader.end_at(place);
         }
         let survey = walk.reader.survey(offset, self.format.salt)?;

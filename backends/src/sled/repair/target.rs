@@ -83,8 +83,10 @@ impl<'a> Target<'a> {
         source: Option<&Source<'_>>,
     ) -> Result<(), Error> {
         let (start, end) = source.map_or((0, 0), |source| source.bytes);
-        let capacity = segment::DATA + (end - start);
-        let (path, file) = self.segment(header, capacity)?;
+        let len = segment::DATA + (end - start);
+        // As of every segment that has a successor, so that losing that one is seen.
+        let capacity = mark::capacity_for(len).min(segment::MAX_LEN);
+        let (path, file) = self.segment(header, len, capacity)?;
         let failed = |error| Error::io("write", &path, error);
         if let Some(Source {
             path: source,
@@ -141,7 +143,7 @@ impl<'a> Target<'a> {
             trailer_len: 0,
             body_crc: crc32c::crc32c(body),
         };
-        let capacity = room.max(segment::DATA + written.frame_len() + mark::ROOM);
+        let capacity = room.max(mark::capacity_for(segment::DATA + written.frame_len()));
         if capacity > segment::MAX_LEN {
             let size = usize::try_from(capacity).unwrap_or(usize::MAX);
             return Err(Error::too_large(
@@ -153,13 +155,18 @@ impl<'a> Target<'a> {
         if let Some(place) = frame.first_chunk_mut::<{ frame::HEADER }>() {
             *place = written.encode();
         }
-        let (path, file) = self.segment(header, capacity)?;
+        let (path, file) = self.segment(header, capacity, capacity)?;
         platform::write_all_at(&file, frame, segment::DATA)
             .and_then(|()| file.sync_all())
             .map_err(|error| Error::io("write", path, error))
     }
 
-    fn segment(&mut self, header: SegmentHeader, capacity: u64) -> Result<(PathBuf, File), Error> {
+    fn segment(
+        &mut self,
+        header: SegmentHeader,
+        len: u64,
+        capacity: u64,
+    ) -> Result<(PathBuf, File), Error> {
         self.number += 1;
         let path = segment::path(&self.log_dir, self.number);
         let header = SegmentHeader {
@@ -169,7 +176,7 @@ impl<'a> Target<'a> {
         };
         let file =
             platform::create_file(&path).map_err(|error| Error::io("create", &path, error))?;
-        platform::zero_fill(&file, 0, capacity)
+        platform::zero_fill(&file, 0, len)
             .and_then(|()| platform::write_all_at(&file, &header.encode(), 0))
             .map_err(|error| Error::io("write", &path, error))?;
         Ok((path, file))

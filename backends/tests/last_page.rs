@@ -1,0 +1,101 @@
+//! The last page of a segment: the mark stands in it, and in segments of earlier versions frames do.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "a test that fails shall stop, and its numbers are small"
+)]
+
+mod tools;
+
+use std::fs;
+use std::path::Path;
+
+use tidelog_backends::{SledStore, repair};
+use tidelog_core::*;
+use tools::{event, read_all, segment, segments, stream};
+
+const FRAME: &[u8] = b"TLF1";
+
+fn fill(store: &SledStore, events: u64, payload: usize) {
+    for n in 0..events {
+        let batch = AppendBatch::new(stream("1"), ExpectedVersion::Any, vec![event(n, payload)]);
+        store.blocking().append(batch).unwrap();
+    }
+}
+
+fn frames(bytes: &[u8]) -> Vec<usize> {
+    let places = (4096..bytes.len()).step_by(8);
+    places
+        .filter(|at| bytes[*at..].starts_with(FRAME))
+        .collect()
+}
+
+/// Cuts the room off that frames leave free, as if the segment had been made by a version without it.
+fn fill_up(path: &Path) -> Vec<usize> {
+    let mut bytes = fs::read(path).unwrap();
+    let mark = bytes.len() - 4096;
+    bytes.truncate(mark);
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    let end = end.next_multiple_of(8) + 16;
+    bytes.resize(end, 0);
+    bytes[168..176].copy_from_slice(&(end as u64).to_le_bytes());
+    let crc = crc32c::crc32c(&bytes[..176]);
+    bytes[176..180].copy_from_slice(&crc.to_le_bytes());
+    let frames = frames(&bytes);
+    fs::write(path, bytes).unwrap();
+    frames
+}
+
+#[test]
+fn what_frames_up_to_the_end_of_a_segment_vouch_for_is_heard() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SledStore::open(dir.path()).unwrap();
+    fill(&store, 10, 3000);
+    store.crash();
+    let path = segment(dir.path(), 1);
+    let frames = fill_up(&path);
+    assert_eq!(frames.len(), 10);
+    let store = SledStore::open(dir.path()).unwrap();
+    assert_eq!(read_all(&store).unwrap().len(), 10);
+    store.crash();
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[frames[8] + 500] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let opened = SledStore::open(dir.path()).map(|store| read_all(&store).unwrap().len());
+    assert!(matches!(opened, Err(Error::Damaged { .. })), "{opened:?}");
+}
+
+#[test]
+fn repair_hears_the_mark_of_a_segment_of_any_size() {
+    let root = tempfile::tempdir().unwrap();
+    let (from, to) = (root.path().join("from"), root.path().join("to"));
+    let open = |dir: &Path| SledStore::builder(dir).segment_size(100_001).open();
+    let store = open(&from).unwrap();
+    fill(&store, 3, 300);
+    store.crash();
+    let path = segment(&from, 1);
+    let mut bytes = fs::read(&path).unwrap();
+    let last = frames(&bytes)[2];
+    bytes[last..last + 600].fill(0);
+    fs::write(&path, bytes).unwrap();
+    let opened = open(&from).map(|store| read_all(&store).unwrap().len());
+    assert!(matches!(opened, Err(Error::Damaged { .. })), "{opened:?}");
+    let report = repair(&from, &to).unwrap();
+    assert_eq!(report.lost.len(), 1);
+}
+
+#[test]
+fn a_repaired_store_that_lost_its_newest_segment_is_damaged() {
+    let root = tempfile::tempdir().unwrap();
+    let (from, to) = (root.path().join("from"), root.path().join("to"));
+    let store = SledStore::open(&from).unwrap();
+    fill(&store, 3, 300);
+    store.close_blocking().unwrap();
+    repair(&from, &to).unwrap();
+    let newest = segments(&to).len() as u64;
+    fs::remove_file(segment(&to, newest)).unwrap();
+    let opened = SledStore::open(&to).map(|store| read_all(&store).unwrap().len());
+    assert!(matches!(opened, Err(Error::Damaged { .. })), "{opened:?}");
+}
