@@ -37,6 +37,8 @@ pub(crate) struct Committer {
     known_synced: u64,
     /// The commit that the segment's mark vouches for.
     marked: u64,
+    /// A failure that nobody was told of: whoever comes next is.
+    untold: Option<Error>,
     group: Group,
     /// Requests that did not fit into the group before.
     carried: Vec<Request>,
@@ -98,6 +100,7 @@ impl Committer {
             epoch,
             known_synced,
             marked: 0,
+            untold: None,
             group,
             carried: Vec::new(),
             published,
@@ -155,6 +158,7 @@ impl Committer {
             self.shared.refusal()
         };
         if let Some(refusal) = refusal {
+            self.untold = None;
             return waiting
                 .into_iter()
                 .map(|request| (request, Err(refusal.clone())))
@@ -434,7 +438,9 @@ impl Committer {
         }
         if let Some(place) = mark::place(self.active.capacity, self.active.offset) {
             if let Err(error) = mark::write(&self.active.file, place, &self.next) {
-                self.shared.refuse(&self.failed("mark", error));
+                let error = self.failed("mark", error);
+                self.shared.refuse(&error);
+                self.untold = Some(error);
             }
             self.marked = synced;
         }
@@ -453,6 +459,9 @@ impl Committer {
     /// has failed.
     pub(crate) fn close(&mut self, cleanly: bool) -> Result<Option<CleanMark>, Error> {
         self.closed = true;
+        if let Some(error) = self.untold.take().filter(|_| cleanly) {
+            return Err(error);
+        }
         if !cleanly || self.shared.refusal().is_some() {
             return Ok(None);
         }

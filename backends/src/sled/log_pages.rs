@@ -19,7 +19,9 @@ use super::segment;
 /// Read at once: little at first, since many reads end early, then more and more, since handing a
 /// window over costs as much as decoding some hundred records.
 const FIRST_WINDOW: usize = 64 << 10;
-const LARGEST_WINDOW: usize = 1 << 20;
+const LARGEST_WINDOW: usize = 256 << 10;
+/// Records of a page at most: small ones take far more memory decoded than in the log.
+const MOST_RECORDS: u64 = 1024;
 
 /// Pages of the whole log.
 pub(crate) struct LogPages {
@@ -92,14 +94,15 @@ impl LogPages {
     /// The next window with records that are wanted.
     fn cut(&mut self, place: &mut Place) -> Result<Piece, Error> {
         let mut want = self.window;
-        self.window = (self.window * 2).min(LARGEST_WINDOW);
         loop {
             let window = self.read(place, want)?;
             let base = *place;
             let runs = self.runs(place, &window, &mut want)?;
-            if runs.is_empty() {
+            let Some(last) = runs.last() else {
                 continue;
-            }
+            };
+            // Twice what was of use.
+            self.window = (last.bytes.end * 2).clamp(FIRST_WINDOW, LARGEST_WINDOW);
             let log = Arc::clone(&self.log);
             return Ok(Piece::new(move || decode(&log, &base, &window, &runs)));
         }
@@ -116,7 +119,8 @@ impl LogPages {
         let base = place.offset;
         let asked = std::mem::replace(want, FIRST_WINDOW);
         let mut runs: Vec<Run> = Vec::new();
-        while self.next <= self.to && self.log.hole_at(self.next).is_none() {
+        let end = self.next.saturating_add(MOST_RECORDS);
+        while self.next <= self.to && self.next < end && self.log.hole_at(self.next).is_none() {
             let damaged = |place: &Place, what| self.log.damaged(place.segment, place.offset, what);
             let inside = usize::try_from(place.offset - base).unwrap_or(usize::MAX);
             let rest = window.get(inside..).unwrap_or_default();
