@@ -16,7 +16,17 @@ use Bound::{AtLeast, AtMost};
 
 /// Figure, unit and bound of each.
 const GOALS: &[(&str, Unit, Bound)] = &[
+    ("W1 blocking: against raw", Unit::Times, AtLeast(1.2)),
+    ("W1 blocking: against tephra", Unit::Times, AtLeast(1.2)),
+    ("W1 async: against raw", Unit::Times, AtLeast(1.0)),
+    ("W2 async: against raw", Unit::Times, AtLeast(1.1)),
+    ("W2 async: against tephra", Unit::Times, AtLeast(1.5)),
+    ("W3 acknowledged: against tephra", Unit::Times, AtLeast(2.0)),
+    ("W3 sustained: against tephra", Unit::Times, AtLeast(1.5)),
     ("W4 sustained: against tephra", Unit::Times, AtLeast(1.0)),
+    ("R1: against tephra", Unit::Times, AtLeast(2.0)),
+    ("R2: against tephra", Unit::Times, AtLeast(1.7)),
+    ("disk after W3: against tephra", Unit::Times, AtMost(0.75)),
     ("R3: without against with", Unit::Times, AtLeast(5.0)),
     ("X1: against W2 async", Unit::Times, AtLeast(0.7)),
     ("T1 idle, async: p99 against sync", Unit::Times, AtMost(3.0)),

@@ -45,7 +45,7 @@ pub fn round(
         }
     }
     if options.is_about_goals() {
-        measures::beside_tephra(rounds, found);
+        measures::beside_peers(&[Work::W1, Work::W2, Work::W4], rounds, found);
     }
     measures::after_clients(options, rounds, found)?;
     measures::apart(options, found)?;
@@ -73,6 +73,9 @@ pub fn round(
             let job = Job { work, contender };
             note(options, job, measure(job, &dir, options)?, rounds, found);
         }
+    }
+    if options.is_about_goals() {
+        measures::beside_peers(&[Work::W3, Work::R1, Work::R2], rounds, found);
     }
     if contenders.contains(&Kind::Tidelog) {
         let dir = options.dir.join(Kind::Tidelog.to_string());

@@ -214,6 +214,10 @@ pub(crate) struct Prepared {
     pub capacity: u64,
 }
 
+/// Zeros written before they are synced. A commit that is synced meanwhile waits for so many, not for
+/// a whole segment of them.
+const FILL_STEP: u64 = 2 << 20;
+
 /// Makes segment `number` with room for `capacity` bytes, header included.
 pub(crate) fn prepare(
     log_dir: &Path,
@@ -224,9 +228,15 @@ pub(crate) fn prepare(
     let path = path(log_dir, number);
     let fresh = path.with_extension("seg.new");
     let file = platform::create_file(&fresh).map_err(|error| Error::io("create", &fresh, error))?;
-    filling
-        .fill(&file, 0, capacity)
-        .map_err(|error| Error::io("fill", &fresh, error))?;
+    let mut filled = 0;
+    while filled < capacity {
+        let end = capacity.min(filled + FILL_STEP);
+        filling
+            .fill(&file, filled, end)
+            .and_then(|()| file.sync_data())
+            .map_err(|error| Error::io("fill", &fresh, error))?;
+        filled = end;
+    }
     file.sync_all()
         .map_err(|error| Error::io("sync", &fresh, error))?;
     platform::rename(&fresh, &path).map_err(|error| Error::io("rename", &fresh, error))?;

@@ -21,7 +21,7 @@ use std::str::FromStr;
 
 pub use found::{Found, Unit};
 pub use large::{LONG, Large, SMALLER};
-pub use rounds::{after_clients, apart, beside_tephra, on_store, peak_memory, wear};
+pub use rounds::{after_clients, apart, beside_peers, on_store, peak_memory, wear};
 
 use crate::options::Options;
 use crate::{Failure, Outcome};

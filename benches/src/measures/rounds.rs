@@ -27,17 +27,112 @@ pub(super) fn figure(figures: &Figures, name: &str) -> f64 {
     figures.get(name).copied().unwrap_or(f64::NAN)
 }
 
-/// W4 beside tephra's in this round, as both sustain it.
-pub fn beside_tephra(all: &Rounds, found: &mut Found) {
-    let newest = |contender| {
-        let work = Work::W4;
-        let timing = all.get(&Job { work, contender })?.last()?.timing;
-        let seconds = timing.drained_seconds.unwrap_or(timing.seconds);
-        Some(timing.count as f64 / seconds)
-    };
-    if let Some((tidelog, tephra)) = newest(Kind::Tidelog).zip(newest(Kind::Tephra)) {
-        let name = "W4 sustained: against tephra";
-        found.note(name, Unit::Times, tidelog / tephra);
+type Figure = fn(&Measured) -> f64;
+
+/// What is set beside a peer's of the same round: the figure's name, the work, whose.
+const BESIDE: [(&str, Work, Kind, Kind, Figure); 11] = [
+    (
+        "W1 blocking: against raw",
+        Work::W1,
+        Kind::Tidelog,
+        Kind::Raw,
+        rate,
+    ),
+    (
+        "W1 blocking: against tephra",
+        Work::W1,
+        Kind::Tidelog,
+        Kind::Tephra,
+        rate,
+    ),
+    (
+        "W1 async: against raw",
+        Work::W1,
+        Kind::TidelogAsync,
+        Kind::Raw,
+        rate,
+    ),
+    (
+        "W2 async: against raw",
+        Work::W2,
+        Kind::TidelogAsync,
+        Kind::Raw,
+        rate,
+    ),
+    (
+        "W2 async: against tephra",
+        Work::W2,
+        Kind::TidelogAsync,
+        Kind::Tephra,
+        rate,
+    ),
+    (
+        "W3 acknowledged: against tephra",
+        Work::W3,
+        Kind::Tidelog,
+        Kind::Tephra,
+        rate,
+    ),
+    (
+        "W3 sustained: against tephra",
+        Work::W3,
+        Kind::Tidelog,
+        Kind::Tephra,
+        sustained,
+    ),
+    (
+        "W4 sustained: against tephra",
+        Work::W4,
+        Kind::Tidelog,
+        Kind::Tephra,
+        sustained,
+    ),
+    (
+        "R1: against tephra",
+        Work::R1,
+        Kind::Tidelog,
+        Kind::Tephra,
+        rate,
+    ),
+    (
+        "R2: against tephra",
+        Work::R2,
+        Kind::Tidelog,
+        Kind::Tephra,
+        rate,
+    ),
+    (
+        "disk after W3: against tephra",
+        Work::W3,
+        Kind::Tidelog,
+        Kind::Tephra,
+        disk,
+    ),
+];
+
+fn rate(measured: &Measured) -> f64 {
+    measured.timing.count as f64 / measured.timing.seconds
+}
+
+fn sustained(measured: &Measured) -> f64 {
+    let timing = measured.timing;
+    timing.count as f64 / timing.drained_seconds.unwrap_or(timing.seconds)
+}
+
+fn disk(measured: &Measured) -> f64 {
+    measured.disk_bytes as f64
+}
+
+/// These works of the newest round beside those of the peers that goals name.
+pub fn beside_peers(works: &[Work], all: &Rounds, found: &mut Found) {
+    for (name, work, ours, peer, figure) in BESIDE {
+        if !works.contains(&work) {
+            continue;
+        }
+        let newest = |contender| Some(figure(all.get(&Job { work, contender })?.last()?));
+        if let Some((ours, peer)) = newest(ours).zip(newest(peer)) {
+            found.note(name, Unit::Times, ours / peer);
+        }
     }
 }
 
