@@ -251,7 +251,7 @@ fn open_index(
         engine: options.engine,
         identity,
         clean_stop,
-        cache_bytes: (budget / 8 * 3) as u64,
+        cache_bytes: (budget / 16 * 3) as u64,
         sled_cache_bytes: (budget / 8) as u64,
         filter_bytes: budget / 8,
         open_timeout: options.open_timeout,
