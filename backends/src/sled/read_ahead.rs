@@ -13,8 +13,8 @@ use super::panics::caught;
 use super::workers::Workers;
 use crate::primitives::{Condvar, Mutex};
 
-/// So many pieces are made before they are asked for, once a few pages were. Each holds its share of a page, at most 1 MiB
-/// and its decoded form.
+/// So many pieces are made before they are asked for, once a few pages were. Each holds its share of a page, about 1 MiB
+/// unless single records are larger, and its decoded form.
 pub(crate) const AHEAD: usize = 3;
 
 type Page = Vec<EventEnvelope>;
