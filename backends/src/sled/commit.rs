@@ -35,6 +35,8 @@ pub(crate) struct Committer {
     last_recorded: Timestamp,
     epoch: Epoch,
     known_synced: u64,
+    /// No id of version 7 that is published is above this one; `None` where that is not known.
+    newest_id: Option<u128>,
     /// The commit that the segment's mark vouches for.
     marked: u64,
     /// A failure that nobody was told of: whoever comes next is.
@@ -85,6 +87,7 @@ impl Committer {
         epoch: Epoch,
     ) -> Self {
         let known_synced = next.commit - 1;
+        let newest_id = shared.streams.newest_id();
         let group = Group::new();
         let published = CleanMark {
             commit: next.commit - 1,
@@ -99,6 +102,7 @@ impl Committer {
             last_recorded,
             epoch,
             known_synced,
+            newest_id,
             marked: 0,
             untold: None,
             group,
@@ -165,7 +169,7 @@ impl Committer {
                 .collect();
         }
         let recorded = self.shared.clock.now().max(self.last_recorded);
-        self.group.begin(self.next.position, recorded);
+        self.begin_group(recorded);
         let mut durability = Durability::Process;
         let mut answers: Vec<Answer> = Vec::with_capacity(waiting.len());
         for request in waiting {
@@ -184,6 +188,11 @@ impl Committer {
         answers
     }
 
+    fn begin_group(&mut self, recorded: Timestamp) {
+        self.group
+            .begin(self.next.position, recorded, self.newest_id);
+    }
+
     /// Begins a new epoch by a record of its own; durable when this returns.
     pub(crate) fn begin_epoch(&mut self, id: uuid::Uuid) -> Result<(), Error> {
         let mark = self.mark();
@@ -195,7 +204,7 @@ impl Committer {
         };
         let payload = control::encode_epoch(&epoch)?;
         let recorded = self.shared.clock.now().max(self.last_recorded);
-        self.group.begin(self.next.position, recorded);
+        self.begin_group(recorded);
         let event_id = EventId::from_uuid(id);
         self.group
             .encode_control(&self.shared.control, event_id, control::EPOCH, &payload);
@@ -219,7 +228,7 @@ impl Committer {
         }
         let payload = control::encode_accepted(stream)?;
         let recorded = self.shared.clock.now().max(self.last_recorded);
-        self.group.begin(self.next.position, recorded);
+        self.begin_group(recorded);
         let (kind, id) = (control::ACCEPTED, EventId::generate());
         self.group
             .encode_control(&self.shared.control, id, kind, &payload);
@@ -343,7 +352,8 @@ impl Committer {
                 .map_err(super::index_failed)?;
         }
         index.note_id(self.group.newest_id);
-        self.group.publish(&shared.heads);
+        self.newest_id = self.newest_id.map(|id| id.max(self.group.newest_id));
+        self.group.publish(&shared.heads, &shared.recent_ids);
         shared.log.passed(Hop {
             position: header.first_position,
             offset: at,

@@ -10,8 +10,9 @@ use tidelog_core::{
 };
 
 use super::frame;
-use super::hash::in_time_order;
-use super::heads::{Head, Heads};
+use super::hash::{StreamKey, in_time_order};
+use super::heads::Heads;
+use super::recent_ids::{KnownIds, RecentIds};
 use super::record::{self, Names, Record};
 use super::request::Request;
 use super::retry::{Found, Standing, answer_known, judge};
@@ -32,6 +33,8 @@ pub(crate) struct Group {
     pub recorded: Timestamp,
     /// The highest id of version 7 in it, 0 without one.
     pub newest_id: u128,
+    /// The highest one of all that is published, where it is known.
+    newest_published: Option<u128>,
     /// Position of the first record.
     first_position: u64,
     /// The streams that requests asked for; records name them by their place.
@@ -48,7 +51,9 @@ pub(crate) struct Group {
 /// What this group adds to one stream.
 struct Pending {
     stream: StreamId,
-    hash: u64,
+    key: StreamKey,
+    /// It has been given ids that had to be looked for, and may be so again.
+    by_ids: bool,
     published: u64,
     /// The highest sequence that was ever given; above `published` only after a repair.
     floor: u64,
@@ -90,6 +95,7 @@ impl Group {
             records: Vec::new(),
             recorded: Timestamp::default(),
             newest_id: 0,
+            newest_published: None,
             first_position: 0,
             streams: Vec::new(),
             by_name: HashTable::new(),
@@ -99,8 +105,14 @@ impl Group {
         }
     }
 
-    /// Begins anew: what is taken from now on is recorded at `recorded`, from `first_position` on.
-    pub(crate) fn begin(&mut self, first_position: u64, recorded: Timestamp) {
+    /// Begins anew: what is taken from now on is recorded at `recorded`, from `first_position` on, and
+    /// no id of version 7 that is published is above `newest_published`.
+    pub(crate) fn begin(
+        &mut self,
+        first_position: u64,
+        recorded: Timestamp,
+        newest_published: Option<u128>,
+    ) {
         if self.frame.capacity() > KEEP_BUFFER {
             *self = Self::new();
         }
@@ -110,6 +122,7 @@ impl Group {
         self.streams.clear();
         self.by_name.clear();
         self.newest_id = 0;
+        self.newest_published = newest_published;
         self.first_position = first_position;
         self.recorded = recorded;
     }
@@ -122,20 +135,29 @@ impl Group {
     /// The stream of a record, with its keyed hash; `None` for a control record.
     pub(crate) fn stream_of(&self, record: &NewRecord) -> Option<(&StreamId, u64)> {
         let pending = self.streams.get(record.slot as usize)?;
-        Some((&pending.stream, pending.hash))
+        Some((&pending.stream, pending.key.hash))
     }
 
-    /// Tells `heads` what the group adds to each stream.
-    pub(crate) fn publish(&mut self, heads: &Heads) {
+    /// Tells the caches what the group adds to each stream.
+    pub(crate) fn publish(&mut self, heads: &Heads, recent_ids: &RecentIds) {
+        let added = || self.streams.iter().filter(|pending| pending.added > 0);
         let mut publishing = heads.publishing();
+        for pending in added() {
+            publishing.note(&pending.key, pending.published, pending.head());
+        }
+        drop(publishing);
+        if !added().any(|pending| pending.by_ids) {
+            return;
+        }
+        let mut publishing = recent_ids.publishing();
         let fingerprints = &mut self.fingerprints;
-        for pending in self.streams.iter().filter(|pending| pending.added > 0) {
+        for pending in added().filter(|pending| pending.by_ids) {
             fingerprints.clear();
             let records = chain(&self.records, pending.newest);
             fingerprints.extend(records.map(|record| record.fingerprint));
             fingerprints.reverse();
             let (before, first) = (pending.published, pending.floor + 1);
-            publishing.note(&pending.stream, before, first, fingerprints);
+            publishing.note(&pending.key, before, first, fingerprints);
         }
     }
 
@@ -149,8 +171,8 @@ impl Group {
         self.fingerprints.clear();
         // Empty as long as every part is new.
         let mut standings = Vec::new();
-        for (at, (part, hash)) in request.parts.iter().zip(&request.hashes).enumerate() {
-            let standing = self.look(shared, part, *hash)?;
+        for (at, (part, key)) in request.parts.iter().zip(&request.keys).enumerate() {
+            let standing = self.look(shared, part, *key)?;
             if standing != Standing::New || !standings.is_empty() {
                 standings.resize_with(at, || Standing::New);
                 standings.push(standing);
@@ -177,22 +199,38 @@ impl Group {
     }
 
     /// Notes the part's stream and the fingerprints of its events; says whether it is a retry.
-    fn look(&mut self, shared: &Shared, part: &AppendBatch, hash: u64) -> Result<Standing, Error> {
+    fn look(
+        &mut self,
+        shared: &Shared,
+        part: &AppendBatch,
+        key: StreamKey,
+    ) -> Result<Standing, Error> {
         let first_print = self.fingerprints.len();
         let of = |event: &tidelog_core::NewEvent| shared.hash.fingerprint(&event.event_id);
         self.fingerprints.extend(part.events.iter().map(of));
-        let known_slot = self.find(&part.stream, hash);
+        // An id of another version, `None`, is below all.
+        let ids = part
+            .events
+            .iter()
+            .map(|event| in_time_order(&event.event_id));
+        let oldest_id = ids.min().flatten();
+        let published = self.newest_published;
+        let is_newest = oldest_id > published && published.is_some();
+        let known_slot = self.find(&part.stream, &key);
         let prints = self.fingerprints.get(first_print..).unwrap_or_default();
         self.suspects.clear();
         let seen = match known_slot.and_then(|slot| self.streams.get(slot as usize)) {
             Some(pending) if pending.published == 0 => Seen::default(),
-            _ => see(shared, part, hash, prints, &mut self.suspects)?,
+            Some(pending) if is_newest => Seen::all(pending.published, pending.floor),
+            None if is_newest => see_head(shared, part, &key)?,
+            _ => see(shared, part, &key, oldest_id, prints, &mut self.suspects)?,
         };
         let slot = match known_slot {
             Some(slot) => slot,
             None => self.insert(Pending {
                 stream: part.stream.clone(),
-                hash,
+                key,
+                by_ids: false,
                 published: seen.head,
                 floor: seen.floor,
                 added: 0,
@@ -201,6 +239,9 @@ impl Group {
         };
         self.slots.push(slot);
         let prints = self.fingerprints.get(first_print..).unwrap_or_default();
+        if let Some(pending) = self.streams.get_mut(slot as usize) {
+            pending.by_ids |= !is_newest;
+        }
         let Some(pending) = self.streams.get(slot as usize) else {
             return Ok(Standing::New);
         };
@@ -229,7 +270,7 @@ impl Group {
             let Some(event) = part.events.get(at) else {
                 continue;
             };
-            if let Some(known) = shared.read_event(&part.stream, hash, sequence)?
+            if let Some(known) = shared.read_event(&part.stream, key.hash, sequence)?
                 && known.event_id == event.event_id
             {
                 note(at, Found::new(&known, event));
@@ -255,21 +296,25 @@ impl Group {
         Ok(judge(&part.events, &found))
     }
 
-    fn find(&self, stream: &StreamId, hash: u64) -> Option<u32> {
+    fn find(&self, stream: &StreamId, key: &StreamKey) -> Option<u32> {
         let is_it = |slot: &u32| {
             let pending = self.streams.get(*slot as usize);
-            pending.is_some_and(|pending| pending.hash == hash && pending.stream == *stream)
+            pending.is_some_and(|pending| pending.key == *key && pending.stream == *stream)
         };
-        self.by_name.find(hash, is_it).copied()
+        self.by_name.find(key.hash, is_it).copied()
     }
 
     fn insert(&mut self, pending: Pending) -> u32 {
         // A frame holds fewer streams than a u32 counts.
         let slot = u32::try_from(self.streams.len()).unwrap_or(NONE);
-        let hash = pending.hash;
+        let hash = pending.key.hash;
         self.streams.push(pending);
         let streams = &self.streams;
-        let rehash = |slot: &u32| streams.get(*slot as usize).map_or(0, |known| known.hash);
+        let rehash = |slot: &u32| {
+            streams
+                .get(*slot as usize)
+                .map_or(0, |known| known.key.hash)
+        };
         self.by_name.insert_unique(hash, slot, rehash);
         slot
     }
@@ -402,58 +447,100 @@ struct Seen {
     window: u64,
 }
 
+impl Seen {
+    /// All of the stream's events are known not to be meant.
+    fn all(head: u64, floor: u64) -> Self {
+        Self {
+            head,
+            floor,
+            window: head,
+        }
+    }
+}
+
+/// Looks at the head of a stream, none of whose events can have the ids of the part.
+fn see_head(shared: &Shared, part: &AppendBatch, key: &StreamKey) -> Result<Seen, Error> {
+    if let Some(head) = shared.heads.get(key) {
+        return Ok(Seen::all(head, head));
+    }
+    let newest = shared.streams.head(key.hash, &part.stream)?;
+    let head = newest.map_or(0, |(sequence, _)| sequence);
+    let floor = remember_head(shared, part, key, head)?;
+    Ok(Seen::all(head, floor))
+}
+
 /// Looks at the stream's head, and for events that may have one of these fingerprints.
 fn see(
     shared: &Shared,
     part: &AppendBatch,
-    hash: u64,
+    key: &StreamKey,
+    oldest_id: Option<u128>,
     prints: &[u32],
     suspects: &mut Vec<(usize, u64)>,
 ) -> Result<Seen, Error> {
-    let mut look = |head: &Head| {
+    let mut look = |recent: &KnownIds| {
         for (at, print) in prints.iter().enumerate() {
-            suspects.extend(head.candidates(*print).map(|sequence| (at, sequence)));
+            suspects.extend(recent.candidates(*print).map(|sequence| (at, sequence)));
         }
-        Seen {
-            head: head.sequence,
-            floor: head.floor,
-            window: head.window(),
-        }
+        recent.window()
     };
-    let stream = &part.stream;
-    let ids = part
-        .events
-        .iter()
-        .map(|event| in_time_order(&event.event_id));
-    // `None`, the id of another version, is below all.
-    let oldest_id = ids.min().flatten();
-    let cached = shared.heads.with(stream, |head| {
-        let all = head.is_whole();
-        all.then(|| look(head))
-    });
-    match cached {
-        Some(Some(seen)) => return Ok(seen),
-        Some(None) if shared.streams.is_newer_than_runs(oldest_id)? => {
-            if let Some(seen) = shared.heads.with(stream, &mut look) {
-                return Ok(seen);
+    if let Some(head) = shared.heads.get(key) {
+        let seen = |window| Seen {
+            head,
+            floor: head,
+            window,
+        };
+        let known = shared.recent_ids.with(key, head, |recent| {
+            let all = recent.is_whole();
+            all.then(|| look(recent))
+        });
+        match known {
+            Some(Some(window)) => return Ok(seen(window)),
+            Some(None) if shared.streams.is_newer_than_runs(oldest_id)? => {
+                if let Some(window) = shared.recent_ids.with(key, head, &mut look) {
+                    return Ok(seen(window));
+                }
             }
+            _ => {}
         }
-        _ => {}
     }
     let limit = shared.limits.retry_window();
-    let recent = shared.streams.recent(hash, stream, limit, oldest_id)?;
-    let sequence = recent.head;
-    let mut head = Head::new(sequence, recent.fingerprints, recent.whole);
-    if !shared.log.losses.is_none() {
-        let newest = shared.streams.head(hash, stream)?;
+    let stream = &part.stream;
+    let recent = shared.streams.recent(key.hash, stream, limit, oldest_id)?;
+    let head = recent.head;
+    let recent = KnownIds::new(head, recent.fingerprints, recent.whole);
+    let window = look(&recent);
+    let floor = remember_head(shared, part, key, head)?;
+    if head > 0 {
+        shared.recent_ids.insert(*key, recent);
+    }
+    Ok(Seen {
+        head,
+        floor,
+        window,
+    })
+}
+
+/// Remembers a head that was read, unless it says less than the highest sequence that the stream may
+/// have been given, which this answers.
+fn remember_head(
+    shared: &Shared,
+    part: &AppendBatch,
+    key: &StreamKey,
+    head: u64,
+) -> Result<u64, Error> {
+    let losses = &shared.log.losses;
+    let floor = if losses.is_none() {
+        head
+    } else {
+        let newest = shared.streams.head(key.hash, &part.stream)?;
         let segment = newest.map_or(0, |(_, place)| place.segment);
-        head = head.with_floor(shared.log.losses.floor(stream, sequence, segment));
+        losses.floor(&part.stream, head, segment)
+    };
+    if head == floor {
+        shared.heads.insert(key, head);
     }
-    let seen = look(&head);
-    if sequence > 0 {
-        shared.heads.insert(stream.clone(), head);
-    }
-    Ok(seen)
+    Ok(floor)
 }
 
 /// Below the window, only the sequences that the expectation implies are looked at.
@@ -481,7 +568,7 @@ fn suspect_implied(
     let range = (first, oldest_known - 1);
     let forward = Direction::Forward;
     let streams = &shared.streams;
-    let places = streams.postings(pending.hash, &part.stream, range, forward, limit)?;
+    let places = streams.postings(pending.key.hash, &part.stream, range, forward, limit)?;
     // At whichever of them: a batch that was cut or turned around is no new one.
     let mut known: Vec<(u32, usize)> = prints.iter().copied().zip(0..).collect();
     known.sort_unstable();

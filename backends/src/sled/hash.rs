@@ -13,10 +13,19 @@ pub(crate) fn in_time_order(id: &EventId) -> Option<u128> {
     (number >> 76 & 0xf == 7).then_some(number)
 }
 
+/// What a stream is known by in memory: two hashes of its name, so that the name need not stand there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct StreamKey {
+    /// As on disk.
+    pub hash: u64,
+    pub check: u64,
+}
+
 /// The store's keyed hash.
 #[derive(Clone, Copy)]
 pub(crate) struct NameHash {
     hasher: SipHasher13,
+    checker: SipHasher13,
     mask: u64,
 }
 
@@ -30,7 +39,17 @@ impl NameHash {
         };
         Self {
             hasher: SipHasher13::new_with_key(key),
+            checker: SipHasher13::new_with_key(&key.map(|byte| !byte)),
             mask,
+        }
+    }
+
+    pub(crate) fn key(&self, stream: &StreamId) -> StreamKey {
+        let mut checker = self.checker;
+        checker.write(stream.as_str().as_bytes());
+        StreamKey {
+            hash: self.stream(stream),
+            check: checker.finish(),
         }
     }
 

@@ -42,6 +42,7 @@ mod panics;
 mod preparer;
 mod queue;
 mod read_ahead;
+mod recent_ids;
 mod record;
 mod recover;
 mod repair;

@@ -25,6 +25,7 @@ use super::losses::Lossy;
 use super::options::{Phase, Progress, SledStoreBuilder};
 use super::preparer::Preparer;
 use super::queue::Queue;
+use super::recent_ids::RecentIds;
 use super::recover::{self, Recovered, Recovery};
 use super::repair;
 use super::segment::{self, Epoch, SegmentHeader};
@@ -199,7 +200,8 @@ fn assemble(
         log,
         streams: Arc::new(streams),
         live: Arc::new(Live::new(last)),
-        heads: Heads::new(budget / 4, options.limits.retry_window()),
+        heads: Heads::new(budget / 16 * 5),
+        recent_ids: RecentIds::new(budget / 8, options.limits.retry_window()),
         queue: Queue::new(),
         gate: ByteGate::new(budget / 8),
         workers: Workers::new(),

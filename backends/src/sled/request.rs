@@ -3,6 +3,7 @@
 use tidelog_core::{AppendBatch, AppendReceipt, Durability, Error};
 
 use super::gate::Permit;
+use super::hash::StreamKey;
 use crate::primitives::oneshot;
 
 /// Bytes of a record beside names, texts and payload, at most.
@@ -13,7 +14,7 @@ pub(crate) type Reply = oneshot::Sender<Result<Vec<AppendReceipt>, Error>>;
 /// One append that waits to be committed.
 pub(crate) struct Request {
     pub parts: Vec<AppendBatch>,
-    pub hashes: Vec<u64>,
+    pub keys: Vec<StreamKey>,
     pub durability: Durability,
     /// What it takes in a frame, at most.
     pub bytes: usize,

@@ -16,6 +16,7 @@ use super::options::ProgressCallback;
 use super::pages::read_places;
 use super::preparer::Preparer;
 use super::queue::Queue;
+use super::recent_ids::RecentIds;
 use super::request::Request;
 use super::streams::Streams;
 use super::workers::Workers;
@@ -34,6 +35,7 @@ pub(crate) struct Shared {
     pub streams: Arc<Streams>,
     pub live: Arc<Live>,
     pub heads: Heads,
+    pub recent_ids: RecentIds,
     pub queue: Queue<Request>,
     /// Bounds the bytes in the queue.
     pub gate: Arc<ByteGate>,

@@ -16,6 +16,7 @@ use super::log_pages::LogPages;
 use super::open::open;
 use super::options::SledStoreBuilder;
 use super::pages::StreamPages;
+use super::recent_ids::KnownIds;
 use super::request::Request;
 use super::shared::Shared;
 use super::snapshots;
@@ -181,15 +182,15 @@ impl SledStore {
             .map(|part| part.durability.unwrap_or(self.handle().durability))
             .max();
         let durability = asked.unwrap_or(self.handle().durability);
-        let hashes = parts
+        let keys = parts
             .iter()
-            .map(|part| shared.hash.stream(&part.stream))
+            .map(|part| shared.hash.key(&part.stream))
             .collect();
         let bytes = Request::size(&parts);
         let (reply, answer) = oneshot::async_channel();
         let mut request = Request {
             parts,
-            hashes,
+            keys,
             durability,
             bytes,
             reply,
@@ -270,11 +271,13 @@ impl EventStore for SledStore {
         let shared = &self.handle().shared;
         let fingerprint = shared.hash.fingerprint(&event_id);
         // An id that is new to a stream at hand costs no read and no thread.
-        let known = shared.heads.with(stream, |head| {
-            let candidates = || head.candidates(fingerprint).collect::<Vec<_>>();
-            head.is_whole().then(candidates)
-        });
-        let known = known.flatten();
+        let key = shared.hash.key(stream);
+        let candidates = |recent: &KnownIds| {
+            let candidates = || recent.candidates(fingerprint).collect::<Vec<_>>();
+            recent.is_whole().then(candidates)
+        };
+        let head = shared.heads.get(&key);
+        let known = head.and_then(|head| shared.recent_ids.with(&key, head, candidates)?);
         if known.as_ref().is_some_and(Vec::is_empty) {
             return Ok(None);
         }

@@ -7,11 +7,12 @@ use tidelog_core::{Direction, Error, StreamId};
 
 use super::frame::ChainHash;
 use super::hash::NameHash;
-use super::heads::GONE;
+
 use super::index::{Index, IndexError, Posting, SegmentIndex};
 use super::log::Log;
 use super::options::{Phase, Progress, ProgressCallback};
 use super::panics::caught;
+use super::recent_ids::GONE;
 use super::recover;
 use super::walk::read_segment;
 use crate::primitives::{Mutex, RwLock};
@@ -190,6 +191,15 @@ impl Streams {
             }
         }
         Ok(out)
+    }
+
+    /// No id of version 7 in the log is above this one; `None` where that is not known.
+    pub(crate) fn newest_id(&self) -> Option<u128> {
+        // What leaves the tails is in the runs already.
+        let tails = self.tails.load();
+        let in_tails = tails.iter().map(|tail| tail.index.read().newest_id()).max();
+        let in_runs = self.index.newest_id()?;
+        Some(in_runs.max(in_tails.unwrap_or(0)))
     }
 
     /// Whether ids from `oldest_id` on, a number of [`in_time_order`](super::hash::in_time_order),

@@ -59,7 +59,8 @@ impl SegmentIndex {
         self.newest_id = self.newest_id.max(id);
     }
 
-    pub(super) fn newest_id(&self) -> u128 {
+    /// No id of version 7 in it is above this one.
+    pub(crate) fn newest_id(&self) -> u128 {
         self.newest_id
     }
 

@@ -345,7 +345,11 @@ impl Repair<'_> {
             parent_hash: self.end.previous,
         };
         let mut group = Group::new();
-        group.begin(next.position, SystemClock.now().max(self.last_recorded));
+        group.begin(
+            next.position,
+            SystemClock.now().max(self.last_recorded),
+            None,
+        );
         let stream = control::stream()?;
         let mut add = |id, kind, payload: &[u8]| group.encode_control(&stream, id, kind, payload);
         let payload = control::encode_epoch(&epoch)?;
