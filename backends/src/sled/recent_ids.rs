@@ -167,7 +167,7 @@ struct ByBytes;
 
 impl Weighter<StreamKey, KnownIds> for ByBytes {
     fn weight(&self, _: &StreamKey, recent: &KnownIds) -> u64 {
-        (144 + recent.bytes()) as u64
+        (112 + recent.bytes()) as u64
     }
 }
 
