@@ -270,8 +270,9 @@ fn decode(
             if parsed.position != position {
                 return Err(damaged("the position does not follow"));
             }
-            let envelope = names.envelope(parsed, window);
-            page.push(envelope.ok_or_else(|| damaged("the record's fields cannot be read"))?);
+            names
+                .push(parsed, window, &mut page)
+                .ok_or_else(|| damaged("the record's fields cannot be read"))?;
             position += 1;
             at += bytes.len();
         }

@@ -223,10 +223,10 @@ pub(crate) fn read_places(
                 "another record stands where the index points; rebuild the index",
             ));
         }
-        let envelope = names
+        names
             .event_type(parsed.event_type)
-            .and_then(|event_type| parsed.to_envelope(&page, stream.clone(), event_type));
-        envelopes.push(envelope.ok_or_else(|| damaged("the record's fields cannot be read"))?);
+            .and_then(|event_type| parsed.push_to(&mut envelopes, &page, stream, event_type))
+            .ok_or_else(|| damaged("the record's fields cannot be read"))?;
     }
     Ok(envelopes)
 }
