@@ -309,6 +309,11 @@ impl BlockingEventStream {
         }
     }
 
+    #[cold]
+    fn wait(&mut self) -> Option<Result<EventEnvelope, Error>> {
+        pollster::block_on(self.0.next())
+    }
+
     /// The rest of the page at hand, or the next one; `None` at the end.
     pub fn next_page(&mut self) -> Option<Result<Vec<EventEnvelope>, Error>> {
         pollster::block_on(self.0.next_page())
@@ -326,11 +331,12 @@ impl Wake for Unpark {
 impl Iterator for BlockingEventStream {
     type Item = Result<EventEnvelope, Error>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         // The common case must not pay for a waker.
         if let Some(envelope) = self.0.page.next() {
             return Some(Ok(envelope));
         }
-        pollster::block_on(self.0.next())
+        self.wait()
     }
 }

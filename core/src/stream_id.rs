@@ -95,14 +95,36 @@ impl StreamId {
     /// ```
     #[inline]
     pub fn sibling(&self, aggregate_id: &str) -> Result<Self, Error> {
+        let mut sibling = self.clone();
+        sibling.set_aggregate_id(aggregate_id)?;
+        Ok(sibling)
+    }
+
+    /// Makes it the stream of another aggregate of the same type, in place; unchanged on an error.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), for the id.
+    ///
+    /// ```
+    /// use tidelog_core::StreamId;
+    /// let mut stream = StreamId::new("BankAccount", "acc-1")?;
+    /// stream.set_aggregate_id("acc-2")?;
+    /// assert_eq!(stream.as_str(), "BankAccount/acc-2");
+    /// assert!(stream.set_aggregate_id("").is_err());
+    /// # Ok::<(), tidelog_core::Error>(())
+    /// ```
+    #[inline]
+    pub fn set_aggregate_id(&mut self, aggregate_id: &str) -> Result<(), Error> {
         check_part("aggregate id", aggregate_id, Self::MAX_ID_BYTES)?;
-        if let Name::Inline { type_len, mut text } = self.0 {
-            text.truncate(usize::from(type_len) + 1);
-            if text.try_push_str(aggregate_id).is_ok() {
-                return Ok(Self(Name::Inline { type_len, text }));
-            }
+        if let Name::Inline { type_len, text } = &mut self.0
+            && usize::from(*type_len) + 1 + aggregate_id.len() <= Self::MAX_INLINE_BYTES
+        {
+            text.truncate(usize::from(*type_len) + 1);
+            text.push_str(aggregate_id);
+            return Ok(());
         }
-        Ok(Self::joined(self.aggregate_type(), aggregate_id))
+        *self = Self::joined(self.aggregate_type(), aggregate_id);
+        Ok(())
     }
 
     #[inline]
@@ -163,14 +185,29 @@ impl StreamId {
 #[inline]
 fn check_part(what: &'static str, part: &str, limit: usize) -> Result<(), Error> {
     // Most names are short and ASCII, and every record that is read has one.
-    let plain = |byte| matches!(byte, b' '..=b'~');
-    let usual = part.bytes().fold(true, |usual, byte| usual & plain(byte));
-    if usual && (1..=limit).contains(&part.len()) {
+    if (1..=limit).contains(&part.len()) && is_plain(part.as_bytes()) {
         return Ok(());
     }
     check_unusual(what, part, limit)
 }
 
+/// Whether all bytes are from ' ' to '~': eight at a time, the last ones twice.
+#[inline]
+fn is_plain(bytes: &[u8]) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = ONES * 0x80;
+    let plain = |word: [u8; 8]| {
+        let word = u64::from_le_bytes(word);
+        // Without a high bit in any byte no sum carries into the next one.
+        word & HIGH == 0 && (word + ONES * 0x60) & HIGH == HIGH && (word + ONES) & HIGH == 0
+    };
+    match bytes.last_chunk() {
+        Some(last) => plain(*last) && bytes.as_chunks().0.iter().all(|word| plain(*word)),
+        None => bytes.iter().all(|byte| matches!(byte, b' '..=b'~')),
+    }
+}
+
+#[cold]
 fn check_unusual(what: &'static str, part: &str, limit: usize) -> Result<(), Error> {
     if part.is_empty() {
         let reason = "it is empty".into();
@@ -285,6 +322,44 @@ mod tests {
                 StreamId::new("T", "other").unwrap().sibling(&id).unwrap(),
                 stream
             );
+        }
+    }
+
+    #[test]
+    fn a_stream_takes_the_id_of_another_in_place_or_stays_as_it_was() {
+        for (from, to) in [(1, 54), (54, 1), (54, 55), (55, 54), (256, 1), (1, 256)] {
+            let (from, to) = ("x".repeat(from), "y".repeat(to));
+            let mut stream = StreamId::new("T", &from).unwrap();
+            stream.set_aggregate_id(&to).unwrap();
+            assert_eq!(stream, StreamId::new("T", &to).unwrap());
+            for bad in ["", "a\u{7f}", &"z".repeat(257)] {
+                assert!(stream.set_aggregate_id(bad).is_err());
+                assert_eq!(stream.aggregate_id(), to);
+            }
+        }
+    }
+
+    #[test]
+    fn a_control_character_is_found_wherever_it_stands() {
+        for len in 1..20 {
+            for at in 0..len {
+                for (found, good) in [
+                    ('\0', false),
+                    ('\u{1f}', false),
+                    (' ', true),
+                    ('~', true),
+                    ('\u{7f}', false),
+                    ('\u{80}', false),
+                    ('\u{9f}', false),
+                    ('\u{a0}', true),
+                    ('é', true),
+                    ('\u{10ffff}', true),
+                ] {
+                    let before = "a".repeat(at);
+                    let id = format!("{before}{found}{}", "b".repeat(len - at - 1));
+                    assert_eq!(StreamId::new("T", &id).is_ok(), good, "{id:?}");
+                }
+            }
         }
     }
 }

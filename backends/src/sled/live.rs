@@ -194,7 +194,7 @@ fn decode(body: &Bytes) -> Option<Arc<[EventEnvelope]>> {
     let mut at = 0;
     while let Some(rest) = body.get(at..).filter(|rest| !rest.is_empty()) {
         let bytes = rest.get(..record::total_len(rest)?)?;
-        envelopes.push(names.envelope(record::parse(bytes).ok()?, body)?);
+        names.push(record::parse(bytes).ok()?, body, &mut envelopes)?;
         at += bytes.len();
     }
     Some(envelopes.into())

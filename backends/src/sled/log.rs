@@ -120,6 +120,12 @@ impl Log {
         hole.filter(|(first, _)| *first <= position)
     }
 
+    /// The first position behind `position` that is in a hole; `u64::MAX` without one.
+    pub(crate) fn next_hole(&self, position: u64) -> u64 {
+        let at = self.holes.partition_point(|(first, _)| *first < position);
+        self.holes.get(at).map_or(u64::MAX, |(first, _)| *first)
+    }
+
     /// The last of `count` records from `from` on, or a position beyond the end.
     pub(crate) fn last_of(&self, from: u64, count: u64) -> u64 {
         let mut last = (from - 1).saturating_add(count);

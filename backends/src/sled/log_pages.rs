@@ -87,7 +87,10 @@ impl LogPages {
         self.log
             .read_into(place.segment, place.offset, want, &mut buffer)?;
         let window = buffer.freeze();
-        self.windows.push_back(window.clone());
+        // One for a large record is let go of with it.
+        if window.len() <= LARGEST_WINDOW {
+            self.windows.push_back(window.clone());
+        }
         Ok(window)
     }
 
@@ -119,8 +122,12 @@ impl LogPages {
         let base = place.offset;
         let asked = std::mem::replace(want, FIRST_WINDOW);
         let mut runs: Vec<Run> = Vec::new();
-        let end = self.next.saturating_add(MOST_RECORDS);
-        while self.next <= self.to && self.next < end && self.log.hole_at(self.next).is_none() {
+        let end = self
+            .next
+            .saturating_add(MOST_RECORDS)
+            .min(self.to.saturating_add(1))
+            .min(self.log.next_hole(self.next));
+        while self.next < end {
             let damaged = |place: &Place, what| self.log.damaged(place.segment, place.offset, what);
             let inside = usize::try_from(place.offset - base).unwrap_or(usize::MAX);
             let rest = window.get(inside..).unwrap_or_default();
@@ -270,8 +277,9 @@ fn decode(
             if parsed.position != position {
                 return Err(damaged("the position does not follow"));
             }
-            let envelope = names.envelope(parsed, window);
-            page.push(envelope.ok_or_else(|| damaged("the record's fields cannot be read"))?);
+            names
+                .push(parsed, window, &mut page)
+                .ok_or_else(|| damaged("the record's fields cannot be read"))?;
             position += 1;
             at += bytes.len();
         }

@@ -54,6 +54,7 @@ mod segment;
 mod shared;
 mod signal;
 mod snapshots;
+mod spin;
 mod state;
 mod store;
 mod streams;

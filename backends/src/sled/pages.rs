@@ -16,8 +16,10 @@ use super::streams::Streams;
 const STREAM_PAGE: usize = 512;
 /// Bytes after which a page ends.
 const PAGE_BYTES: usize = 1 << 20;
-/// About so many places are read by one thread, while others read others.
-const PIECE: usize = 24;
+/// So few places are read by one thread.
+const ALONE: usize = 24;
+/// Of more, two threads read as many each, in pieces of about so many.
+const PIECE: usize = 64;
 /// Two places this near are read by one call.
 const NEAR: u64 = 2048;
 
@@ -167,7 +169,11 @@ impl Pieces for StreamPages {
                 // What is above the pin comes last, so it is none of those wanted.
                 self.left -= places.len() as u64;
                 self.query.from = last + 1;
-                let size = places.len().div_ceil(places.len().div_ceil(PIECE));
+                let shares = match places.len() {
+                    ..=ALONE => 1,
+                    many => many.div_ceil(2 * PIECE) * 2,
+                };
+                let size = places.len().div_ceil(shares);
                 pieces.extend(places.chunks(size).map(|places| self.piece(places.into())));
             }
             Direction::Backward => {
@@ -223,10 +229,10 @@ pub(crate) fn read_places(
                 "another record stands where the index points; rebuild the index",
             ));
         }
-        let envelope = names
+        names
             .event_type(parsed.event_type)
-            .and_then(|event_type| parsed.to_envelope(&page, stream.clone(), event_type));
-        envelopes.push(envelope.ok_or_else(|| damaged("the record's fields cannot be read"))?);
+            .and_then(|event_type| parsed.push_to(&mut envelopes, &page, stream, event_type))
+            .ok_or_else(|| damaged("the record's fields cannot be read"))?;
     }
     Ok(envelopes)
 }

@@ -1,21 +1,27 @@
 //! Reading ahead: what is wanted next is read and decoded while the caller is busy with what it has.
 //!
 //! Pages are made in pieces that need nothing of each other. Whoever asks for a page works on pieces
-//! itself; reader threads that have nothing else to do help. So a read is never slower than without
-//! help, and a busy store spends nothing on handing over.
+//! itself; a reader thread that has nothing else to do helps, and looks for what comes next as well, so
+//! that what it decodes is what it has just read. So a read is never slower than without help, and a
+//! busy store spends nothing on handing over.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidelog_core::{Error, EventEnvelope};
 
 use super::panics::caught;
+use super::spin::spin;
 use super::workers::Workers;
 use crate::primitives::{Condvar, Mutex};
 
-/// So many pieces are made before they are asked for, once a few pages were. Each holds its share of a page, about 1 MiB
-/// unless single records are larger, and its decoded form.
+/// So many pieces are made before they are asked for, once a few pages were. Each holds its share of
+/// a page, about 1 MiB unless single records are larger, and its decoded form.
 pub(crate) const AHEAD: usize = 3;
+
+/// For so long whoever asks stays awake for a piece that another thread is at.
+const SPIN: Duration = Duration::from_micros(50);
 
 type Page = Vec<EventEnvelope>;
 
@@ -50,25 +56,33 @@ pub(crate) trait Pieces: Send + 'static {
 
 /// Page after page of something, read ahead.
 pub(crate) struct ReadAhead {
-    source: Box<dyn Pieces>,
-    /// Why nothing more comes from the source, once it ended.
-    ended: Option<Result<(), Error>>,
-    /// Pieces that are asked for next, in order.
-    slots: VecDeque<Arc<Slot>>,
     desk: Arc<Desk>,
     workers: Workers,
-    fresh: VecDeque<Piece>,
     /// How many slots are filled before the first is waited for. Many reads end with the first page.
     depth: usize,
 }
 
-/// Where pieces lie that nobody works on yet.
-#[derive(Default)]
-struct Desk(Mutex<Waiting>);
+/// What whoever asks and whoever helps share.
+struct Desk {
+    /// Locked while what comes next is looked for, which may read files; always before `waiting`.
+    source: Mutex<Source>,
+    waiting: Mutex<Waiting>,
+}
+
+struct Source {
+    pieces: Box<dyn Pieces>,
+    fresh: VecDeque<Piece>,
+}
 
 #[derive(Default)]
 struct Waiting {
+    /// Pieces that are asked for next, in order.
+    slots: VecDeque<Arc<Slot>>,
+    /// Those of them that nobody works on yet.
     pieces: VecDeque<(Arc<Slot>, Piece)>,
+    /// Why nothing more comes from the source, once it ended.
+    ended: Option<Result<(), Error>>,
+    depth: usize,
     /// Whether a reader thread is at work here, or about to be. A second one would take the
     /// processor from who asks.
     helped: bool,
@@ -83,13 +97,17 @@ struct Slot {
 
 impl ReadAhead {
     pub(crate) fn new(source: impl Pieces, workers: Workers) -> Self {
-        Self {
-            source: Box::new(source),
-            ended: None,
-            slots: VecDeque::new(),
-            desk: Arc::default(),
-            workers,
+        let source = Source {
+            pieces: Box::new(source),
             fresh: VecDeque::new(),
+        };
+        let desk = Desk {
+            source: Mutex::new(source),
+            waiting: Mutex::default(),
+        };
+        Self {
+            desk: Arc::new(desk),
+            workers,
             depth: 0,
         }
     }
@@ -98,63 +116,52 @@ impl ReadAhead {
     pub(crate) fn next_page(&mut self) -> Result<Option<Page>, Error> {
         self.depth = (self.depth + 1).min(AHEAD);
         loop {
-            self.lay_out();
-            let Some(slot) = self.slots.pop_front() else {
-                return self.ended.take().unwrap_or(Ok(())).map(|()| None);
+            let Some(slot) = self.next_slot() else {
+                let mut waiting = self.desk.waiting.lock();
+                return waiting
+                    .ended
+                    .replace(Ok(()))
+                    .unwrap_or(Ok(()))
+                    .map(|()| None);
             };
-            let page = self.wait(&slot)?;
+            let page = self.desk.wait(&slot)?;
             if !page.is_empty() {
                 return Ok(Some(page));
             }
         }
     }
 
-    /// Puts the pieces that come next on the desk, and asks for help with them.
-    fn lay_out(&mut self) {
-        while self.slots.len() < self.depth && self.ended.is_none() {
-            match self.source.next_pieces(&mut self.fresh) {
-                Ok(true) => {}
-                Ok(false) => self.ended = Some(Ok(())),
-                Err(error) => self.ended = Some(Err(error)),
+    /// The slot that comes next, and asks for help with those behind it; `None` at the end.
+    fn next_slot(&self) -> Option<Arc<Slot>> {
+        loop {
+            let mut waiting = self.desk.waiting.lock();
+            waiting.depth = self.depth;
+            // A helper lays out itself what it works on.
+            if waiting.wants_more() && (waiting.slots.is_empty() || !waiting.helped) {
+                drop(waiting);
+                self.desk.lay_out();
+                continue;
             }
-            let mut desk = self.desk.0.lock();
-            for piece in self.fresh.drain(..) {
-                let slot = Arc::<Slot>::default();
-                self.slots.push_back(Arc::clone(&slot));
-                desk.pieces.push_back((slot, piece));
-            }
-        }
-        let wanted = {
-            let mut waiting = self.desk.0.lock();
             // A lone piece is read sooner here than handed over.
-            let wanted = waiting.pieces.len() > 1 && !waiting.helped;
-            waiting.helped |= wanted;
-            wanted
-        };
-        if wanted {
-            let help = Help(Arc::clone(&self.desk), self.workers.clone());
-            self.workers.offer(move || help.run());
+            if waiting.pieces.len() > 1 && !waiting.helped {
+                waiting.helped = true;
+                drop(waiting);
+                let help = Help(Arc::clone(&self.desk), self.workers.clone());
+                self.workers.offer(move || help.run());
+                waiting = self.desk.waiting.lock();
+            }
+            return waiting.slots.pop_front();
         }
     }
+}
 
-    /// The answer in `slot`; works on what lies on the desk until it is there.
-    fn wait(&mut self, slot: &Slot) -> Result<Page, Error> {
-        loop {
-            if let Some(answer) = slot.answer.lock().take() {
-                return answer;
-            }
-            if !self.desk.work() {
-                break;
-            }
-        }
-        let mut answer = slot.answer.lock();
-        loop {
-            match answer.take() {
-                Some(answer) => return answer,
-                // Nothing lies on the desk, so a thread is at it and will answer.
-                None => slot.answered.wait(&mut answer),
-            }
-        }
+impl Drop for ReadAhead {
+    fn drop(&mut self) {
+        let mut waiting = self.desk.waiting.lock();
+        waiting.depth = 0;
+        let unread = std::mem::take(&mut waiting.pieces);
+        drop(waiting);
+        drop(unread);
     }
 }
 
@@ -169,17 +176,73 @@ impl Help {
 
 impl Drop for Help {
     fn drop(&mut self) {
-        self.0.0.lock().helped = false;
+        self.0.waiting.lock().helped = false;
+    }
+}
+
+impl Waiting {
+    fn wants_more(&self) -> bool {
+        self.slots.len() < self.depth && self.ended.is_none()
     }
 }
 
 impl Desk {
-    /// Works on the piece that comes first; `false` when there is none.
+    /// Puts the pieces that come next on the desk, if more are wanted and none lies there.
+    fn lay_out(&self) {
+        let mut source = self.source.lock();
+        if !self.waiting.lock().wants_more() {
+            return;
+        }
+        let Source { pieces, fresh } = &mut *source;
+        let found = caught("a reader", "read", || pieces.next_pieces(fresh));
+        let mut waiting = self.waiting.lock();
+        match found {
+            Ok(true) => {}
+            Ok(false) => waiting.ended = Some(Ok(())),
+            Err(error) => waiting.ended = Some(Err(error)),
+        }
+        for piece in fresh.drain(..) {
+            let slot = Arc::<Slot>::default();
+            waiting.slots.push_back(Arc::clone(&slot));
+            waiting.pieces.push_back((slot, piece));
+        }
+    }
+
+    /// The answer in `slot`; works on what is wanted next until it is there.
+    fn wait(&self, slot: &Slot) -> Result<Page, Error> {
+        loop {
+            if let Some(answer) = slot.answer.lock().take() {
+                return answer;
+            }
+            if !self.work() {
+                break;
+            }
+        }
+        if let Some(answer) = spin(SPIN, || slot.answer.lock().take()) {
+            return answer;
+        }
+        let mut answer = slot.answer.lock();
+        loop {
+            match answer.take() {
+                Some(answer) => return answer,
+                // Nothing lies on the desk, so a thread is at it and will answer.
+                None => slot.answered.wait(&mut answer),
+            }
+        }
+    }
+
+    /// Works on the piece that comes first; `false` when nothing is wanted that nobody works on.
     fn work(&self) -> bool {
-        let next = self.0.lock().pieces.pop_front();
-        let Some((slot, piece)) = next else {
-            return false;
+        let mut waiting = self.waiting.lock();
+        let Some((slot, piece)) = waiting.pieces.pop_front() else {
+            let more = waiting.wants_more();
+            drop(waiting);
+            if more {
+                self.lay_out();
+            }
+            return more;
         };
+        drop(waiting);
         let answer = caught("a reader", "read", || piece.read());
         *slot.answer.lock() = Some(answer);
         slot.answered.notify_one();

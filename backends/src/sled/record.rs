@@ -198,8 +198,17 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed<'_>, &'static str> {
 
 /// The same for who compares the names with those wanted, or makes text of them: that they are text
 /// is not checked.
-#[inline]
+#[inline(always)]
+#[allow(clippy::inline_always, reason = "the fields stay in registers")]
 pub(crate) fn parse_fields(bytes: &[u8]) -> Result<Parsed<'_>, &'static str> {
+    check(bytes)?;
+    parse_checked(bytes)
+}
+
+/// Whether `bytes` are as many as the record states, and its checksum is right.
+#[inline(always)]
+#[allow(clippy::inline_always, reason = "the fields stay in registers")]
+pub(crate) fn check(bytes: &[u8]) -> Result<(), &'static str> {
     let Some((prefix, body)) = bytes.split_first_chunk::<PREFIX>() else {
         return Err("the record is shorter than its prefix");
     };
@@ -210,10 +219,19 @@ pub(crate) fn parse_fields(bytes: &[u8]) -> Result<Parsed<'_>, &'static str> {
     if u32::from_le_bytes([c0, c1, c2, c3]) != crc32c::crc32c(body) {
         return Err("the record's checksum does not match");
     }
-    parse_body(body).ok_or("the record's fields cannot be read")
+    Ok(())
 }
 
-#[inline]
+/// Reads the fields of a record that [`check`] has found right.
+#[inline(always)]
+#[allow(clippy::inline_always, reason = "the fields stay in registers")]
+pub(crate) fn parse_checked(bytes: &[u8]) -> Result<Parsed<'_>, &'static str> {
+    let body = bytes.get(PREFIX..).and_then(parse_body);
+    body.ok_or("the record's fields cannot be read")
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always, reason = "the fields stay in registers")]
 fn parse_body(body: &[u8]) -> Option<Parsed<'_>> {
     let (fixed, rest) = body.split_first_chunk::<FIXED>()?;
     let [kind, fields, payload_flags, content_code, id_and_time @ ..] = *fixed;
@@ -244,12 +262,16 @@ fn parse_body(body: &[u8]) -> Option<Parsed<'_>> {
     let event_type = r.bytes()?;
     let content_name = if named { r.text()? } else { "" };
     let metadata = if fields & HAS_METADATA != 0 {
-        skip_list(&mut r, 2)?
+        let list;
+        (list, r) = skip_list(r, 2)?;
+        list
     } else {
         &[]
     };
     let tags = if fields & HAS_TAGS != 0 {
-        skip_list(&mut r, 1)?
+        let list;
+        (list, r) = skip_list(r, 1)?;
+        list
     } else {
         &[]
     };
@@ -291,7 +313,8 @@ fn parse_body(body: &[u8]) -> Option<Parsed<'_>> {
 
 /// The bytes of a counted list whose items are `width` texts; checked item by item, so the count is
 /// never believed.
-fn skip_list<'a>(r: &mut Reader<'a>, width: u64) -> Option<&'a [u8]> {
+#[cold]
+fn skip_list(mut r: Reader<'_>, width: u64) -> Option<(&[u8], Reader<'_>)> {
     let start = r.0;
     let count = r.varint()?;
     if count == 0 {
@@ -308,35 +331,57 @@ fn skip_list<'a>(r: &mut Reader<'a>, width: u64) -> Option<&'a [u8]> {
             r.text()?;
         }
     }
-    start.get(..start.len() - r.0.len())
+    let list = start.get(..start.len() - r.0.len())?;
+    Some((list, r))
 }
 
 impl Parsed<'_> {
-    /// The record as an envelope; `page` is what it was parsed from, so the payload is not copied.
-    #[inline]
-    pub(crate) fn to_envelope(
+    /// Adds the record to `envelopes` as one of `stream`; `page` is what it was parsed from, so the
+    /// payload is not copied.
+    //
+    // Whatever is written and moved at once is waited for by the processor, so an envelope is built
+    // where it stays.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "the fields stay in registers")]
+    pub(crate) fn push_to(
         self,
+        envelopes: &mut Vec<EventEnvelope>,
         page: &Bytes,
-        stream: StreamId,
-        event_type: Arc<str>,
-    ) -> Option<EventEnvelope> {
-        Some(EventEnvelope {
+        stream: &StreamId,
+        event_type: &Arc<str>,
+    ) -> Option<()> {
+        let content_type = match self.content_code {
+            1 => ContentType::Postcard,
+            2 => ContentType::Json,
+            3 => ContentType::Bytes,
+            _ => ContentType::Other(self.content_name.into()),
+        };
+        let metadata = match self.metadata {
+            [] => Metadata::new(),
+            bytes => metadata(bytes)?,
+        };
+        let tags = match self.tags {
+            [] => Tags::none(),
+            bytes => tags(bytes)?,
+        };
+        envelopes.push(EventEnvelope {
             event_id: self.event_id,
-            stream,
+            stream: stream.clone(),
             sequence: self.sequence,
             position: Some(self.position),
             origin_position: Some(self.origin_position.unwrap_or(self.position)),
             kind: self.kind,
-            event_type,
+            event_type: Arc::clone(event_type),
             revision: self.revision,
-            content_type: self.content_type(),
+            content_type,
             event_time: self.event_time,
             recorded_time: self.recorded_time,
-            metadata: self.metadata()?,
-            tags: self.tags()?,
+            metadata,
+            tags,
             batch: self.batch,
             event: page.slice_ref(self.payload),
-        })
+        });
+        Some(())
     }
 
     /// Whether nothing is in it that the encoder cannot write yet.
@@ -353,41 +398,32 @@ impl Parsed<'_> {
 
     /// The record's stream; `None` when it cannot be one.
     pub(crate) fn stream(&self) -> Option<StreamId> {
-        let aggregate_type = std::str::from_utf8(self.aggregate_type).ok()?;
-        let aggregate_id = std::str::from_utf8(self.aggregate_id).ok()?;
-        StreamId::new_reserved(aggregate_type, aggregate_id).ok()
+        stream_of(self.aggregate_type, self.aggregate_id)
     }
+}
 
-    #[inline]
-    fn content_type(&self) -> ContentType {
-        match self.content_code {
-            1 => ContentType::Postcard,
-            2 => ContentType::Json,
-            3 => ContentType::Bytes,
-            _ => ContentType::Other(self.content_name.into()),
-        }
-    }
+// These take fields and not the record, which need not stand in memory then.
 
-    #[inline]
-    fn metadata(&self) -> Option<Metadata> {
-        if self.metadata.is_empty() {
-            return Some(Metadata::new());
-        }
-        let mut r = Reader(self.metadata);
-        (0..r.varint()?)
-            .map(|_| Some((r.text()?, r.text()?)))
-            .collect()
-    }
+#[cold]
+fn stream_of(aggregate_type: &[u8], aggregate_id: &[u8]) -> Option<StreamId> {
+    let aggregate_type = std::str::from_utf8(aggregate_type).ok()?;
+    let aggregate_id = std::str::from_utf8(aggregate_id).ok()?;
+    StreamId::new_reserved(aggregate_type, aggregate_id).ok()
+}
 
-    #[inline]
-    fn tags(&self) -> Option<Tags> {
-        if self.tags.is_empty() {
-            return Some(Tags::none());
-        }
-        let mut r = Reader(self.tags);
-        let tags: Option<Vec<&str>> = (0..r.varint()?).map(|_| r.text()).collect();
-        Tags::new(tags?).ok()
-    }
+#[cold]
+fn metadata(bytes: &[u8]) -> Option<Metadata> {
+    let mut r = Reader(bytes);
+    (0..r.varint()?)
+        .map(|_| Some((r.text()?, r.text()?)))
+        .collect()
+}
+
+#[cold]
+fn tags(bytes: &[u8]) -> Option<Tags> {
+    let mut r = Reader(bytes);
+    let tags: Option<Vec<&str>> = (0..r.varint()?).map(|_| r.text()).collect();
+    Tags::new(tags?).ok()
 }
 
 /// Finds again the names met in this page, so that decoding one allocates only for new ones. Not to
@@ -400,6 +436,7 @@ pub(crate) struct Names {
     misses: usize,
     /// A stream of the aggregate type met last.
     sibling: Option<StreamId>,
+    /// The event types met, the last one at the end.
     types: Vec<Arc<str>>,
 }
 
@@ -418,63 +455,100 @@ impl Names {
     }
 
     /// The record as an envelope, with its names shared where they were met before.
-    #[inline]
     pub(crate) fn envelope(&mut self, parsed: Parsed<'_>, page: &Bytes) -> Option<EventEnvelope> {
-        let stream = self.stream(&parsed)?;
-        let event_type = self.event_type(parsed.event_type)?;
-        parsed.to_envelope(page, stream, event_type)
+        let mut one = Vec::with_capacity(1);
+        self.push(parsed, page, &mut one)?;
+        one.pop()
     }
 
-    #[inline]
-    fn stream(&mut self, parsed: &Parsed<'_>) -> Option<StreamId> {
-        if parsed.aggregate_type.len() + 1 + parsed.aggregate_id.len() > StreamId::MAX_INLINE_BYTES
-        {
-            return self.shared_stream(parsed);
+    /// The same, added to `envelopes`, which is left as it was when the record cannot be read.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "the fields stay in registers")]
+    pub(crate) fn push(
+        &mut self,
+        parsed: Parsed<'_>,
+        page: &Bytes,
+        envelopes: &mut Vec<EventEnvelope>,
+    ) -> Option<()> {
+        if self.types.last().map(|known| known.as_bytes()) != Some(parsed.event_type) {
+            self.meet_type(parsed.event_type)?;
         }
-        if let Some(sibling) = &self.sibling
-            && sibling.aggregate_type().as_bytes() == parsed.aggregate_type
-        {
-            let aggregate_id = std::str::from_utf8(parsed.aggregate_id).ok()?;
-            return sibling.sibling(aggregate_id).ok();
+        let event_type = self.types.last()?;
+        let (aggregate_type, aggregate_id) = (parsed.aggregate_type, parsed.aggregate_id);
+        if aggregate_type.len() + 1 + aggregate_id.len() > StreamId::MAX_INLINE_BYTES {
+            let streams = &mut self.streams;
+            let stream = shared_stream(streams, &mut self.misses, aggregate_type, aggregate_id)?;
+            return parsed.push_to(envelopes, page, &stream, event_type);
         }
-        self.sibling = parsed.stream();
-        self.sibling.clone()
+        let sibling = match &self.sibling {
+            Some(sibling) if sibling.aggregate_type().as_bytes() == aggregate_type => sibling,
+            _ => {
+                self.sibling = stream_of(aggregate_type, aggregate_id);
+                self.sibling.as_ref()?
+            }
+        };
+        let aggregate_id = std::str::from_utf8(aggregate_id).ok()?;
+        parsed.push_to(envelopes, page, sibling, event_type)?;
+        let renamed = envelopes.last_mut()?.stream.set_aggregate_id(aggregate_id);
+        if renamed.is_err() {
+            envelopes.pop();
+            return None;
+        }
+        Some(())
     }
 
-    fn shared_stream(&mut self, parsed: &Parsed<'_>) -> Option<StreamId> {
-        if self.misses >= self.streams.len() && self.streams.len() < MOST_SLOTS {
-            let slots = (self.streams.len() * 2).max(LEAST_SLOTS);
-            self.streams = vec![None; slots];
-            self.misses = 0;
-        }
-        let hash = crc32c::crc32c(parsed.aggregate_id) as usize;
-        let slot = hash % self.streams.len().max(1);
-        let slot = self.streams.get_mut(slot)?;
-        if let Some(known) = slot.as_ref().filter(|known| parsed.is_of(known)) {
-            return Some(known.clone());
-        }
-        self.misses += 1;
-        *slot = parsed.stream();
-        slot.clone()
-    }
-
-    /// The event type, shared with earlier records of the same type; `None` when it is not text.
-    #[inline]
-    pub(crate) fn event_type(&mut self, event_type: &[u8]) -> Option<Arc<str>> {
-        if let Some(known) = self
-            .types
-            .iter()
-            .find(|known| known.as_bytes() == event_type)
-        {
-            return Some(known.clone());
+    /// Puts the event type at the end; `None` when it is not text.
+    #[cold]
+    fn meet_type(&mut self, event_type: &[u8]) -> Option<()> {
+        let mut known = self.types.iter();
+        if let Some(at) = known.position(|known| known.as_bytes() == event_type) {
+            let last = self.types.len() - 1;
+            self.types.swap(at, last);
+            return Some(());
         }
         let fresh: Arc<str> = std::str::from_utf8(event_type).ok()?.into();
         if self.types.len() == TYPE_SLOTS {
             self.types.clear();
         }
-        self.types.push(fresh.clone());
-        Some(fresh)
+        self.types.push(fresh);
+        Some(())
     }
+
+    /// The event type, shared with earlier records of the same type; `None` when it is not text.
+    #[inline]
+    pub(crate) fn event_type(&mut self, event_type: &[u8]) -> Option<&Arc<str>> {
+        if self.types.last().map(|known| known.as_bytes()) != Some(event_type) {
+            self.meet_type(event_type)?;
+        }
+        self.types.last()
+    }
+}
+
+#[cold]
+fn shared_stream(
+    streams: &mut Vec<Option<StreamId>>,
+    misses: &mut usize,
+    aggregate_type: &[u8],
+    aggregate_id: &[u8],
+) -> Option<StreamId> {
+    if *misses >= streams.len() && streams.len() < MOST_SLOTS {
+        let slots = (streams.len() * 2).max(LEAST_SLOTS);
+        *streams = vec![None; slots];
+        *misses = 0;
+    }
+    let hash = crc32c::crc32c(aggregate_id) as usize;
+    let slot = hash % streams.len().max(1);
+    let slot = streams.get_mut(slot)?;
+    let is_known = |known: &&StreamId| {
+        aggregate_type == known.aggregate_type().as_bytes()
+            && aggregate_id == known.aggregate_id().as_bytes()
+    };
+    if let Some(known) = slot.as_ref().filter(is_known) {
+        return Some(known.clone());
+    }
+    *misses += 1;
+    *slot = stream_of(aggregate_type, aggregate_id);
+    slot.clone()
 }
 
 #[cfg(test)]

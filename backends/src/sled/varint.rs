@@ -80,6 +80,15 @@ impl<'a> Reader<'a> {
                 self.0 = rest;
                 Some(u64::from(*first))
             }
+            [a, b @ 1..0x80, rest @ ..] => {
+                self.0 = rest;
+                Some(u64::from(*a & 0x7f) | u64::from(*b) << 7)
+            }
+            [a, b @ 0x80..=0xff, c @ 1..0x80, rest @ ..] => {
+                self.0 = rest;
+                let low = u64::from(*a & 0x7f) | u64::from(*b & 0x7f) << 7;
+                Some(low | u64::from(*c) << 14)
+            }
             _ => self.long_varint(),
         }
     }
@@ -129,7 +138,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn varints_round_trip_in_shortest_form(value: u64) {
+        fn varints_round_trip_in_shortest_form(value: u64, shift in 0..64_u32) {
+            let value = value >> shift;
             let mut out = Vec::new();
             put(&mut out, value);
             let mut reader = Reader(&out);
@@ -156,6 +166,13 @@ mod tests {
 
     #[test]
     fn longer_forms_are_refused() {
+        for forms in 1..9 {
+            let mut longer = [0x80; 10];
+            longer[forms] = 0;
+            assert_eq!(Reader(&longer).varint(), None, "{forms}");
+        }
+        // Not three bytes: the second ends it.
+        assert_eq!(Reader(&[0x80, 0x00, 0x01]).varint(), None);
         assert_eq!(Reader(&[0x80, 0x00]).varint(), None);
         assert_eq!(Reader(&[0xff; 10]).varint(), None);
     }

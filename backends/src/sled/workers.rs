@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tidelog_core::{Error, EventEnvelope, PageSource};
 
@@ -11,7 +12,8 @@ use super::live::Live;
 use super::panics::caught;
 use super::queue::Queue;
 use super::read_ahead::{Pieces, ReadAhead};
-use crate::primitives::oneshot;
+use super::spin::spin;
+use crate::primitives::{Mutex, oneshot};
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -27,18 +29,37 @@ pub(crate) enum Face {
 /// How many threads read for async callers.
 pub(crate) const READERS: usize = 2;
 
+/// For so long a reader thread that has helped stays awake: who reads once often reads again, and
+/// to wake a thread costs as much as to read ten records.
+const LINGER: Duration = Duration::from_micros(50);
+
 /// Hands jobs to the reader threads.
 #[derive(Clone)]
-pub(crate) struct Workers(Arc<Queue<Job>>);
+pub(crate) struct Workers(Arc<Shared>);
+
+struct Shared {
+    queue: Queue<Job>,
+    lingering: Mutex<Lingering>,
+}
+
+/// What a reader thread looks at while it stays awake. One at a time does.
+#[derive(Default)]
+struct Lingering {
+    here: bool,
+    job: Option<Job>,
+}
 
 impl Workers {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Queue::new()))
+        Self(Arc::new(Shared {
+            queue: Queue::new(),
+            lingering: Mutex::default(),
+        }))
     }
 
     /// What a reader thread does.
     pub(crate) fn run(&self) {
-        while let Some(job) = self.0.next() {
+        while let Some(job) = self.0.queue.next() {
             surviving(job);
         }
     }
@@ -46,7 +67,7 @@ impl Workers {
     /// Lets every reader thread end. Jobs that still wait are dropped with their replies, which
     /// their callers see as a closed store.
     pub(crate) fn stop(&self) {
-        for job in self.0.stop() {
+        for job in self.0.queue.stop() {
             surviving(|| drop(job));
         }
     }
@@ -62,12 +83,50 @@ impl Workers {
 
     /// Has `work` done by a reader thread if one has nothing to do; drops it otherwise.
     pub(crate) fn offer(&self, work: impl FnOnce() + Send + 'static) {
-        self.0.offer(|| Box::new(work));
+        let mut lingering = self.0.lingering.lock();
+        if lingering.here && lingering.job.is_none() {
+            lingering.job = Some(Box::new(work));
+            return;
+        }
+        drop(lingering);
+        let workers = self.clone();
+        self.0.queue.offer(|| {
+            Box::new(move || {
+                work();
+                while let Some(next) = workers.linger() {
+                    next();
+                }
+            })
+        });
+    }
+
+    /// Stays awake for what is offered next.
+    fn linger(&self) -> Option<Job> {
+        {
+            let mut lingering = self.0.lingering.lock();
+            if lingering.here {
+                return None;
+            }
+            lingering.here = true;
+        }
+        let job = spin(LINGER, || {
+            let mut lingering = self.0.lingering.lock();
+            if lingering.job.is_none() && !self.busy() {
+                return None;
+            }
+            lingering.here = false;
+            Some(lingering.job.take())
+        });
+        job.unwrap_or_else(|| {
+            let mut lingering = self.0.lingering.lock();
+            lingering.here = false;
+            lingering.job.take()
+        })
     }
 
     /// Whether jobs wait for a thread.
     pub(crate) fn busy(&self) -> bool {
-        self.0.busy()
+        self.0.queue.busy()
     }
 
     fn start<T: Send + 'static>(
@@ -77,7 +136,10 @@ impl Workers {
         let (reply, answer) = oneshot::async_channel();
         // Once the queue is stopped the job is dropped with its reply and the answer is an error;
         // when nobody waits any more the result is dropped.
-        let refused = self.0.push(Box::new(move || drop(reply.send(work()))));
+        let refused = self
+            .0
+            .queue
+            .push(Box::new(move || drop(reply.send(work()))));
         drop(refused);
         answer
     }
@@ -170,5 +232,32 @@ impl PageSource for Paged {
                 },
             }
         }
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(feature = "shuttle"))]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn what_is_offered_is_done_or_dropped_and_never_left_lying() {
+        let workers = Workers::new();
+        let done = Arc::new(AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            let readers = [(); 2].map(|()| scope.spawn(|| workers.run()));
+            while done.load(Ordering::Relaxed) < 1_000 {
+                let done = Arc::clone(&done);
+                workers.offer(move || {
+                    done.fetch_add(1, Ordering::Relaxed);
+                });
+            }
+            workers.stop();
+            for reader in readers {
+                reader.join().unwrap();
+            }
+        });
+        assert_eq!(Arc::strong_count(&done), 1);
     }
 }
