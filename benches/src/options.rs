@@ -127,6 +127,9 @@ pub struct Options {
     /// Events that each stream has already.
     #[arg(long, hide = true, default_value_t = 0)]
     pub already: u64,
+    /// Appends to each of W3's streams once before the clock starts, as whoever has run for a while.
+    #[arg(long, hide = true)]
+    pub warm_up: bool,
     /// Number of the first stream that is appended to.
     #[arg(long, hide = true, default_value_t = 0)]
     pub first_stream: usize,
@@ -255,6 +258,7 @@ impl Options {
         if let Some(bytes) = self.memory_budget {
             flags.push(format!("--memory-budget={bytes}"));
         }
+        flags.extend(self.warm_up.then(|| "--warm-up".into()));
         flags.extend(self.tell.then(|| "--tell".into()));
         flags.extend(self.sparse.then(|| "--sparse".into()));
         flags

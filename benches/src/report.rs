@@ -70,8 +70,9 @@ pub fn write(
         let _ = writeln!(
             text,
             "- **large**: {rounds} rounds of W3, R1, R2 and W2 with {events} events over {streams} streams \
-             against a tenth of both; a million streams: {streams_many} streams, to each of which W3 and \
-             W2 append again; W4 with {events} events. W3 and W4 are ended after {seconds} s",
+             against a tenth of both; a million streams: {streams_many} streams of one event, to each of \
+             which W3 appends again, just opened and in a process that has met each of them before, as W2 \
+             does; W4 with {events} events. W3 and W4 are ended after {seconds} s",
             rounds = options.large_rounds,
             events = options.large_events,
             streams = options.large_events / measures::LONG,

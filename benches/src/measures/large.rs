@@ -178,30 +178,35 @@ fn frugal(dir: &Path, options: &Options, size: &str, found: &mut Found) -> Outco
     Ok(())
 }
 
-/// W3, R2 and W2 over streams of one event each, with W3's and W2's clients appending to all of them;
-/// R2 over fewer streams as short as those.
+/// W3 over streams of one event each, once just opened and once by a process that has met each of them
+/// before, as W2 then; R2 over them, and over fewer streams as short as those.
 fn streams(many: &Options, few: &Options, found: &mut Found) -> Outcome<()> {
     let (few_size, size) = (", a tenth of the streams", ", a million streams");
     for (options, size) in [(few, few_size), (many, size)] {
         let dir = rounds::fresh(options, Kind::Tidelog)?;
         // They are new streams as yet, as in W4.
         run(Work::W3, &dir, options)?;
-        let second = Options {
+        let opened = Options {
             already: 1,
             ..options.clone()
         };
-        note_rate(Work::W3, &run(Work::W3, &dir, &second)?, size, found);
+        let just = format!("{size}, just opened");
+        note_rate(Work::W3, &run(Work::W3, &dir, &opened)?, &just, found);
         facts::warm(&dir)?;
-        note_rate(Work::R2, &run(Work::R2, &dir, &second)?, size, found);
+        note_rate(Work::R2, &run(Work::R2, &dir, &opened)?, size, found);
         if options.streams == many.streams {
-            let third = Options {
-                already: 2,
-                streams_a_client: usize::try_from(
-                    options.streams.unwrap_or_default() / options.clients,
-                )?,
+            let a_client = options.streams.unwrap_or_default() / options.clients;
+            let warm = |already| Options {
+                already,
+                warm_up: true,
                 ..options.clone()
             };
-            note_rate(Work::W2, &run(Work::W2, &dir, &third)?, size, found);
+            note_rate(Work::W3, &run(Work::W3, &dir, &warm(2))?, size, found);
+            let all = Options {
+                streams_a_client: usize::try_from(a_client)?,
+                ..warm(4)
+            };
+            note_rate(Work::W2, &run(Work::W2, &dir, &all)?, size, found);
         }
         fs::remove_dir_all(dir)?;
     }

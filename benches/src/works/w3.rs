@@ -3,7 +3,7 @@
 use super::{Stopwatch, Timing};
 use crate::Outcome;
 use crate::contenders::Contender;
-use crate::load::Append;
+use crate::load::{Append, Payloads};
 use crate::options::Options;
 
 /// Runs it.
@@ -17,20 +17,14 @@ pub fn run(contender: &mut dyn Contender, options: &Options) -> Outcome<Timing> 
     if !divides(options.batch, streams) || !divides(streams, events) {
         return Err("--batch must divide --streams, and that must divide --w3-events".into());
     }
+    let mut already = options.already;
+    if options.warm_up {
+        warm_up(contender, options)?;
+        already += 1;
+    }
     let watch = Stopwatch::start();
     for first in (0..events).step_by(usize::try_from(options.batch)?) {
-        let batch: Vec<_> = (first..first + options.batch)
-            .map(|event| Append {
-                #[allow(
-                    clippy::cast_possible_truncation,
-                    reason = "below the number of streams"
-                )]
-                stream: options.first_stream + (event % streams) as usize,
-                expected: options.already + event / streams,
-                payload: payloads.get(event),
-            })
-            .collect();
-        contender.append_batch(&batch)?;
+        append(contender, options, &payloads, first, already)?;
         if options.tell {
             println!("{}", first + options.batch);
         }
@@ -43,4 +37,36 @@ pub fn run(contender: &mut dyn Contender, options: &Options) -> Outcome<Timing> 
         drained_seconds: Some(drained.seconds),
         ..drained
     })
+}
+
+/// One event more in each of W3's streams, off the clock.
+pub fn warm_up(contender: &mut dyn Contender, options: &Options) -> Outcome<()> {
+    let payloads = options.payloads();
+    let streams = options.streams.unwrap_or_default();
+    for first in (0..streams).step_by(usize::try_from(options.batch)?) {
+        append(contender, options, &payloads, first, options.already)?;
+    }
+    contender.drain()
+}
+
+fn append(
+    contender: &mut dyn Contender,
+    options: &Options,
+    payloads: &Payloads,
+    first: u64,
+    already: u64,
+) -> Outcome<()> {
+    let streams = options.streams.unwrap_or_default();
+    let batch: Vec<_> = (first..first + options.batch)
+        .map(|event| Append {
+            #[allow(
+                clippy::cast_possible_truncation,
+                reason = "below the number of streams"
+            )]
+            stream: options.first_stream + (event % streams) as usize,
+            expected: already + event / streams,
+            payload: payloads.get(event),
+        })
+        .collect();
+    contender.append_batch(&batch)
 }
