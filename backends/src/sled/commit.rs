@@ -467,12 +467,12 @@ impl Committer {
         if !self.lacks_mark() {
             return;
         }
-        if let Some(place) = mark::place(self.active.capacity, self.active.offset) {
-            if let Err(error) = mark::write(&self.active.file, place, &self.next) {
-                let error = self.failed("mark", error);
-                self.shared.refuse(&error);
-                self.untold = Some(error);
-            }
+        if let Some(place) = mark::place(self.active.capacity, self.active.offset)
+            && let Err(error) = mark::write(&self.active.file, place, &self.next)
+        {
+            let error = self.failed("mark", error);
+            self.shared.refuse(&error);
+            self.untold = Some(error);
         }
         self.marked = self.known_synced;
     }
