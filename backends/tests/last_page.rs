@@ -11,12 +11,15 @@ mod tools;
 
 use std::fs;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tidelog_backends::{SledStore, repair};
 use tidelog_core::*;
 use tools::{event, read_all, segment, segments, stream};
 
 const FRAME: &[u8] = b"TLF1";
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn fill(store: &SledStore, events: u64, payload: usize) {
     for n in 0..events {
@@ -67,6 +70,35 @@ fn what_frames_up_to_the_end_of_a_segment_vouch_for_is_heard() {
     assert!(matches!(opened, Err(Error::Damaged { .. })), "{opened:?}");
 }
 
+/// The commit that the mark in a segment vouches for.
+fn marked(path: &Path) -> Option<u64> {
+    let bytes = fs::read(path).unwrap();
+    let mark = &bytes[bytes.len() - 4096..];
+    let commit = mark[16..24].try_into().unwrap();
+    mark.starts_with(FRAME).then(|| u64::from_le_bytes(commit))
+}
+
+#[test]
+fn after_each_burst_of_commits_the_last_one_is_marked_whoever_made_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SledStore::open(dir.path()).unwrap();
+    let path = segment(dir.path(), 1);
+    let started = Instant::now();
+    let wait_for_mark = |burst: u64| {
+        while marked(&path) != Some(store.last_position()) {
+            assert!(started.elapsed() < PATIENCE, "burst {burst} is not marked");
+            thread::yield_now();
+        }
+    };
+    for burst in 0..3 {
+        fill(&store, 5, 300);
+        wait_for_mark(burst);
+        let batch = AppendBatch::new(stream("2"), ExpectedVersion::Any, vec![event(burst, 300)]);
+        pollster::block_on(store.append(batch)).unwrap();
+        wait_for_mark(burst);
+    }
+}
+
 #[test]
 fn repair_hears_the_mark_of_a_segment_of_any_size() {
     let root = tempfile::tempdir().unwrap();
@@ -74,6 +106,7 @@ fn repair_hears_the_mark_of_a_segment_of_any_size() {
     let open = |dir: &Path| SledStore::builder(dir).segment_size(100_001).open();
     let store = open(&from).unwrap();
     fill(&store, 3, 300);
+    store.drain().unwrap();
     store.crash();
     let path = segment(&from, 1);
     let mut bytes = fs::read(&path).unwrap();

@@ -2,14 +2,16 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::PoisonError;
+use std::time::Duration;
 
-use shuttle::sync;
+use shuttle::rand::RngCore;
+use shuttle::{sync, thread};
 
 #[derive(Default)]
 pub(crate) struct Mutex<T>(sync::Mutex<T>);
 
-/// Empty only inside [`Condvar::wait`].
-pub(crate) struct MutexGuard<'a, T>(Option<sync::MutexGuard<'a, T>>);
+/// Empty only inside [`Condvar::wait`] and [`Condvar::wait_for`].
+pub(crate) struct MutexGuard<'a, T>(Option<sync::MutexGuard<'a, T>>, &'a Mutex<T>);
 
 impl<T> Mutex<T> {
     pub(crate) fn new(value: T) -> Self {
@@ -18,14 +20,14 @@ impl<T> Mutex<T> {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         let guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        MutexGuard(Some(guard))
+        MutexGuard(Some(guard), self)
     }
 
     pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         match self.0.try_lock() {
-            Ok(guard) => Some(MutexGuard(Some(guard))),
+            Ok(guard) => Some(MutexGuard(Some(guard), self)),
             Err(std::sync::TryLockError::Poisoned(poisoned)) => {
-                Some(MutexGuard(Some(poisoned.into_inner())))
+                Some(MutexGuard(Some(poisoned.into_inner()), self))
             }
             Err(std::sync::TryLockError::WouldBlock) => None,
         }
@@ -59,12 +61,34 @@ impl Condvar {
         guard.0 = Some(self.0.wait(held).unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// The scheduler decides whether the time is up: after others had a turn or two, or never.
+    pub(crate) fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, _limit: Duration) -> TimedOut {
+        let time_is_up = shuttle::rand::thread_rng().next_u64() % 2 == 0;
+        if time_is_up {
+            guard.0 = None;
+            thread::yield_now();
+            guard.0 = guard.1.lock().0;
+        } else {
+            self.wait(guard);
+        }
+        TimedOut(time_is_up)
+    }
+
     pub(crate) fn notify_one(&self) {
         self.0.notify_one();
     }
 
     pub(crate) fn notify_all(&self) {
         self.0.notify_all();
+    }
+}
+
+/// Whether a wait ended because its time was up.
+pub(crate) struct TimedOut(bool);
+
+impl TimedOut {
+    pub(crate) fn timed_out(&self) -> bool {
+        self.0
     }
 }
 

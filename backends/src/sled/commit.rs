@@ -39,6 +39,8 @@ pub(crate) struct Committer {
     newest_id: Option<u128>,
     /// The commit that the segment's mark vouches for.
     marked: u64,
+    /// The newest commit when the writer's thread looked last whether any come, if it is to look again.
+    watched: Option<u64>,
     /// A failure that nobody was told of: whoever comes next is.
     untold: Option<Error>,
     group: Group,
@@ -104,6 +106,7 @@ impl Committer {
             known_synced,
             newest_id,
             marked: 0,
+            watched: None,
             untold: None,
             group,
             carried: Vec::new(),
@@ -438,22 +441,46 @@ impl Committer {
         Ok(sealed)
     }
 
-    /// Notes which commit is synced where a frame after it would, as long as nothing waits that
-    /// becomes that frame.
+    /// Whether the writer's thread is to be woken, to leave a mark once no commits come any more.
+    pub(crate) fn begins_burst(&mut self) -> bool {
+        let begins = self.watched.is_none() && self.lacks_mark();
+        if begins {
+            self.watched = Some(self.known_synced);
+        }
+        begins
+    }
+
+    /// Leaves the mark unless there was a commit since this was asked last; says whether to ask again
+    /// later.
+    pub(crate) fn mark_when_calm(&mut self) -> bool {
+        let newest = self.known_synced;
+        if self.lacks_mark() && self.watched.replace(newest) != Some(newest) {
+            return true;
+        }
+        self.watched = None;
+        self.leave_mark();
+        false
+    }
+
+    /// Notes which commit is synced where a frame after it would.
     pub(crate) fn leave_mark(&mut self) {
-        let synced = self.known_synced;
-        let current = synced == self.next.commit - 1 && self.marked < synced;
-        if !current || self.closed || self.shared.queue.busy() || self.shared.refusal().is_some() {
+        if !self.lacks_mark() {
             return;
         }
-        if let Some(place) = mark::place(self.active.capacity, self.active.offset) {
-            if let Err(error) = mark::write(&self.active.file, place, &self.next) {
-                let error = self.failed("mark", error);
-                self.shared.refuse(&error);
-                self.untold = Some(error);
-            }
-            self.marked = synced;
+        if let Some(place) = mark::place(self.active.capacity, self.active.offset)
+            && let Err(error) = mark::write(&self.active.file, place, &self.next)
+        {
+            let error = self.failed("mark", error);
+            self.shared.refuse(&error);
+            self.untold = Some(error);
         }
+        self.marked = self.known_synced;
+    }
+
+    fn lacks_mark(&self) -> bool {
+        let synced = self.known_synced;
+        let current = synced == self.next.commit - 1 && self.marked < synced;
+        current && !self.closed && self.shared.refusal().is_none()
     }
 
     /// Asks for the next segment ahead of time, once this one is half full.

@@ -1,6 +1,7 @@
 //! A running store: its threads, committing, and closing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidelog_core::{Durability, Error};
 use uuid::Uuid;
@@ -10,6 +11,7 @@ use super::commit::Committer;
 use super::lock::Lock;
 use super::open::Opened;
 use super::panics::caught;
+use super::queue::Woken;
 use super::request::Request;
 use super::shared::Shared;
 use super::state::State;
@@ -23,6 +25,9 @@ const OWN_THREADS: [&str; 4] = [
     "tidelog-preparer",
     "tidelog-reader",
 ];
+
+/// A burst of commits is over when none came for so long.
+const CALM: Duration = Duration::from_millis(20);
 
 /// What the clones of a store share.
 pub(crate) struct Handle {
@@ -171,7 +176,20 @@ impl Handle {
 
 /// What the writer's thread does.
 fn write(shared: &Shared, committer: &Mutex<Committer>) {
-    while shared.queue.wait() {
+    let mut limit = None;
+    loop {
+        let woken = shared.queue.wait(limit);
+        limit = match woken {
+            Woken::Stopped => break,
+            Woken::Work | Woken::Nudged => Some(CALM),
+            Woken::TimeUp => committer
+                .try_lock()
+                .is_none_or(|mut guard| guard.mark_when_calm())
+                .then_some(CALM),
+        };
+        if woken != Woken::Work {
+            continue;
+        }
         // The clock and the wakers are foreign code. A panic of theirs must not leave appends waiting
         // for a writer that is gone.
         let committed = caught("the writer", "commit", || {
@@ -219,15 +237,22 @@ fn commit<'a>(
     loop {
         let done = guard.run(first.take());
         guard.prepare_ahead();
+        let begins = guard.begins_burst();
         drop(guard);
+        let _woken_last = begins.then(|| Nudge(shared));
         if !done.deliver(shared) {
             break;
         }
         guard = committer.lock();
     }
-    // Whoever commits now leaves the mark afterwards.
-    if let Some(mut guard) = committer.try_lock() {
-        guard.leave_mark();
+}
+
+/// Wakes the writer's thread when it is dropped, even by a panic in a waker.
+struct Nudge<'a>(&'a Shared);
+
+impl Drop for Nudge<'_> {
+    fn drop(&mut self) {
+        self.0.queue.nudge();
     }
 }
 

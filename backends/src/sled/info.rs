@@ -109,13 +109,16 @@ impl SledStore {
         })
     }
 
-    /// Waits until every full segment is in the stream index and nothing is left to merge.
+    /// Waits until every full segment is in the stream index and nothing is left to merge, and notes
+    /// on disk which commit was synced last.
     ///
     /// # Errors
     /// What the indexer met.
     pub fn drain(&self) -> Result<(), Error> {
         self.ensure_open()?;
-        self.shared().indexer.drain()
+        self.shared().indexer.drain()?;
+        self.handle().lock().leave_mark();
+        Ok(())
     }
 
     /// Makes the stream index again from the log; reads and appends wait.

@@ -2,8 +2,8 @@
 //!
 //! Each frame says which commit was known synced when it was written, so every synced commit is
 //! vouched for by the next frame; the last one has none after it. The mark stands in for that frame:
-//! a frame header without records, in the last 4 KiB of the segment, which no frame uses. It is
-//! written once its commit is synced and nothing else waits, and not synced itself: it is on the disk
+//! a frame header without records, in the last 4 KiB of the segment, which no frame uses. The writer's
+//! thread writes it when no commit came for a moment, and does not sync it: it is on the disk
 //! with the next sync, or when the operating system writes its pages. Until then a power cut may take
 //! it, and what it would have vouched for is as before. It is one sector, so it is never torn.
 //! Sealing a segment cuts it off, since the next segment's header vouches for all before it.

@@ -2,6 +2,7 @@
 
 use crate::primitives::{Condvar, Mutex};
 use std::collections::VecDeque;
+use std::time::Duration;
 
 /// First come, first served, until it is stopped.
 pub(crate) struct Queue<T> {
@@ -14,7 +15,21 @@ struct State<T> {
     waiting: VecDeque<T>,
     /// Threads inside [`Queue::next`] that found nothing.
     idle: usize,
+    nudged: bool,
     stopped: bool,
+}
+
+/// Why [`Queue::wait`] returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Woken {
+    /// Something is there.
+    Work,
+    /// By [`Queue::nudge`].
+    Nudged,
+    /// Nothing came in time.
+    TimeUp,
+    /// Nothing will come any more.
+    Stopped,
 }
 
 impl<T> Queue<T> {
@@ -22,6 +37,7 @@ impl<T> Queue<T> {
         let state = State {
             waiting: VecDeque::new(),
             idle: 0,
+            nudged: false,
             stopped: false,
         };
         Self {
@@ -63,13 +79,34 @@ impl<T> Queue<T> {
         self.state.lock().waiting.pop_front()
     }
 
-    /// Waits until something is there, and takes nothing; `false` once the queue is stopped.
-    pub(crate) fn wait(&self) -> bool {
+    /// Waits until something is there, and takes nothing; without a limit as long as it takes.
+    pub(crate) fn wait(&self, limit: Option<Duration>) -> Woken {
         let mut state = self.state.lock();
-        while state.waiting.is_empty() && !state.stopped {
-            self.changed.wait(&mut state);
+        let mut time_up = false;
+        loop {
+            if state.stopped {
+                return Woken::Stopped;
+            }
+            if !state.waiting.is_empty() {
+                return Woken::Work;
+            }
+            if std::mem::take(&mut state.nudged) {
+                return Woken::Nudged;
+            }
+            if time_up {
+                return Woken::TimeUp;
+            }
+            match limit {
+                Some(limit) => time_up = self.changed.wait_for(&mut state, limit).timed_out(),
+                None => self.changed.wait(&mut state),
+            }
         }
-        !state.stopped
+    }
+
+    /// Lets [`wait`](Self::wait) return though nothing came: the call under way, or else the next.
+    pub(crate) fn nudge(&self) {
+        self.state.lock().nudged = true;
+        self.changed.notify_one();
     }
 
     /// Waits for what came first and takes it; `None` once the queue is stopped.
@@ -107,7 +144,7 @@ mod tests {
     fn what_came_first_is_taken_first() {
         let queue = Queue::new();
         assert!((0..3).all(|item| queue.push(item).is_none()));
-        assert!(queue.wait());
+        assert_eq!(queue.wait(None), Woken::Work);
         assert_eq!(
             [queue.take(), queue.next(), queue.take()],
             [Some(0), Some(1), Some(2)]
@@ -121,8 +158,23 @@ mod tests {
         assert_eq!(queue.push(1), None);
         assert_eq!(queue.stop(), [1]);
         assert_eq!(queue.push(2), Some(2));
-        assert!(!queue.wait());
+        assert_eq!(queue.wait(None), Woken::Stopped);
         assert_eq!(queue.next(), None);
+    }
+
+    #[test]
+    fn a_nudge_ends_one_wait_and_a_limit_each() {
+        let queue = Queue::new();
+        let limit = Some(Duration::from_millis(1));
+        queue.nudge();
+        queue.nudge();
+        assert_eq!(queue.wait(None), Woken::Nudged);
+        assert_eq!(queue.wait(limit), Woken::TimeUp);
+        queue.nudge();
+        assert_eq!(queue.push(1), None);
+        assert_eq!(queue.wait(limit), Woken::Work, "it counts more");
+        assert_eq!(queue.take(), Some(1));
+        assert_eq!(queue.wait(limit), Woken::Nudged);
     }
 
     #[test]
@@ -130,7 +182,7 @@ mod tests {
         let queue = Queue::<()>::new();
         std::thread::scope(|scope| {
             let waiters = [
-                scope.spawn(|| queue.wait()),
+                scope.spawn(|| queue.wait(None) != Woken::Stopped),
                 scope.spawn(|| queue.next().is_some()),
             ];
             assert!(queue.stop().is_empty());

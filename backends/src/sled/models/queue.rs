@@ -1,12 +1,14 @@
 //! What waits for the writer is taken once, in order, or given back when the queue is stopped.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use shuttle::sync::Mutex;
+use shuttle::sync::atomic::{AtomicU64, Ordering};
 use shuttle::thread;
 
 use super::explore;
-use crate::sled::queue::Queue;
+use crate::sled::queue::{Queue, Woken};
 
 /// Producer and number of what is pushed.
 type Item = (u64, u64);
@@ -37,7 +39,7 @@ fn each_item_is_taken_once_and_in_order_or_given_back() {
         let writer = {
             let (queue, log) = (Arc::clone(&queue), Arc::clone(&log));
             thread::spawn(move || {
-                while queue.wait() {
+                while queue.wait(None) != Woken::Stopped {
                     take_all(&queue, &log);
                 }
             })
@@ -114,5 +116,44 @@ fn each_job_is_done_once_while_anybody_pushes() {
         done.sort_unstable();
         done.dedup();
         assert_eq!(done.len() as u64, PRODUCERS * ITEMS);
+    });
+}
+
+#[test]
+fn no_nudge_is_lost_and_only_a_wait_with_a_limit_ends_by_itself() {
+    explore("queue, nudged", || {
+        let queue = Arc::new(Queue::<Item>::new());
+        let [commits, seen, marked] = [(); 3].map(|()| Arc::new(AtomicU64::new(0)));
+        let writer = {
+            let queue = Arc::clone(&queue);
+            let [commits, seen, marked] = [&commits, &seen, &marked].map(Arc::clone);
+            thread::spawn(move || {
+                let mut limit = None;
+                loop {
+                    let woken = queue.wait(limit);
+                    let newest = commits.load(Ordering::SeqCst);
+                    match woken {
+                        Woken::Stopped => break,
+                        Woken::Nudged => seen.store(newest, Ordering::SeqCst),
+                        Woken::Work => panic!("there is none"),
+                        Woken::TimeUp => {
+                            assert!(limit.is_some());
+                            marked.fetch_add(1, Ordering::SeqCst);
+                        }
+                    }
+                    limit = (woken == Woken::Nudged).then_some(Duration::from_millis(1));
+                }
+            })
+        };
+        for number in 1..=ITEMS {
+            commits.store(number, Ordering::SeqCst);
+            queue.nudge();
+        }
+        while seen.load(Ordering::SeqCst) < ITEMS {
+            thread::yield_now();
+        }
+        assert!(queue.stop().is_empty());
+        writer.join().unwrap();
+        assert!(marked.load(Ordering::SeqCst) <= ITEMS);
     });
 }
