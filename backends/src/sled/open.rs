@@ -255,7 +255,9 @@ fn open_index(
         clean_stop,
         cache_bytes: (budget / 16 * 3) as u64,
         sled_cache_bytes: (budget / 8) as u64,
-        filter_bytes: budget / 8,
+        // One for each stream of a run: where they find no room, each stream that is new costs a
+        // read of every run. 12 MiB are enough for ten million.
+        filter_bytes: budget / 4,
         open_timeout: options.open_timeout,
         merge_fan_in: options.merge_fan_in,
     };

@@ -87,13 +87,15 @@ fn with_tree<T>(dir: &Path, work: impl FnOnce(&sled::Tree) -> T) -> T {
     done
 }
 
-/// All pages of a store, but not those of runs merged away, which the next open removes.
+/// All pages of a store, but not those of runs merged away, which the next open removes, nor the
+/// empty entries between pages, which nothing reads.
 fn pages_of(files: &Path, scratch: &Path) -> PageMap {
     tools::put_back(files, scratch);
     open(scratch).unwrap().close_blocking().unwrap();
     with_tree(scratch, |tree| {
         let pairs = tree.iter().map(Result::unwrap);
         pairs
+            .filter(|(_, value)| !value.is_empty())
             .map(|(key, value)| (key.to_vec(), value.to_vec()))
             .collect()
     })

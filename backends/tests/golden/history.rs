@@ -208,11 +208,13 @@ pub fn describe(record: &EventEnvelope) -> String {
     )
 }
 
-/// The pages that stand in the sled folder `dir`.
+/// The pages that stand in the sled folder `dir`; the empty entries between them say nothing.
 pub fn pages(dir: &Path) -> sled::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
     let tree = sled::open(dir)?.open_tree("index")?;
     let pairs = tree
         .iter()
         .map(|pair| pair.map(|(key, value)| (key.to_vec(), value.to_vec())));
-    pairs.collect()
+    pairs
+        .filter(|pair| pair.as_ref().map_or(true, |(_, page)| !page.is_empty()))
+        .collect()
 }

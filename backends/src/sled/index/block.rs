@@ -85,6 +85,17 @@ impl<'a> Chunk<'a> {
     }
 }
 
+/// Where each chunk of a block begins; `None` when they do not decode.
+pub(super) fn starts(body: &[u8]) -> Option<Vec<u16>> {
+    let mut starts = Vec::new();
+    let mut reader = Reader(body);
+    while !reader.0.is_empty() {
+        starts.push(u16::try_from(body.len() - reader.0.len()).ok()?);
+        Chunk::read(&mut reader)?;
+    }
+    Some(starts)
+}
+
 /// Writes chunks into a block.
 pub(super) struct ChunkWriter {
     first_segment: u64,
@@ -97,7 +108,7 @@ pub(super) struct ChunkWriter {
 
 impl ChunkWriter {
     pub(super) fn new(first_segment: u64) -> Self {
-        let body = Vec::with_capacity(super::page::MAX_BLOCK_BODY);
+        let body = Vec::with_capacity(super::page::MAX_BODY);
         Self {
             first_segment,
             segment: first_segment,

@@ -18,6 +18,8 @@ pub(super) trait Kv: Send + Sync {
     /// Many keys that are new, with their values.
     fn put_new(&self, pairs: &[(Vec<u8>, Vec<u8>)]) -> Result<(), IndexError>;
     fn remove(&self, key: &[u8]) -> Result<(), IndexError>;
+    /// Removes every key that begins with `prefix`.
+    fn remove_all(&self, prefix: &[u8]) -> Result<(), IndexError>;
     /// The lowest key at or above `from`.
     fn next_key(&self, from: &[u8]) -> Result<Option<Vec<u8>>, IndexError>;
     /// Returns when all that was put before is with the operating system.
@@ -25,8 +27,17 @@ pub(super) trait Kv: Send + Sync {
     fn size_on_disk(&self) -> u64;
 }
 
-/// Bytes moved between two rounds of [`SledKv::tick`].
-const TICK_BYTES: u64 = 64 << 10;
+/// Empty entries behind each page. A leaf of sled's holds 8 or 9 entries, whatever their size; it is
+/// read and kept whole, and each value in it is a read of its own. So a page costs what stands beside
+/// it, and empty entries cost next to nothing: with three a leaf has two or three pages. They are
+/// there for their place alone, and never read.
+const PADS: u8 = 3;
+/// Pages in a leaf, at most.
+const PAGES_A_LEAF: usize = 3;
+/// Entries removed in one go.
+const REMOVED_AT_ONCE: usize = 256;
+/// The part of sled's cache that may be filled between two rounds of [`SledKv::tick`].
+const TICK_PART: u64 = 48;
 /// Extra accesses a round.
 const TICK_GETS: u64 = 45;
 /// Entries of the tree they go to: enough leaves for each of sled's 256 cache shards.
@@ -36,6 +47,8 @@ const TICK_KEYS: u64 = 4096;
 pub(super) struct SledKv {
     /// `None` only while it is dropped.
     trees: Option<Trees>,
+    /// Bytes moved between two rounds of ticks.
+    tick_bytes: u64,
     moved: AtomicU64,
     ticked: AtomicU64,
 }
@@ -70,6 +83,7 @@ impl SledKv {
         let main = db.open_tree("index")?;
         Ok(Self {
             trees: Some(Trees { main, ticks, db }),
+            tick_bytes: (cache_bytes / TICK_PART).max(1),
             moved: AtomicU64::new(0),
             ticked: AtomicU64::new(0),
         })
@@ -85,7 +99,7 @@ impl SledKv {
     fn tick(&self, bytes: usize) -> ::sled::Result<()> {
         let bytes = bytes as u64;
         let before = self.moved.fetch_add(bytes, Ordering::Relaxed);
-        if before / TICK_BYTES == (before + bytes) / TICK_BYTES {
+        if before / self.tick_bytes == (before + bytes) / self.tick_bytes {
             return Ok(());
         }
         let first = self.ticked.fetch_add(TICK_GETS, Ordering::Relaxed);
@@ -102,7 +116,8 @@ impl Kv for SledKv {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
         guarded("read a page", || {
             let value = self.trees()?.main.get(key)?.map(|value| value.to_vec());
-            self.tick(value.as_ref().map_or(0, Vec::len))?;
+            // Its leaf may have been read for it.
+            self.tick(value.as_ref().map_or(0, Vec::len) * PAGES_A_LEAF)?;
             Ok(value)
         })
     }
@@ -119,8 +134,15 @@ impl Kv for SledKv {
         // while they are empty halves the file (47 instead of 88 MB for 40) and is four times faster.
         guarded("write pages", || {
             let main = &self.trees()?.main;
+            let mut pad_key = Vec::new();
             for (key, _) in pairs {
                 main.insert(key, &[])?;
+                for pad in 0..PADS {
+                    pad_key.clear();
+                    pad_key.extend_from_slice(key);
+                    pad_key.push(pad);
+                    main.insert(&pad_key, &[])?;
+                }
             }
             for (key, value) in pairs {
                 main.insert(key, value.as_slice())?;
@@ -134,6 +156,26 @@ impl Kv for SledKv {
         guarded("remove a page", || {
             let before = self.trees()?.main.remove(key)?;
             self.tick(before.map_or(0, |value| value.len()))
+        })
+    }
+
+    fn remove_all(&self, prefix: &[u8]) -> Result<(), IndexError> {
+        guarded("remove pages", || {
+            let main = &self.trees()?.main;
+            loop {
+                let some = main.scan_prefix(prefix).take(REMOVED_AT_ONCE);
+                let some: Vec<_> = some.collect::<::sled::Result<_>>()?;
+                if some.is_empty() {
+                    return Ok(());
+                }
+                // After some ten changes sled writes a leaf again, with all values still in it.
+                let (pads, pages): (Vec<_>, Vec<_>) =
+                    some.into_iter().partition(|(_, value)| value.is_empty());
+                for (key, value) in pages.into_iter().chain(pads) {
+                    main.remove(key)?;
+                    self.tick(value.len())?;
+                }
+            }
         })
     }
 

@@ -32,6 +32,11 @@ impl Kv for MemoryKv {
         Ok(())
     }
 
+    fn remove_all(&self, prefix: &[u8]) -> Result<(), IndexError> {
+        self.0.lock().retain(|key, _| !key.starts_with(prefix));
+        Ok(())
+    }
+
     fn next_key(&self, from: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
         let pages = self.0.lock();
         let mut above = pages.range::<[u8], _>((Bound::Included(from), Bound::Unbounded));

@@ -95,6 +95,9 @@ impl Budget {
     }
 }
 
+/// The fence page that a lookup read last, and its number: mostly it needs no other.
+type Seen = Option<(usize, Page)>;
+
 pub(super) struct Run {
     pub entry: RunEntry,
     pub root: Root,
@@ -221,15 +224,18 @@ impl Run {
         if !self.may_know(hash)? {
             return Ok(ControlFlow::Continue(()));
         }
+        let mut seen = None;
         // Inside equal hashes of different names, sequences say nothing about the place.
         let (low, high) = if self.root.collisions {
-            (self.last_block_where(|fence| fence.hash < hash)?, u64::MAX)
+            let below = |fence: &Fence| fence.hash < hash;
+            (self.last_block_where(&mut seen, below)?, u64::MAX)
         } else {
             let from = (hash, *range.start());
-            let first = self.last_block_where(|fence| (fence.hash, fence.sequence) <= from)?;
-            (first, *range.end())
+            let upto = |fence: &Fence| (fence.hash, fence.sequence) <= from;
+            (self.last_block_where(&mut seen, upto)?, *range.end())
         };
-        let last = self.last_block_where(|fence| (fence.hash, fence.sequence) <= (hash, high))?;
+        let upto = |fence: &Fence| (fence.hash, fence.sequence) <= (hash, high);
+        let last = self.last_block_where(&mut seen, upto)?;
         let Some(last) = last else {
             return Ok(ControlFlow::Continue(()));
         };
@@ -239,10 +245,12 @@ impl Run {
             found.clear();
             match direction {
                 Direction::Forward => {
-                    self.scan_block(low + step, hash, name, &range, &mut found)?;
+                    let block = (low + step, self.fence_of(&mut seen, low + step)?.crc);
+                    self.scan_block(block, hash, name, &range, &mut found)?;
                 }
                 Direction::Backward => {
-                    self.scan_block(last - step, hash, name, &range, &mut found)?;
+                    let block = (last - step, self.fence_of(&mut seen, last - step)?.crc);
+                    self.scan_block(block, hash, name, &range, &mut found)?;
                     found.reverse();
                 }
             }
@@ -257,15 +265,14 @@ impl Run {
 
     fn scan_block(
         &self,
-        number: u32,
+        (number, crc): (u32, u32),
         hash: u64,
         name: &[u8],
         range: &RangeInclusive<u64>,
         found: &mut Vec<(u64, Posting)>,
     ) -> Result<(), IndexError> {
-        let fence = self.fence(number)?;
-        let page = self.pages.get(self.id(Kind::Block, number), fence.crc)?;
-        let mut reader = Reader(page.body());
+        let page = self.pages.get(self.id(Kind::Block, number), crc)?;
+        let mut reader = Reader(page.chunks_from(hash));
         while !reader.0.is_empty() {
             let chunk = Chunk::read(&mut reader).ok_or_else(|| self.undecodable(number))?;
             if chunk.hash > hash {
@@ -288,15 +295,19 @@ impl Run {
     }
 
     /// The last block for whose fence `holds`, which must hold for a beginning of the run.
-    fn last_block_where(&self, holds: impl Fn(&Fence) -> bool) -> Result<Option<u32>, IndexError> {
+    fn last_block_where(
+        &self,
+        seen: &mut Seen,
+        holds: impl Fn(&Fence) -> bool,
+    ) -> Result<Option<u32>, IndexError> {
         let Some(page_number) = self.root.fences.partition_point(&holds).checked_sub(1) else {
             return Ok(None);
         };
-        let page = self.fence_page(page_number)?;
+        let page = self.fence_page(seen, page_number)?;
         let (mut low, mut high) = (0, page.body().len() / FENCE_ENTRY);
         while low < high {
             let middle = usize::midpoint(low, high);
-            if holds(&self.fence_in(&page, middle)?) {
+            if holds(&self.fence_in(page, middle)?) {
                 low = middle + 1;
             } else {
                 high = middle;
@@ -312,15 +323,25 @@ impl Run {
     }
 
     pub(super) fn fence(&self, block: u32) -> Result<Fence, IndexError> {
-        let page = self.fence_page(block as usize / FENCES_A_PAGE)?;
-        self.fence_in(&page, block as usize % FENCES_A_PAGE)
+        self.fence_of(&mut None, block)
     }
 
-    fn fence_page(&self, number: usize) -> Result<Page, IndexError> {
+    fn fence_of(&self, seen: &mut Seen, block: u32) -> Result<Fence, IndexError> {
+        let page = self.fence_page(seen, block as usize / FENCES_A_PAGE)?;
+        self.fence_in(page, block as usize % FENCES_A_PAGE)
+    }
+
+    fn fence_page<'a>(&self, seen: &'a mut Seen, number: usize) -> Result<&'a Page, IndexError> {
         let missing = || self.undecodable(0);
-        let crc = self.root.fences.get(number).ok_or_else(missing)?.crc;
-        let number = u32::try_from(number).map_err(|_| missing())?;
-        self.pages.get(self.id(Kind::Fence, number), crc)
+        let kept = seen.take().filter(|(at, _)| *at == number);
+        let page = if let Some((_, page)) = kept {
+            page
+        } else {
+            let crc = self.root.fences.get(number).ok_or_else(missing)?.crc;
+            let number = u32::try_from(number).map_err(|_| missing())?;
+            self.pages.get(self.id(Kind::Fence, number), crc)?
+        };
+        Ok(&seen.insert((number, page)).1)
     }
 
     fn fence_in(&self, page: &Page, at: usize) -> Result<Fence, IndexError> {

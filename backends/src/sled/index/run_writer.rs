@@ -1,15 +1,16 @@
-//! Writes a run in its order, with the memory of one filter and 512 pages.
+//! Writes a run in its order, with the memory of one filter and 64 pages.
 
 use super::block::ChunkWriter;
 use super::filter::{self, Filter};
 use super::kv::Kv;
 use super::manifest::RunEntry;
-use super::page::{self, Kind, MAX_BLOCK_BODY, MAX_BODY, PageId};
+use super::page::{self, Kind, MAX_BODY, PageId};
 use super::run::{FENCE_ENTRY, FENCES_A_PAGE, Fence, FilterEntry, Root};
 use super::{IndexError, Posting};
 
-/// Pages handed to the engine at once (1 MiB of blocks).
-const PENDING: usize = 512;
+/// Pages handed to the engine at once: few enough that it still has their leaves in memory when it
+/// comes to the values.
+const PENDING: usize = 64;
 
 pub(super) struct RunWriter<'a> {
     kv: &'a dyn Kv,
@@ -52,7 +53,7 @@ impl<'a> RunWriter<'a> {
             hash: 0,
             name: Vec::new(),
             chunk: ChunkWriter::new(segments.0),
-            block: Vec::with_capacity(MAX_BLOCK_BODY),
+            block: Vec::with_capacity(MAX_BODY),
             block_first: None,
             fence_page: Vec::with_capacity(MAX_BODY),
             fence_page_first: None,
@@ -110,7 +111,7 @@ impl<'a> RunWriter<'a> {
 
     #[inline]
     fn push_into_block(&mut self, sequence: u64, posting: &Posting) -> Result<bool, IndexError> {
-        let room = MAX_BLOCK_BODY - self.block.len();
+        let room = MAX_BODY - self.block.len();
         let pushed = self.chunk.push(sequence, posting, self.name.len(), room);
         pushed.ok_or_else(|| self.unordered())
     }

@@ -648,13 +648,5 @@ fn remove_strays(kv: &dyn Kv, manifest: &Manifest) -> Result<u64, IndexError> {
 }
 
 fn remove_run(kv: &dyn Kv, run: u64) -> Result<(), IndexError> {
-    let mut from = page::first_key(run).to_vec();
-    while let Some(key) = kv.next_key(&from)? {
-        if page::run_of_key(&key) != Some(run) {
-            break;
-        }
-        kv.remove(&key)?;
-        from = key;
-    }
-    Ok(())
+    kv.remove_all(&page::first_key(run))
 }

@@ -104,7 +104,7 @@ proptest! {
             merge_all(&index);
         }
         let kv = index.page_store();
-        let keys = all_keys(&*kv);
+        let keys = page_keys(&*kv);
         prop_assume!(!keys.is_empty());
         let key: &Vec<u8> = victim.get(&keys);
         let elsewhere: &Vec<u8> = other.get(&keys);

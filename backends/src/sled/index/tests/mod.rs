@@ -2,6 +2,7 @@
 
 mod answers;
 mod faults;
+mod pages;
 mod reuse;
 
 use std::collections::BTreeMap;
@@ -187,6 +188,13 @@ fn all_keys(kv: &dyn kv::Kv) -> Vec<Vec<u8>> {
         from = [key.as_slice(), &[0]].concat();
         keys.push(key);
     }
+    keys
+}
+
+/// Those of them that are read.
+fn page_keys(kv: &dyn kv::Kv) -> Vec<Vec<u8>> {
+    let mut keys = all_keys(kv);
+    keys.retain(|key| !kv.get(key).unwrap().unwrap().is_empty());
     keys
 }
 
