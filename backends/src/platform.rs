@@ -86,14 +86,19 @@ pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     retry_sharing(|| fs::rename(from, to))
 }
 
-/// Fills `len` bytes from `offset` with zeros.
+/// Zeros written at once. Linux caches a file in pieces as large as it was written in: small reads find
+/// their bytes sooner in large pieces, small commits have less to look through in small ones. Of 64 KiB
+/// to 1 MiB this did best, or second, at both.
+const FILL_CHUNK: usize = 1 << 18;
+
+/// Writes zeros from `offset` to `end`.
 pub(crate) fn zero_fill(file: &File, mut offset: u64, end: u64) -> io::Result<()> {
-    static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+    let zeros = vec![0; FILL_CHUNK];
     while offset < end {
         let len = usize::try_from(end - offset)
             .unwrap_or(usize::MAX)
-            .min(ZEROS.len());
-        write_all_at(file, ZEROS.get(..len).unwrap_or(&ZEROS), offset)?;
+            .min(zeros.len());
+        write_all_at(file, zeros.get(..len).unwrap_or(&zeros), offset)?;
         offset += len as u64;
     }
     Ok(())

@@ -419,6 +419,7 @@ impl Committer {
         platform::write_all_at(&file, &header.encode(), 0)
             .map_err(|error| Error::io("write", self.shared.log.path(number), error))?;
         let sealed = Arc::clone(&self.tail);
+        sealed.index.write().shrink();
         *sealed.end.lock() = Some(SegmentEnd {
             offset: self.active.offset,
             hash: self.next.previous,

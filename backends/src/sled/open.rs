@@ -188,6 +188,7 @@ fn assemble(
         hash,
         options.progress.clone(),
     );
+    // The shares of the memory budget, here and in `open_index`, add up to all of it.
     let budget = options.memory_budget;
     let shared = Arc::new(Shared {
         dir: options.path.clone(),
@@ -200,10 +201,10 @@ fn assemble(
         log,
         streams: Arc::new(streams),
         live: Arc::new(Live::new(last)),
-        heads: Heads::new(budget / 8 * 3),
+        heads: Heads::new(budget / 16 * 5),
         recent_ids: RecentIds::new(budget / 16, options.limits.retry_window()),
         queue: Queue::new(),
-        gate: ByteGate::new(budget / 8),
+        gate: ByteGate::new(budget / 16),
         workers: Workers::new(),
         preparer: Preparer::new(log_dir, options.segment_size, options.filling),
         indexer: Indexer::default(),

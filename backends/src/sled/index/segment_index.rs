@@ -59,6 +59,13 @@ impl SegmentIndex {
         }
     }
 
+    /// Gives back the room that was meant for more.
+    pub(crate) fn shrink(&mut self) {
+        self.streams.shrink_to_fit();
+        self.names.shrink_to_fit();
+        self.events.shrink_to_fit();
+    }
+
     /// Notes the id of an event pushed, as a number.
     pub(crate) fn note_id(&mut self, id: u128) {
         self.newest_id = self.newest_id.max(id);
