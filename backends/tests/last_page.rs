@@ -100,6 +100,47 @@ fn after_each_burst_of_commits_the_last_one_is_marked_whoever_made_them() {
 }
 
 #[test]
+fn what_a_store_finds_when_it_is_opened_is_marked_though_nothing_is_appended() {
+    for closed in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SledStore::open(dir.path()).unwrap();
+        fill(&store, 2, 300);
+        if closed {
+            store.close_blocking().unwrap();
+            assert_eq!(marked(&segment(dir.path(), 1)), Some(2), "of a clean close");
+        } else {
+            store.crash();
+        }
+        drop(store);
+        let store = SledStore::open(dir.path()).unwrap();
+        let last = store.last_position();
+        store.crash();
+        let path = segment(dir.path(), 1);
+        assert_eq!(marked(&path), Some(last), "closed: {closed}");
+        let mut bytes = fs::read(&path).unwrap();
+        let frame = frames(&bytes)[1];
+        bytes[frame..frame + 500].fill(0);
+        fs::write(&path, bytes).unwrap();
+        let opened = SledStore::open(dir.path()).map(|store| read_all(&store).unwrap().len());
+        assert!(matches!(opened, Err(Error::Damaged { .. })), "{opened:?}");
+    }
+}
+
+#[test]
+fn appends_that_commit_nothing_do_not_put_the_mark_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SledStore::open(dir.path()).unwrap();
+    let path = segment(dir.path(), 1);
+    fill(&store, 1, 300);
+    let started = Instant::now();
+    while marked(&path) != Some(store.last_position()) {
+        assert!(started.elapsed() < PATIENCE, "it is not marked");
+        let batch = AppendBatch::new(stream("1"), ExpectedVersion::NoStream, vec![event(9, 50)]);
+        assert!(pollster::block_on(store.append(batch)).is_err());
+    }
+}
+
+#[test]
 fn repair_hears_the_mark_of_a_segment_of_any_size() {
     let root = tempfile::tempdir().unwrap();
     let (from, to) = (root.path().join("from"), root.path().join("to"));

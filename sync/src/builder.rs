@@ -107,7 +107,7 @@ impl TidelogBuilder {
         self
     }
 
-    /// Bytes of memory for the store's caches, filters and queues together; 48 MiB unless set, at
+    /// Bytes of memory for the store's caches, filters and queues together; 52 MiB unless set, at
     /// least 8 MiB. Aggregate caches come on top.
     pub fn memory_budget(mut self, bytes: usize) -> Self {
         self.store = self.store.memory_budget(bytes);

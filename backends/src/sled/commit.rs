@@ -459,23 +459,26 @@ impl Committer {
             return true;
         }
         self.watched = None;
-        self.leave_mark();
+        if let Err(error) = self.leave_mark() {
+            self.untold = Some(error);
+        }
         false
     }
 
     /// Notes which commit is synced where a frame after it would.
-    pub(crate) fn leave_mark(&mut self) {
+    pub(crate) fn leave_mark(&mut self) -> Result<(), Error> {
         if !self.lacks_mark() {
-            return;
-        }
-        if let Some(place) = mark::place(self.active.capacity, self.active.offset)
-            && let Err(error) = mark::write(&self.active.file, place, &self.next)
-        {
-            let error = self.failed("mark", error);
-            self.shared.refuse(&error);
-            self.untold = Some(error);
+            return Ok(());
         }
         self.marked = self.known_synced;
+        let Some(place) = mark::place(self.active.capacity, self.active.offset) else {
+            return Ok(());
+        };
+        mark::write(&self.active.file, place, &self.next).map_err(|error| {
+            let error = self.failed("mark", error);
+            self.shared.refuse(&error);
+            error
+        })
     }
 
     fn lacks_mark(&self) -> bool {
@@ -496,14 +499,20 @@ impl Committer {
     /// Takes nothing more. A clean close syncs what is not yet, and answers its mark unless a write
     /// has failed.
     pub(crate) fn close(&mut self, cleanly: bool) -> Result<Option<CleanMark>, Error> {
+        let done = if cleanly && self.shared.refusal().is_none() {
+            // The clean mark is taken away when the store is opened next; this one stays.
+            self.sync().and_then(|()| self.leave_mark())
+        } else {
+            Ok(())
+        };
         self.closed = true;
         if let Some(error) = self.untold.take().filter(|_| cleanly) {
             return Err(error);
         }
+        done?;
         if !cleanly || self.shared.refusal().is_some() {
             return Ok(None);
         }
-        self.sync()?;
         Ok(Some(self.mark()))
     }
 
@@ -512,7 +521,7 @@ impl Committer {
         if let Some(cause) = self.shared.refusal() {
             return Err(cause);
         }
-        let synced = self.sync();
+        let synced = self.sync().and_then(|()| self.leave_mark());
         if let Err(error) = &synced {
             self.shared.refuse(error);
         }

@@ -443,8 +443,8 @@ impl Group {
 struct Seen {
     head: u64,
     floor: u64,
-    /// How many of its newest events are known by their fingerprints.
-    window: u64,
+    /// The oldest event that is known by its fingerprint, as all newer ones are.
+    oldest_known: u64,
 }
 
 impl Seen {
@@ -453,7 +453,7 @@ impl Seen {
         Self {
             head,
             floor,
-            window: head,
+            oldest_known: 0,
         }
     }
 }
@@ -482,23 +482,23 @@ fn see(
         for (at, print) in prints.iter().enumerate() {
             suspects.extend(recent.candidates(*print).map(|sequence| (at, sequence)));
         }
-        recent.window()
+        recent.oldest()
     };
     if let Some(head) = shared.heads.get(key) {
-        let seen = |window| Seen {
+        let seen = |oldest_known| Seen {
             head,
             floor: head,
-            window,
+            oldest_known,
         };
         let known = shared.recent_ids.with(key, head, |recent| {
             let all = recent.is_whole();
             all.then(|| look(recent))
         });
         match known {
-            Some(Some(window)) => return Ok(seen(window)),
+            Some(Some(oldest)) => return Ok(seen(oldest)),
             Some(None) if shared.streams.is_newer_than_runs(oldest_id)? => {
-                if let Some(window) = shared.recent_ids.with(key, head, &mut look) {
-                    return Ok(seen(window));
+                if let Some(oldest) = shared.recent_ids.with(key, head, &mut look) {
+                    return Ok(seen(oldest));
                 }
             }
             _ => {}
@@ -508,8 +508,8 @@ fn see(
     let stream = &part.stream;
     let recent = shared.streams.recent(key.hash, stream, limit, oldest_id)?;
     let head = recent.head;
-    let recent = KnownIds::new(head, recent.fingerprints, recent.whole);
-    let window = look(&recent);
+    let recent = KnownIds::new(head, &recent.newest, recent.whole);
+    let oldest_known = look(&recent);
     let floor = remember_head(shared, part, key, head)?;
     if head > 0 {
         shared.recent_ids.insert(*key, recent);
@@ -517,7 +517,7 @@ fn see(
     Ok(Seen {
         head,
         floor,
-        window,
+        oldest_known,
     })
 }
 
@@ -552,7 +552,7 @@ fn suspect_implied(
     prints: &[u32],
     suspects: &mut Vec<(usize, u64)>,
 ) -> Result<(), Error> {
-    let oldest_known = pending.published + 1 - seen.window;
+    let oldest_known = seen.oldest_known;
     let Some(first) = part
         .expected
         .implied_head()

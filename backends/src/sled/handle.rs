@@ -1,7 +1,7 @@
 //! A running store: its threads, committing, and closing.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidelog_core::{Durability, Error};
 use uuid::Uuid;
@@ -92,7 +92,8 @@ impl Handle {
             self.lock().begin_epoch(epoch)?;
             backup::remove_mark(&self.shared.dir)?;
         }
-        Ok(())
+        // What was found here may be served for weeks before the next commit vouches for it.
+        self.lock().leave_mark()
     }
 
     fn spawn(&self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Error> {
@@ -176,28 +177,33 @@ impl Handle {
 
 /// What the writer's thread does.
 fn write(shared: &Shared, committer: &Mutex<Committer>) {
-    let mut limit = None;
+    let mut calm_at: Option<Instant> = None;
     loop {
+        let limit = calm_at.map(|at| at.saturating_duration_since(Instant::now()));
         let woken = shared.queue.wait(limit);
-        limit = match woken {
-            Woken::Stopped => break,
-            Woken::Work | Woken::Nudged => Some(CALM),
-            Woken::TimeUp => committer
-                .try_lock()
-                .is_none_or(|mut guard| guard.mark_when_calm())
-                .then_some(CALM),
-        };
-        if woken != Woken::Work {
-            continue;
+        if woken == Woken::Stopped {
+            break;
         }
-        // The clock and the wakers are foreign code. A panic of theirs must not leave appends waiting
-        // for a writer that is gone.
-        let committed = caught("the writer", "commit", || {
-            commit(shared, committer, committer.lock(), None);
+        // The clock, the wakers and whoever takes traces are foreign code. A panic of theirs must not
+        // leave appends waiting for a writer that is gone.
+        let done = caught("the writer", "commit", || {
+            if woken == Woken::Work {
+                commit(shared, committer, committer.lock(), None);
+            }
+            // Whatever comes in meanwhile, and commits nothing, does not put the mark off.
+            let now = Instant::now();
+            if calm_at.is_none_or(|at| at > now) {
+                calm_at.get_or_insert(now + CALM);
+            } else {
+                let guard = committer.try_lock();
+                let again = guard.is_none_or(|mut guard| guard.mark_when_calm());
+                calm_at = again.then_some(now + CALM);
+            }
             Ok(())
         });
-        if let Err(error) = committed {
+        if let Err(error) = done {
             shared.refuse(&error);
+            calm_at = None;
         }
     }
 }

@@ -110,15 +110,14 @@ impl SledStore {
     }
 
     /// Waits until every full segment is in the stream index and nothing is left to merge, and notes
-    /// on disk which commit was synced last.
+    /// on disk that the newest commit was synced, if it is.
     ///
     /// # Errors
-    /// What the indexer met.
+    /// What the indexer met; [`Error::Io`] when the note cannot be written.
     pub fn drain(&self) -> Result<(), Error> {
         self.ensure_open()?;
         self.shared().indexer.drain()?;
-        self.handle().lock().leave_mark();
-        Ok(())
+        self.handle().lock().leave_mark()
     }
 
     /// Makes the stream index again from the log; reads and appends wait.

@@ -327,8 +327,7 @@ impl SledStore {
         let accepted = {
             let mut committer = self.handle().lock();
             let accepted = committer.accept_loss(stream);
-            committer.leave_mark();
-            accepted
+            accepted.and_then(|()| committer.leave_mark())
         };
         // Wakers are foreign code: not under the lock.
         self.shared().live.notify();

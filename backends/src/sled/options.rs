@@ -95,7 +95,7 @@ impl SledStoreBuilder {
             path: path.into(),
             limits: Limits::default(),
             durability: Durability::Power,
-            memory_budget: 48 << 20,
+            memory_budget: 52 << 20,
             segment_size: 16 << 20,
             first_segment: FIRST_SEGMENT,
             open_timeout: Duration::from_secs(30),
@@ -122,7 +122,8 @@ impl SledStoreBuilder {
         self
     }
 
-    /// Bytes of memory for caches, filters and queues together; 48 MiB unless set, at least 8 MiB.
+    /// Bytes of memory for caches, filters and queues together; 52 MiB unless set, enough for the
+    /// heads of a million streams, at least 8 MiB.
     pub fn memory_budget(mut self, bytes: usize) -> Self {
         self.memory_budget = bytes;
         self

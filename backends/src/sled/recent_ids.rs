@@ -16,26 +16,24 @@ use super::hash::StreamKey;
 /// Above this many events, looking through fingerprints one by one costs more than a table.
 const TABLE_FROM: usize = 192;
 
-/// In place of an event that is gone. That an event's own fingerprint may be the same costs a read.
-pub(crate) const GONE: u32 = 0;
-
 /// What is known of one stream.
 pub(crate) struct KnownIds {
     /// Sequence of its newest event; 0 when it has none.
-    pub sequence: u64,
+    sequence: u64,
     ring: Ring,
     /// Whether no event of the window is missing in it.
     whole: bool,
 }
 
 impl KnownIds {
-    /// A stream whose newest events have these fingerprints, oldest first; `whole` when they are all
-    /// of the window's, and not only those that are in no run.
-    pub(crate) fn new(sequence: u64, fingerprints: Vec<u32>, whole: bool) -> Self {
-        let mut ring = Ring {
-            prints: fingerprints.into(),
-            table: None,
-        };
+    /// A stream whose newest event is `sequence`; `newest` are sequence and fingerprint of its newest
+    /// events, newest first. `whole` when they are all of the window's, and not only those that are
+    /// in no run.
+    pub(crate) fn new(sequence: u64, newest: &[(u64, u32)], whole: bool) -> Self {
+        let mut ring = Ring::default();
+        for (sequence, fingerprint) in newest.iter().rev() {
+            ring.push(*sequence, *fingerprint);
+        }
         ring.tabulate();
         Self {
             sequence,
@@ -46,74 +44,102 @@ impl KnownIds {
 
     /// Whether any id of the window can be looked for; otherwise only one that is in no run.
     pub(crate) fn is_whole(&self) -> bool {
-        self.whole || self.window() >= self.sequence
+        self.whole || self.ring.prints.len() as u64 >= self.sequence
     }
 
     /// Sequences, among the newest, whose events may have this fingerprint.
     pub(crate) fn candidates(&self, fingerprint: u32) -> impl Iterator<Item = u64> + '_ {
-        let oldest = self.sequence + 1 - self.ring.prints.len() as u64;
         let absent = match &self.ring.table {
             Some(table) => !table.contains_key(&fingerprint),
             None => !self.ring.prints.contains(&fingerprint),
         };
-        let ring = if absent {
-            None
-        } else {
-            Some(&self.ring.prints)
-        };
+        let ring = if absent { None } else { Some(&self.ring) };
         ring.into_iter()
-            .flatten()
-            .zip(oldest..)
-            .filter_map(move |(known, sequence)| (*known == fingerprint).then_some(sequence))
+            .flat_map(Ring::iter)
+            .filter_map(move |(sequence, known)| (known == fingerprint).then_some(sequence))
     }
 
-    /// How many of the newest events are known by their fingerprints.
-    pub(crate) fn window(&self) -> u64 {
-        self.ring.prints.len() as u64
+    /// The oldest event that is known by its fingerprint; above the newest when none is.
+    pub(crate) fn oldest(&self) -> u64 {
+        let oldest = self.ring.iter().next();
+        oldest.map_or(self.sequence + 1, |(sequence, _)| sequence)
     }
 
     fn extend(&mut self, first: u64, fingerprints: &[u32], window: usize) {
-        // Sequences that were left out keep their places.
-        let gone = first.saturating_sub(self.sequence + 1);
-        let gone = usize::try_from(gone).unwrap_or(usize::MAX).min(window);
-        if gone > 0 {
-            self.ring.extend(&vec![GONE; gone], window);
+        for (sequence, fingerprint) in (first..).zip(fingerprints) {
+            if self.ring.prints.len() >= window {
+                self.ring.pop();
+            }
+            self.ring.push(sequence, *fingerprint);
         }
+        self.ring.tabulate();
         self.sequence = first + fingerprints.len() as u64 - 1;
-        self.ring.extend(fingerprints, window);
         self.whole |= self.ring.prints.len() >= window;
     }
 
     fn bytes(&self) -> usize {
-        let table = self
-            .ring
-            .table
-            .as_ref()
-            .map_or(0, |table| table.capacity() * 9);
-        self.ring.prints.capacity() * 4 + table
+        let Ring {
+            prints,
+            sequences,
+            table,
+            ..
+        } = &self.ring;
+        let table = table.as_ref().map_or(0, |table| table.capacity() * 9);
+        let sequences = sequences.as_ref().map_or(0, VecDeque::capacity);
+        prints.capacity() * 4 + sequences * 8 + table
     }
 }
 
 /// Fingerprints of a stream's newest events, oldest first.
+#[derive(Default)]
 struct Ring {
     prints: VecDeque<u32>,
-    table: Option<HashMap<u32, u16, BuildHasherDefault<Identity>>>,
+    /// Sequence of the newest.
+    newest: u64,
+    /// The sequence of each, once they are not dense: a repair has left some out.
+    sequences: Option<VecDeque<u64>>,
+    table: Option<HashMap<u32, u32, BuildHasherDefault<Identity>>>,
 }
 
 impl Ring {
-    fn extend(&mut self, fingerprints: &[u32], window: usize) {
-        for fingerprint in fingerprints {
-            if self.prints.len() >= window
-                && let Some(oldest) = self.prints.pop_front()
-            {
-                self.forget(oldest);
-            }
-            self.prints.push_back(*fingerprint);
-            if let Some(table) = &mut self.table {
-                *table.entry(*fingerprint).or_default() += 1;
+    fn iter(&self) -> impl Iterator<Item = (u64, u32)> + '_ {
+        let oldest = self.newest + 1 - self.prints.len() as u64;
+        let sequence = move |at: usize| match &self.sequences {
+            Some(sequences) => sequences.get(at).copied().unwrap_or_default(),
+            None => oldest + at as u64,
+        };
+        let prints = self.prints.iter().enumerate();
+        prints.map(move |(at, print)| (sequence(at), *print))
+    }
+
+    fn push(&mut self, sequence: u64, fingerprint: u32) {
+        if !self.prints.is_empty() && sequence != self.newest + 1 && self.sequences.is_none() {
+            self.sequences = Some(self.iter().map(|(sequence, _)| sequence).collect());
+        }
+        if let Some(sequences) = &mut self.sequences {
+            sequences.push_back(sequence);
+        }
+        self.newest = sequence;
+        self.prints.push_back(fingerprint);
+        if let Some(table) = &mut self.table {
+            *table.entry(fingerprint).or_default() += 1;
+        }
+    }
+
+    /// Forgets the oldest.
+    fn pop(&mut self) {
+        if let Some(sequences) = &mut self.sequences {
+            sequences.pop_front();
+        }
+        if let Some(oldest) = self.prints.pop_front()
+            && let Some(table) = &mut self.table
+            && let Some(count) = table.get_mut(&oldest)
+        {
+            *count -= 1;
+            if *count == 0 {
+                table.remove(&oldest);
             }
         }
-        self.tabulate();
     }
 
     fn tabulate(&mut self) {
@@ -126,17 +152,6 @@ impl Ring {
                 *table.entry(*fingerprint).or_default() += 1;
             }
             self.table = Some(table);
-        }
-    }
-
-    fn forget(&mut self, fingerprint: u32) {
-        if let Some(table) = &mut self.table
-            && let Some(count) = table.get_mut(&fingerprint)
-        {
-            *count -= 1;
-            if *count == 0 {
-                table.remove(&fingerprint);
-            }
         }
     }
 }
@@ -229,9 +244,8 @@ impl Publishing<'_> {
                 return;
             }
         } else if before == 0 {
-            let from = fingerprints.len().saturating_sub(self.window);
-            let newest = fingerprints.get(from..).unwrap_or_default().to_vec();
-            let recent = KnownIds::new(first + fingerprints.len() as u64 - 1, newest, true);
+            let mut recent = KnownIds::new(0, &[], true);
+            recent.extend(first, fingerprints, self.window);
             // The tail indexes know it as well: nothing is put out for it.
             let room = self.cache.capacity().saturating_sub(self.cache.weight());
             if ByBytes.weight(key, &recent) <= room {
@@ -266,20 +280,20 @@ mod tests {
     #[test]
     fn ids_that_lack_older_ones_are_whole_once_the_window_is_full() {
         let ids = RecentIds::new(1 << 20, 4);
-        ids.insert(key(1), KnownIds::new(10, vec![7], false));
+        ids.insert(key(1), KnownIds::new(10, &[(10, 7)], false));
         assert_eq!(is_whole(&ids, 1, 10), Some(false));
         ids.publishing().note(&key(1), 10, 11, &[8, 9]);
         assert_eq!(is_whole(&ids, 1, 12), Some(false));
         ids.publishing().note(&key(1), 12, 13, &[10]);
         assert_eq!(is_whole(&ids, 1, 13), Some(true));
-        ids.insert(key(1), KnownIds::new(2, vec![7, 8], false));
+        ids.insert(key(1), KnownIds::new(2, &[(2, 8), (1, 7)], false));
         assert_eq!(is_whole(&ids, 1, 2), Some(true), "it has all of two");
     }
 
     #[test]
     fn ids_that_lag_behind_their_stream_count_for_nothing() {
         let ids = RecentIds::new(1 << 20, 4);
-        ids.insert(key(1), KnownIds::new(2, vec![7, 8], true));
+        ids.insert(key(1), KnownIds::new(2, &[(2, 8), (1, 7)], true));
         assert_eq!(is_whole(&ids, 1, 3), None);
         ids.publishing().note(&key(1), 3, 4, &[9]);
         assert_eq!(is_whole(&ids, 1, 2), None, "it is gone");
@@ -289,11 +303,28 @@ mod tests {
     #[test]
     fn new_streams_put_nothing_out() {
         let ids = RecentIds::new(2_000, 4);
-        ids.insert(key(0), KnownIds::new(1, vec![7], true));
+        ids.insert(key(0), KnownIds::new(1, &[(1, 7)], true));
         for n in 1..100 {
             ids.publishing().note(&key(n), 0, 1, &[7]);
         }
         assert_eq!(is_whole(&ids, 0, 1), Some(true));
+    }
+
+    #[test]
+    fn sequences_that_were_left_out_take_no_room_in_the_window() {
+        let ids = RecentIds::new(1 << 20, 4);
+        ids.insert(key(1), KnownIds::new(5, &[(5, 15), (4, 14), (1, 11)], true));
+        ids.publishing().note(&key(1), 5, 100_000, &[16]);
+        let candidates = |print: u32| {
+            let look = |known: &KnownIds| known.candidates(print).collect::<Vec<_>>();
+            ids.with(&key(1), 100_000, look).unwrap()
+        };
+        assert_eq!(candidates(11), [1]);
+        assert_eq!(candidates(15), [5]);
+        assert_eq!(candidates(16), [100_000]);
+        assert_eq!(ids.with(&key(1), 100_000, KnownIds::oldest), Some(1));
+        ids.publishing().note(&key(1), 100_000, 100_001, &[17]);
+        assert_eq!(ids.with(&key(1), 100_001, KnownIds::oldest), Some(4));
     }
 
     proptest! {

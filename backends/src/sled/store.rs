@@ -270,7 +270,7 @@ impl EventStore for SledStore {
         self.ensure_open()?;
         let shared = &self.handle().shared;
         let fingerprint = shared.hash.fingerprint(&event_id);
-        // An id that is new to a stream at hand costs no read and no thread.
+        // An id that is new to a stream whose ids are at hand costs no read and no thread.
         let key = shared.hash.key(stream);
         let candidates = |recent: &KnownIds| {
             let candidates = || recent.candidates(fingerprint).collect::<Vec<_>>();
@@ -291,13 +291,9 @@ impl EventStore for SledStore {
                     let window = shared.limits.retry_window();
                     let id = in_time_order(&event_id);
                     let recent = shared.streams.recent(hash, &stream, window, id)?;
-                    let oldest = recent.head + 1 - recent.fingerprints.len() as u64;
-                    let equal = recent
-                        .fingerprints
-                        .iter()
-                        .zip(oldest..)
-                        .filter(|(print, _)| **print == fingerprint);
-                    equal.map(|(_, sequence)| sequence).collect()
+                    let equal = recent.newest.iter();
+                    let equal = equal.filter(|(_, print)| *print == fingerprint);
+                    equal.map(|(sequence, _)| *sequence).collect()
                 }
             };
             for sequence in candidates {

@@ -12,7 +12,6 @@ use super::index::{Index, IndexError, Posting, SegmentIndex};
 use super::log::Log;
 use super::options::{Phase, Progress, ProgressCallback};
 use super::panics::caught;
-use super::recent_ids::GONE;
 use super::recover;
 use super::walk::read_segment;
 use crate::primitives::{Mutex, RwLock};
@@ -50,8 +49,8 @@ impl Tail {
 /// What [`Streams::recent`] answers.
 pub(crate) struct RecentEvents {
     pub head: u64,
-    /// Of the newest events, oldest first, without holes.
-    pub fingerprints: Vec<u32>,
+    /// Sequence and fingerprint of the newest events, newest first.
+    pub newest: Vec<(u64, u32)>,
     /// Whether all of the window's are there.
     pub whole: bool,
 }
@@ -238,7 +237,7 @@ impl Streams {
             };
             return Ok(RecentEvents {
                 head,
-                fingerprints: dense(&newest, window),
+                newest,
                 whole: false,
             });
         }
@@ -261,7 +260,7 @@ impl Streams {
         }
         Ok(RecentEvents {
             head: newest.first().map_or(0, |(sequence, _)| *sequence),
-            fingerprints: dense(&newest, window),
+            newest,
             whole: true,
         })
     }
@@ -410,24 +409,4 @@ impl Streams {
         }
         Ok(())
     }
-}
-
-/// The fingerprints of the newest `window` places, oldest first; events that are gone have one that
-/// leads nowhere. `newest` stands newest first.
-fn dense(newest: &[(u64, u32)], window: usize) -> Vec<u32> {
-    let mut fingerprints = Vec::with_capacity(newest.len());
-    let mut above: Option<u64> = None;
-    for (sequence, fingerprint) in newest {
-        let gone = above.map_or(0, |above| above - sequence - 1);
-        let room = window.saturating_sub(fingerprints.len());
-        let gone = usize::try_from(gone).unwrap_or(usize::MAX);
-        if room <= gone {
-            break;
-        }
-        fingerprints.extend(std::iter::repeat_n(GONE, gone));
-        fingerprints.push(*fingerprint);
-        above = Some(*sequence);
-    }
-    fingerprints.reverse();
-    fingerprints
 }
