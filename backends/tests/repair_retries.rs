@@ -1,6 +1,10 @@
 //! After a repair, what is still there is known by its ids however many sequences were left out.
 
-#![allow(clippy::unwrap_used, reason = "a test that fails shall stop")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that fails shall stop"
+)]
 
 mod tools;
 

@@ -16,7 +16,8 @@ use super::spin::spin;
 use super::workers::Workers;
 use crate::primitives::{Condvar, Mutex};
 
-/// With so many pieces ahead no more are laid out before they are asked for. Each holds its share of a page, about 1 MiB unless single records are larger, and its decoded form.
+/// With so many pieces ahead no more are laid out before they are asked for. Each holds its share of
+/// a page, about 1 MiB unless single records are larger, and its decoded form.
 pub(crate) const AHEAD: usize = 3;
 
 /// For so long whoever asks stays awake for a piece that another thread is at.
