@@ -60,6 +60,7 @@ pub fn write(
         let _ = writeln!(text, "- {fact}");
     }
     let _ = write!(text, "\n## Goals\n\n{}\n\n", goals::goals(found));
+    let _ = write!(text, "{}\n## Works\n\n", include_str!("../bounds.md"));
     for work in Work::ALL.iter().filter(|work| options.works.contains(work)) {
         let _ = writeln!(text, "- **{work}**: {}", work.describe(options));
     }
@@ -95,6 +96,7 @@ pub fn write(
          device, for each byte of payload.\n\n{}\n",
         goals::figures(found)
     );
+    let _ = write!(text, "\n{}", include_str!("../faults.md"));
     text
 }
 

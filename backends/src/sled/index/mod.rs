@@ -18,6 +18,7 @@ mod kv;
 mod manifest;
 mod memory_kv;
 mod merge;
+mod opening;
 mod page;
 mod run;
 mod run_writer;
@@ -35,8 +36,9 @@ use std::time::Duration;
 use tidelog_core::Error;
 
 pub(crate) use manifest::FILE as MANIFEST;
+pub(crate) use opening::promised;
 pub(crate) use segment_index::SegmentIndex;
-pub(crate) use store::{Index, Opened, promised};
+pub(crate) use store::{Index, Opened};
 
 /// The folder that sled stands in, inside the store's.
 pub(crate) const DIR: &str = "index";
