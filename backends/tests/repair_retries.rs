@@ -12,7 +12,7 @@ use std::fs;
 
 use tidelog_backends::{SledStore, repair};
 use tidelog_core::*;
-use tools::{event, id, segment, stream};
+use tools::{event, id, segment, segments, stream};
 
 /// As many ids as a store knows of a stream with default limits.
 const WINDOW: u64 = 10_000;
@@ -59,4 +59,39 @@ fn a_retry_is_known_below_more_sequences_than_a_window_holds() {
             assert_eq!(found.map(|event| event.sequence), Some(n + 1));
         }
     }
+}
+
+#[test]
+fn segments_that_are_gone_are_counted_though_the_last_frame_before_them_is_damaged() {
+    let root = tempfile::tempdir().unwrap();
+    let (from, to) = (root.path().join("from"), root.path().join("to"));
+    let open = |dir| SledStore::builder(dir).segment_size(64 << 10).open();
+    let store = open(&from).unwrap();
+    let one = stream("1");
+    for n in 0..600 {
+        let batch = AppendBatch::new(one.clone(), ExpectedVersion::Any, vec![event(n, 700)]);
+        store.blocking().append(batch).unwrap();
+    }
+    store.drain().unwrap();
+    store.crash();
+    drop(store);
+    // Nothing is left that tells how many segments there were.
+    fs::remove_dir_all(from.join("index")).unwrap();
+    fs::remove_file(from.join("manifest")).unwrap();
+    let numbers = segments(&from);
+    for number in numbers.iter().skip(2) {
+        fs::remove_file(segment(&from, *number)).unwrap();
+    }
+    let path = segment(&from, numbers[1]);
+    tools::make_writable(&path);
+    let mut bytes = fs::read(&path).unwrap();
+    let end = bytes.len();
+    bytes[end - 750..].fill(7);
+    fs::write(&path, bytes).unwrap();
+    let report = repair(&from, &to).unwrap();
+    assert!(report.records + report.losses.unnamed >= 600, "{report:?}");
+    let store = open(&to).unwrap();
+    store.accept_all_losses().unwrap();
+    let batch = AppendBatch::new(one, ExpectedVersion::Any, vec![event(900, 50)]);
+    assert!(store.blocking().append(batch).unwrap().first_sequence > 600);
 }

@@ -117,7 +117,7 @@ pub(super) fn survey(
     };
     let exact = closed.is_some_and(|(commit, _)| commit >= given.0);
     let unknown = match files.iter().rfind(ours) {
-        Some(newest) if !exact => unknown_after(newest, promised, &stretches),
+        Some(newest) if !exact => unknown_after(newest, promised),
         _ => 0,
     };
     Ok(Survey {
@@ -132,20 +132,16 @@ pub(super) fn survey(
 pub(super) type Closed = Option<(u64, u64)>;
 
 /// How many records may have followed the newest segment that is left, or its end. Only an open
-/// segment has its whole capacity; a sealed one had successors.
-fn unknown_after(newest: &Found, promised: Option<u64>, stretches: &[Stretch]) -> u64 {
+/// segment has its whole capacity; a shorter one may be a sealed one that had successors, whether or
+/// not its last frame can be read.
+fn unknown_after(newest: &Found, promised: Option<u64>) -> u64 {
     let capacity = newest.header.map_or(0, |header| header.capacity);
-    let in_newest = stretches
-        .iter()
-        .rfind(|stretch| stretch.number == newest.number);
-    let used = in_newest.map_or(segment::DATA, |stretch| stretch.bytes.1);
-    let had_successors = promised.is_some_and(|promised| promised >= newest.number)
-        || (newest.len < capacity && newest.len == used);
-    if had_successors {
+    let had_successors = promised.is_some_and(|promised| promised >= newest.number);
+    if had_successors || newest.len < capacity {
         let segments = BACKLOG as u64 + 1;
         segments * capacity.saturating_mul(2).max(LARGEST) / LEAST_RECORD
     } else {
-        capacity.saturating_sub(newest.len).div_ceil(LEAST_RECORD)
+        0
     }
 }
 
