@@ -162,11 +162,15 @@ impl Kv for SledKv {
     fn remove_all(&self, prefix: &[u8]) -> Result<(), IndexError> {
         guarded("remove pages", || {
             let main = &self.trees()?.main;
+            let mut from = prefix.to_vec();
             loop {
-                let some = main.scan_prefix(prefix).take(REMOVED_AT_ONCE);
-                let some: Vec<_> = some.collect::<::sled::Result<_>>()?;
-                if some.is_empty() {
-                    return Ok(());
+                let some = main.range(from.as_slice()..).take(REMOVED_AT_ONCE);
+                let mut some: Vec<_> = some.collect::<::sled::Result<_>>()?;
+                some.retain(|(key, _)| key.starts_with(prefix));
+                // Onwards from the last one: a key that sled does not let go of holds up nobody.
+                match some.last() {
+                    Some((last, _)) => from = [last.as_ref(), &[0]].concat(),
+                    None => return Ok(()),
                 }
                 // After some ten changes sled writes a leaf again, with all values still in it.
                 let (pads, pages): (Vec<_>, Vec<_>) =
