@@ -2,9 +2,12 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use chrono::{DateTime, TimeZone, Utc};
 use serde::{Deserialize, Serialize};
+
+use crate::dyn_store::BoxFuture;
 
 /// A moment in UTC, in microseconds since 1970-01-01T00:00:00Z.
 ///
@@ -63,6 +66,12 @@ impl fmt::Debug for Timestamp {
 pub trait Clock: Send + Sync + 'static {
     /// The present moment. May jump either way: the store keeps recorded times from going back.
     fn now(&self) -> Timestamp;
+}
+
+/// Waiting, injected like the clock.
+pub trait Sleeper: Send + Sync + 'static {
+    /// Ends once `duration` has passed, by this sleeper's own account of time.
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
 }
 
 /// The machine's own clock.

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::aggregate::Aggregate;
 use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::error::ExecuteError;
 use crate::id::{CommandId, EventId, IdSource, SystemIds};
 use crate::metadata::{
     ACTOR, CAUSATION_ID, CORRELATION_ID, Metadata, TRACE_ID, TRACEPARENT, TraceParent,
@@ -91,6 +92,12 @@ pub trait Decide<C>: Aggregate {
         context: &Context,
     ) -> Result<Vec<Self::Event>, Self::Rejection>;
 }
+
+/// Why the aggregate of the command `C` says no.
+pub type Rejection<C> = <<C as Command>::Aggregate as Decide<C>>::Rejection;
+
+/// Why the command `C` was not executed; `Rejected` holds the reason of its aggregate.
+pub type CommandError<C> = ExecuteError<Rejection<C>>;
 
 /// Handles one kind of command, however it likes; repositories do it by [`Decide`].
 pub trait CommandHandler<C>: Send + Sync {

@@ -204,6 +204,58 @@ pub enum Error {
         what: &'static str,
     },
 
+    /// A projection or a listener stands still at an event that it could not take.
+    #[error(
+        "{what} stopped at position {position}: {source}; correct the cause, then let it go on"
+    )]
+    Stopped {
+        /// Which one: `projection accounts`.
+        what: Box<str>,
+        /// The event's position.
+        position: u64,
+        /// What kept it from being taken.
+        source: Cause,
+    },
+
+    /// A projection has set aside an event at or below the position asked for, with what follows it
+    /// in its stream.
+    #[error(
+        "{what} has parked {stream} at position {position}: {reason}; correct the cause, then resume the stream"
+    )]
+    Parked {
+        /// Which one: `projection accounts`.
+        what: Box<str>,
+        /// The stream that is set aside.
+        stream: StreamId,
+        /// Position of the event that could not be taken.
+        position: u64,
+        /// What kept it from being taken.
+        reason: Box<str>,
+    },
+
+    /// The rows asked for are being made anew, and the old ones cannot serve meanwhile.
+    #[error("the rows of {what} are being made anew, {position} of {last} done; ask again later")]
+    Rebuilding {
+        /// Which ones: `projection accounts`.
+        what: Box<str>,
+        /// How far they are, as a position.
+        position: u64,
+        /// The newest position of the log.
+        last: u64,
+    },
+
+    /// A checkpoint speaks of an event that this log does not have: the log was restored, repaired,
+    /// or lost its newest events.
+    #[error("{what} has handled events up to position {position} of another history; {remedy}")]
+    OtherHistory {
+        /// Whose checkpoint: `listener mail`.
+        what: Box<str>,
+        /// Where it stands.
+        position: u64,
+        /// What can be done.
+        remedy: &'static str,
+    },
+
     /// The engine below the store failed.
     #[error("{engine} failed to {action}: {source}")]
     Engine {
@@ -232,6 +284,8 @@ pub enum ErrorKind {
     Repair,
     /// The caller stopped it: call again when wanted.
     Stopped,
+    /// It is being done: ask again later.
+    Later,
 }
 
 impl Error {
@@ -251,7 +305,11 @@ impl Error {
             Self::Damaged { .. }
             | Self::UnsupportedFormat { .. }
             | Self::Gap { .. }
-            | Self::LostEvents { .. } => ErrorKind::Repair,
+            | Self::LostEvents { .. }
+            | Self::Stopped { .. }
+            | Self::Parked { .. }
+            | Self::OtherHistory { .. } => ErrorKind::Repair,
+            Self::Rebuilding { .. } => ErrorKind::Later,
             Self::Cancelled { .. } => ErrorKind::Stopped,
         }
     }
@@ -275,6 +333,10 @@ impl Error {
             Self::Gap { .. } => "gap",
             Self::LostEvents { .. } => "lost_events",
             Self::Cancelled { .. } => "cancelled",
+            Self::Stopped { .. } => "stopped",
+            Self::Parked { .. } => "parked",
+            Self::Rebuilding { .. } => "rebuilding",
+            Self::OtherHistory { .. } => "other_history",
             Self::Engine { .. } => "engine",
         }
     }

@@ -23,13 +23,17 @@ mod dyn_store;
 mod envelope;
 mod error;
 mod event;
+mod failure;
 mod id;
 mod limits;
+mod listener;
 mod metadata;
 mod payload_codec;
+mod projection;
 mod query;
 mod read;
 mod repository;
+mod retry;
 mod snapshot;
 mod store;
 mod stream_id;
@@ -43,26 +47,32 @@ pub use append::{
     next_sequence,
 };
 pub use blocking::Blocking;
-pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
+pub use clock::{Clock, ManualClock, Sleeper, SystemClock, Timestamp};
 pub use codec::{RecordedEvent, decode_event};
-pub use command::{Command, CommandHandler, CommandResponse, Context, Decide};
+pub use command::{
+    Command, CommandError, CommandHandler, CommandResponse, Context, Decide, Rejection,
+};
 pub use content_type::ContentType;
 pub use dyn_store::{BoxFuture, DynEventStore};
 pub use envelope::{Batch, EventEnvelope, NewEvent, RecordKind};
 pub use error::{Cause, Error, ErrorKind, ExecuteError};
 pub use event::Event;
+pub use failure::HandlerError;
 pub use id::{CommandId, EventId, IdSource, SystemIds};
 pub use limits::Limits;
+pub use listener::{CheckpointClaim, CheckpointStore, EventListener};
 pub use metadata::{
     ACTOR, CAUSATION_ID, CORRELATION_ID, Metadata, MetadataIter, TRACE_ID, TRACEPARENT, Tags,
     TraceParent,
 };
 pub use payload_codec::{PayloadCodec, PayloadCodecError, PayloadContext, PayloadKind, WithCodec};
-pub use query::{QueryHandler, Repository};
+pub use projection::{Change, Checkpoint, Entry, ModelSlots, RowStore, RowsError, Slot, Space};
+pub use query::{EditableRepository, QueryHandler, Repository};
 pub use read::{
     BlockingEventStream, Direction, EventStream, LogQuery, PageSource, StreamQuery, Subscribe,
 };
 pub use repository::{AggregateRepository, BlockingRepository, Loaded};
+pub use retry::{Poison, RetryPolicy};
 pub use snapshot::{
     MAX_SNAPSHOT_BYTES, PersistOutcome, SnapshotEnvelope, SnapshotProgress, SnapshotStore,
     SnapshotStrategy,

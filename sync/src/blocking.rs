@@ -6,12 +6,12 @@ use std::sync::Arc;
 use tidelog_backends::{BackupReport, Losses, SledStore, StoreInfo, VerifyReport};
 use tidelog_core::{
     Aggregate, AggregateRepository, AppendBatch, AppendReceipt, Blocking, BlockingEventStream,
-    BlockingRepository, Command, CommandResponse, Context, Decide, Error, Event, EventEnvelope,
-    ExpectedVersion, Loaded, LogQuery, StreamHead, StreamId, StreamQuery, Subscribe,
+    BlockingRepository, Command, CommandError, CommandResponse, Context, Decide, Error, Event,
+    EventEnvelope, ExpectedVersion, Loaded, LogQuery, StreamHead, StreamId, StreamQuery, Subscribe,
     TypedEventStore,
 };
 
-use crate::tidelog::{CommandError, Tidelog};
+use crate::tidelog::Tidelog;
 
 /// A [`Tidelog`] whose calls block the calling thread and commit on it: no runtime is needed, and
 /// a lone writer pays for no hand-over between threads. Made by [`Tidelog::blocking`].

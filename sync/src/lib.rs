@@ -64,7 +64,7 @@ mod tidelog;
 
 pub use blocking::BlockingTidelog;
 pub use builder::TidelogBuilder;
-pub use tidelog::{CommandError, Tidelog};
+pub use tidelog::Tidelog;
 
 pub use tidelog_backends::*;
 pub use tidelog_core::*;

@@ -6,18 +6,15 @@ use std::thread;
 
 use tidelog_backends::{BackupReport, Losses, SledStore, StoreInfo, VerifyReport};
 use tidelog_core::{
-    Aggregate, AggregateRepository, AppendBatch, AppendReceipt, Command, CommandHandler,
-    CommandResponse, Context, Decide, Error, Event, EventEnvelope, EventLog, EventStore,
-    EventStream, ExecuteError, ExpectedVersion, Loaded, LogQuery, MultiStreamStore, StreamHead,
+    Aggregate, AggregateRepository, AppendBatch, AppendReceipt, Command, CommandError,
+    CommandHandler, CommandResponse, Context, Decide, Error, Event, EventEnvelope, EventLog,
+    EventStore, EventStream, ExpectedVersion, Loaded, LogQuery, MultiStreamStore, StreamHead,
     StreamId, StreamQuery, Subscribe, TypedEventStore,
 };
 
 use crate::blocking::BlockingTidelog;
 use crate::builder::TidelogBuilder;
 use crate::repositories::{Repositories, Settings};
-
-/// Why the command `C` was not executed; `Rejected` holds the reason of its aggregate.
-pub type CommandError<C> = ExecuteError<<<C as Command>::Aggregate as Decide<C>>::Rejection>;
 
 /// An embedded event store with all that is done with it: execute commands, load aggregates,
 /// append, read, follow, check, back up.

@@ -1,4 +1,4 @@
-//! Read models in memory.
+//! Rows in memory.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,13 +7,13 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tidelog_core::{Error, Repository};
+use tidelog_core::{EditableRepository, Error, Repository};
 
-/// Rows of a read model in the memory of the process, by key. A handle: clones share the rows.
+/// Rows in the memory of the process, gone with it. A handle: clones share the rows.
 ///
 /// ```
 /// use tidelog_backends::MemoryRepository;
-/// use tidelog_core::Repository;
+/// use tidelog_core::{EditableRepository, Repository};
 ///
 /// # pollster::block_on(async {
 /// let balances = MemoryRepository::<String, i64>::new();
@@ -70,16 +70,6 @@ where
         async move { Ok(self.rows.lock().get(&key).cloned()) }
     }
 
-    async fn put(&self, key: K, row: V) -> Result<(), Error> {
-        self.rows.lock().insert(key, row);
-        Ok(())
-    }
-
-    fn remove(&self, key: &K) -> impl Future<Output = Result<Option<V>, Error>> + Send {
-        let key = key.clone();
-        async move { Ok(self.rows.lock().remove(&key)) }
-    }
-
     async fn scan(
         &self,
         range: impl RangeBounds<K> + Send,
@@ -91,6 +81,35 @@ where
         let rows = self.rows.lock();
         let found = rows.range(range).take(limit);
         Ok(found.map(|(key, row)| (key.clone(), row.clone())).collect())
+    }
+
+    async fn scan_back(
+        &self,
+        range: impl RangeBounds<K> + Send,
+        limit: usize,
+    ) -> Result<Vec<(K, V)>, Error> {
+        if is_empty(&range) {
+            return Ok(Vec::new());
+        }
+        let rows = self.rows.lock();
+        let found = rows.range(range).rev().take(limit);
+        Ok(found.map(|(key, row)| (key.clone(), row.clone())).collect())
+    }
+}
+
+impl<K, V> EditableRepository<K, V> for MemoryRepository<K, V>
+where
+    K: Ord + Clone + Send,
+    V: Clone + Send,
+{
+    async fn put(&self, key: K, row: V) -> Result<(), Error> {
+        self.rows.lock().insert(key, row);
+        Ok(())
+    }
+
+    fn remove(&self, key: &K) -> impl Future<Output = Result<Option<V>, Error>> + Send {
+        let key = key.clone();
+        async move { Ok(self.rows.lock().remove(&key)) }
     }
 }
 
@@ -118,6 +137,7 @@ mod tests {
         }
         assert_eq!(block_on(rows.scan(.., 2)).unwrap(), [(1, 10), (2, 20)]);
         assert_eq!(block_on(rows.scan(2..=3, 9)).unwrap(), [(2, 20), (3, 30)]);
+        assert_eq!(block_on(rows.scan_back(.., 2)).unwrap(), [(3, 30), (2, 20)]);
         assert_eq!(block_on(rows.clone().remove(&2)).unwrap(), Some(20));
         assert_eq!(block_on(rows.get(&2)).unwrap(), None);
     }

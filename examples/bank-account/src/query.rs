@@ -4,7 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 use tidelog::{
-    Aggregate, Error, EventEnvelope, LogQuery, MemoryRepository, QueryHandler, Repository, Tidelog,
+    Aggregate, EditableRepository, Error, EventEnvelope, LogQuery, MemoryRepository, QueryHandler,
+    Repository, Tidelog,
 };
 
 use crate::aggregate::BankAccount;
@@ -78,8 +79,8 @@ pub type BankInMemory =
 
 impl<A, M> BankQueries<A, M>
 where
-    A: Repository<String, AccountRow>,
-    M: Repository<String, u64>,
+    A: EditableRepository<String, AccountRow>,
+    M: EditableRepository<String, u64>,
 {
     /// Takes in what the log has and the read model has not.
     ///
@@ -125,7 +126,13 @@ where
         }
         self.accounts.put(id, row).await
     }
+}
 
+impl<A, M> BankQueries<A, M>
+where
+    A: Repository<String, AccountRow>,
+    M: Sync,
+{
     /// Calls `see` with every account, in the order of their ids.
     async fn each_account(&self, mut see: impl FnMut(String, AccountRow)) -> Result<(), Error> {
         let mut from = String::new();
