@@ -103,7 +103,7 @@ mod tests {
     fn an_error_that_asks_for_other_input_is_permanent_and_any_other_is_tried_again() {
         assert!(failed_by(Error::invalid("key", "x", "too short")).is_permanent());
         assert!(!failed_by(Error::Cancelled { what: "a read" }).is_permanent());
-        assert!(!HandlerError::from(std::fmt::Error).is_permanent());
+        assert!(!HandlerError::from(fmt::Error).is_permanent());
         assert!(HandlerError::permanent("no such account").is_permanent());
     }
 
