@@ -40,6 +40,7 @@ mod stream_id;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod typed;
+mod upcast;
 
 pub use aggregate::Aggregate;
 pub use append::{
@@ -80,3 +81,4 @@ pub use snapshot::{
 pub use store::{EventLog, EventStore, FullStore, MultiStreamStore, StreamHead};
 pub use stream_id::StreamId;
 pub use typed::TypedEventStore;
+pub use upcast::{Decoded, DecodedIter};

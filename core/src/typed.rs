@@ -17,6 +17,7 @@ use crate::read::StreamQuery;
 use crate::snapshot::SnapshotEnvelope;
 use crate::store::EventStore;
 use crate::stream_id::StreamId;
+use crate::upcast::Decoded;
 
 impl NewEvent {
     /// `event` as bytes, with its type, revision and tags; without time and metadata.
@@ -84,6 +85,52 @@ impl EventEnvelope<Bytes> {
             &self.event,
         )
         .map_err(|error| error.recorded_at(&self.stream, self.sequence))
+    }
+
+    /// The events that this record is read as: usually one, none or several after
+    /// [upcasting](Event::upcast).
+    ///
+    /// # Errors
+    /// [`Error::Codec`], naming stream and sequence; see [`decode_event`](crate::decode_event).
+    pub fn decode_all<E: Event>(&self) -> Result<Decoded<E>, Error> {
+        self.decode_event().map(Decoded::one)
+    }
+
+    /// The events of this record when it is one of an `A`; none when it is of another aggregate
+    /// type, or one of the log's own records.
+    ///
+    /// So whoever follows several aggregates asks for each in turn:
+    ///
+    /// ```
+    /// # use serde::{Deserialize, Serialize};
+    /// # use tidelog_core::{Aggregate, Error, Event, EventEnvelope};
+    /// # #[derive(Clone, Debug, Serialize, Deserialize)] struct Deposited { cents: u64 }
+    /// # impl Event for Deposited { fn event_type(&self) -> &'static str { "Deposited" } }
+    /// # #[derive(Clone, Serialize, Deserialize)] struct BankAccount { cents: u64 }
+    /// # impl Aggregate for BankAccount {
+    /// #     const TYPE: &'static str = "BankAccount";
+    /// #     type Event = Deposited;
+    /// #     type Error = std::convert::Infallible;
+    /// #     fn apply(_: Option<Self>, event: &Deposited) -> Result<Self, Self::Error> {
+    /// #         Ok(Self { cents: event.cents })
+    /// #     }
+    /// # }
+    /// fn deposited(event: &EventEnvelope) -> Result<u64, Error> {
+    ///     let mut cents = 0;
+    ///     for fact in event.of::<BankAccount>()? {
+    ///         cents += fact.cents;
+    ///     }
+    ///     Ok(cents)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`decode_all`](Self::decode_all).
+    pub fn of<A: Aggregate>(&self) -> Result<Decoded<A::Event>, Error> {
+        if self.aggregate_type() != A::TYPE {
+            return Ok(Decoded::none());
+        }
+        self.decode_all()
     }
 }
 

@@ -55,10 +55,11 @@
 //! | repeat a command safely, date it, trace it | [`Context`], [`CommandId`] |
 //! | answer questions | [`QueryHandler`], [`Repository`], [`Tidelog::subscribe`] |
 //! | test without a disk | [`MemoryStore`], [`ManualClock`] |
-//!
+//! | read it from the beginning | [`guide`] |
 
 mod blocking;
 mod builder;
+pub mod guide;
 mod repositories;
 mod tidelog;
 

@@ -1,0 +1,18 @@
+//! The guide: a bank account built up from its first event to its read models.
+//!
+//! Each chapter stands by itself and every piece of code in it runs as a test. The whole program is
+//! the example `bank-account`.
+//!
+//! | chapter | what |
+//! |---|---|
+//! | [1 Events](events) | facts, their types and revisions, how they are recorded |
+
+/// A chapter of the guide, in a file of its own.
+macro_rules! chapter {
+    ($name:ident, $file:literal) => {
+        #[doc = include_str!($file)]
+        pub mod $name {}
+    };
+}
+
+chapter!(events, "01_events.md");
