@@ -1,10 +1,16 @@
 //! Time, injected: everything that needs "now" takes a [`Clock`].
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeZone, Utc};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::dyn_store::BoxFuture;
@@ -97,27 +103,161 @@ impl Clock for SystemClock {
 /// assert_eq!(clock.now(), Timestamp::from_micros(7));
 /// ```
 #[derive(Debug, Default)]
-pub struct ManualClock(AtomicI64);
+pub struct ManualClock {
+    now: AtomicI64,
+    passed: Mutex<Passed>,
+}
+
+/// The time that has passed, which no setting of the clock changes, and who waits for it.
+#[derive(Debug, Default)]
+struct Passed {
+    micros: u64,
+    next_wait: u64,
+    waits: BTreeMap<(u64, u64), Option<Waker>>,
+}
 
 impl ManualClock {
     /// A clock that shows `start`.
     pub fn new(start: Timestamp) -> Self {
-        Self(AtomicI64::new(start.as_micros()))
+        Self {
+            now: AtomicI64::new(start.as_micros()),
+            passed: Mutex::default(),
+        }
     }
 
-    /// Moves the clock to `time`, which may be earlier.
+    /// Moves the clock to `time`, which may be earlier. No time passes by that: whoever waits by a
+    /// [`ManualSleeper`] goes on waiting.
     pub fn set(&self, time: Timestamp) {
-        self.0.store(time.as_micros(), Ordering::SeqCst);
+        self.now.store(time.as_micros(), Ordering::SeqCst);
     }
 
-    /// Moves the clock by `micros` microseconds, backwards when negative.
+    /// Lets `micros` microseconds pass. Negative, it moves the clock back, and no time passes.
     pub fn advance_micros(&self, micros: i64) {
-        self.0.fetch_add(micros, Ordering::SeqCst);
+        self.now.fetch_add(micros, Ordering::SeqCst);
+        let due: Vec<Waker> = {
+            let mut passed = self.passed.lock();
+            passed.micros += u64::try_from(micros).unwrap_or(0);
+            let now = passed.micros;
+            let due = passed.waits.range_mut(..=(now, u64::MAX));
+            due.filter_map(|(_, waker)| waker.take()).collect()
+        };
+        due.into_iter().for_each(Waker::wake);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_micros(self.0.load(Ordering::SeqCst))
+        Timestamp::from_micros(self.now.load(Ordering::SeqCst))
+    }
+}
+
+/// Waits as its [`ManualClock`] is advanced, for tests.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::time::Duration;
+/// use tidelog_core::{ManualClock, ManualSleeper, Sleeper};
+///
+/// let clock = Arc::new(ManualClock::default());
+/// let sleeper = ManualSleeper::new(Arc::clone(&clock));
+/// let nap = sleeper.sleep(Duration::from_secs(5));
+/// assert_eq!(sleeper.next_wake(), Some(Duration::from_secs(5)));
+/// clock.advance_micros(5_000_000);
+/// pollster::block_on(nap); // ends at once
+/// assert_eq!(sleeper.next_wake(), None);
+/// ```
+#[derive(Clone, Debug)]
+pub struct ManualSleeper(Arc<ManualClock>);
+
+impl ManualSleeper {
+    /// Waits by `clock`.
+    pub fn new(clock: Arc<ManualClock>) -> Self {
+        Self(clock)
+    }
+
+    /// How far the clock has to be advanced for the next one that sleeps to wake; `None` when nobody
+    /// sleeps.
+    pub fn next_wake(&self) -> Option<Duration> {
+        let passed = self.0.passed.lock();
+        let (until, _) = passed.waits.keys().next()?;
+        Some(Duration::from_micros(until.saturating_sub(passed.micros)))
+    }
+}
+
+impl Sleeper for ManualSleeper {
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let mut passed = self.0.passed.lock();
+        let key = (passed.micros.saturating_add(micros), passed.next_wait);
+        passed.next_wait += 1;
+        passed.waits.insert(key, None);
+        Box::pin(Wait {
+            clock: Arc::clone(&self.0),
+            key,
+        })
+    }
+}
+
+struct Wait {
+    clock: Arc<ManualClock>,
+    key: (u64, u64),
+}
+
+impl Future for Wait {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut passed = self.clock.passed.lock();
+        if passed.micros >= self.key.0 {
+            return Poll::Ready(());
+        }
+        passed.waits.insert(self.key, Some(cx.waker().clone()));
+        Poll::Pending
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        self.clock.passed.lock().waits.remove(&self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_over(wait: &mut BoxFuture<'static, ()>) -> bool {
+        let cx = &mut Context::from_waker(Waker::noop());
+        wait.as_mut().poll(cx).is_ready()
+    }
+
+    #[test]
+    fn a_wait_ends_when_its_time_has_passed_and_not_when_the_clock_is_set() {
+        let clock = Arc::new(ManualClock::default());
+        let sleeper = ManualSleeper::new(Arc::clone(&clock));
+        let mut wait = sleeper.sleep(Duration::from_millis(5));
+        assert!(!is_over(&mut wait));
+        clock.set(Timestamp::from_micros(1 << 50));
+        clock.advance_micros(-7);
+        assert!(!is_over(&mut wait));
+        clock.advance_micros(4_999);
+        assert!(!is_over(&mut wait));
+        assert_eq!(sleeper.next_wake(), Some(Duration::from_micros(1)));
+        clock.advance_micros(1);
+        assert!(is_over(&mut wait));
+    }
+
+    #[test]
+    fn a_wait_that_is_dropped_is_forgotten() {
+        let sleeper = ManualSleeper::new(Arc::default());
+        let (long, short) = (
+            sleeper.sleep(Duration::from_secs(9)),
+            sleeper.sleep(Duration::from_secs(1)),
+        );
+        assert_eq!(sleeper.next_wake(), Some(Duration::from_secs(1)));
+        drop(short);
+        assert_eq!(sleeper.next_wake(), Some(Duration::from_secs(9)));
+        drop(long);
+        assert_eq!(sleeper.next_wake(), None);
     }
 }

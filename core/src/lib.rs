@@ -28,7 +28,9 @@ mod id;
 mod limits;
 mod listener;
 mod metadata;
+mod parked;
 mod payload_codec;
+mod process;
 mod projection;
 mod query;
 mod read;
@@ -48,7 +50,7 @@ pub use append::{
     next_sequence,
 };
 pub use blocking::Blocking;
-pub use clock::{Clock, ManualClock, Sleeper, SystemClock, Timestamp};
+pub use clock::{Clock, ManualClock, ManualSleeper, Sleeper, SystemClock, Timestamp};
 pub use codec::{RecordedEvent, decode_event};
 pub use command::{
     Command, CommandError, CommandHandler, CommandResponse, Context, Decide, Rejection,
@@ -66,7 +68,9 @@ pub use metadata::{
     ACTOR, CAUSATION_ID, CORRELATION_ID, Metadata, MetadataIter, TRACE_ID, TRACEPARENT, Tags,
     TraceParent,
 };
+pub use parked::ParkedStream;
 pub use payload_codec::{PayloadCodec, PayloadCodecError, PayloadContext, PayloadKind, WithCodec};
+pub use process::{CommandBus, Outcome, ProcessManager, StepOrigin, Steps, TimerChange};
 pub use projection::{Change, Checkpoint, Entry, ModelSlots, RowStore, RowsError, Slot, Space};
 pub use query::{EditableRepository, QueryHandler, Repository};
 pub use read::{
