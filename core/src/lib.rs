@@ -71,7 +71,10 @@ pub use metadata::{
 pub use parked::ParkedStream;
 pub use payload_codec::{PayloadCodec, PayloadCodecError, PayloadContext, PayloadKind, WithCodec};
 pub use process::{CommandBus, Outcome, ProcessManager, StepOrigin, Steps, TimerChange};
-pub use projection::{Change, Checkpoint, Entry, ModelSlots, RowStore, RowsError, Slot, Space};
+pub use projection::{
+    Change, Checkpoint, Entry, FoundRow, KeyedRow, Lookup, ModelSlots, Projection, RowKey,
+    RowStore, RowTable, Rows, RowsError, Slot, Space,
+};
 pub use query::{EditableRepository, QueryHandler, Repository};
 pub use read::{
     BlockingEventStream, Direction, EventStream, LogQuery, PageSource, StreamQuery, Subscribe,

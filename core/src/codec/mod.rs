@@ -11,6 +11,7 @@ mod fault;
 mod json_check;
 mod postcard_de;
 mod postcard_ser;
+mod rows;
 
 use std::any::TypeId;
 use std::sync::Arc;
@@ -28,6 +29,8 @@ use content_de::ContentReader;
 use content_ser::ContentWriter;
 use fault::Fault;
 use json_check::JsonCheck;
+
+pub(crate) use rows::{RowsOf, decode_row, encode_row};
 
 const STAYS_READABLE: &str = "the fields of a recorded revision must stay as they were: give \
     changed fields a new revision and read the old one in Event::upcast";

@@ -1,5 +1,136 @@
 //! Projections: folds of the log into rows that can be asked.
 
+mod entries;
+mod key;
+mod lookup;
 mod row_store;
+mod rows;
+mod table;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::envelope::EventEnvelope;
+use crate::error::Error;
+use crate::failure::HandlerError;
+
+pub use key::RowKey;
+pub use lookup::Lookup;
 pub use row_store::{Change, Checkpoint, Entry, ModelSlots, RowStore, RowsError, Slot, Space};
+pub use rows::Rows;
+pub use table::RowTable;
+
+/// A read model's fold: what it is called, which rows it has, and what an event does to them.
+///
+/// `apply` must follow from the event and the rows alone: it is run again whenever rows are made
+/// anew. It runs on a thread of the library and must not execute commands or wait for anything.
+///
+/// ```
+/// # use serde::{Deserialize, Serialize};
+/// # use tidelog_core::{Aggregate, Event};
+/// # #[derive(Clone, Serialize, Deserialize)]
+/// # enum BankAccountEvent { Opened { holder: String }, Deposited { cents: u64 } }
+/// # impl Event for BankAccountEvent {
+/// #     fn event_type(&self) -> &'static str {
+/// #         match self { Self::Opened { .. } => "Opened", Self::Deposited { .. } => "Deposited" }
+/// #     }
+/// # }
+/// # #[derive(Clone, Serialize, Deserialize)]
+/// # struct BankAccount;
+/// # impl Aggregate for BankAccount {
+/// #     const TYPE: &'static str = "BankAccount";
+/// #     type Event = BankAccountEvent;
+/// #     type Error = std::convert::Infallible;
+/// #     fn apply(_: Option<Self>, _: &BankAccountEvent) -> Result<Self, Self::Error> { Ok(Self) }
+/// # }
+/// use tidelog_core::{EventEnvelope, HandlerError, Lookup, Projection, Rows};
+///
+/// #[derive(Clone, Default, Serialize, Deserialize)]
+/// struct AccountRow { holder: String, cents: u64 }
+///
+/// struct Accounts;
+/// impl Projection for Accounts {
+///     const NAME: &'static str = "accounts";
+///     type Key = String;
+///     type Row = AccountRow;
+///
+///     fn apply(
+///         &self,
+///         event: &EventEnvelope,
+///         rows: &mut Rows<'_, String, AccountRow>,
+///     ) -> Result<(), HandlerError> {
+///         for fact in event.of::<BankAccount>()? {
+///             rows.update(event.aggregate_id().to_owned(), |row| match &fact {
+///                 BankAccountEvent::Opened { holder } => row.holder.clone_from(holder),
+///                 BankAccountEvent::Deposited { cents } => row.cents += cents,
+///             })?;
+///         }
+///         Ok(())
+///     }
+///
+///     fn lookups() -> Vec<Lookup<String, AccountRow>> {
+///         vec![Lookup::by("holder", |_, row: &AccountRow| Some(row.holder.clone()))]
+///     }
+/// }
+/// ```
+pub trait Projection: Send + Sync + 'static {
+    /// Names it for ever: 1 to 64 of `a-z 0-9 - . _`, beginning with a letter.
+    const NAME: &'static str;
+
+    /// Raise it when `apply`, `Key`, `Row` or `lookups` change: the rows are then made anew.
+    const VERSION: u32 = 1;
+
+    /// The oldest version whose rows `Key`, `Row` and `lookups` of today still read. Set it below
+    /// `VERSION` to let the old rows serve while new ones are made; otherwise questions are
+    /// answered by [`Error::Rebuilding`] meanwhile.
+    const ROWS_SINCE: u32 = Self::VERSION;
+
+    /// What a row is found under.
+    type Key: RowKey;
+
+    /// A row. It is kept as postcard, at most 1 MiB of it; see [`Event`](crate::Event) for what
+    /// postcard can hold.
+    type Row: Serialize + DeserializeOwned + Clone + Send + Sync + 'static;
+
+    /// Takes one event in. Control records never come; all others do, in the order of the log.
+    ///
+    /// # Errors
+    /// What keeps it from being taken in now, or for ever ([`HandlerError::permanent`]); nothing
+    /// that it did to `rows` counts then. A panic is a permanent failure.
+    fn apply(
+        &self,
+        event: &EventEnvelope,
+        rows: &mut Rows<'_, Self::Key, Self::Row>,
+    ) -> Result<(), HandlerError>;
+
+    /// What rows can be found by beside their key; at most 64.
+    fn lookups() -> Vec<Lookup<Self::Key, Self::Row>> {
+        Vec::new()
+    }
+}
+
+/// A row with its key.
+pub type KeyedRow<P> = (<P as Projection>::Key, <P as Projection>::Row);
+
+/// A row with its key and the key of the lookup that it was found by.
+pub type FoundRow<P, L> = (L, <P as Projection>::Key, <P as Projection>::Row);
+
+/// Refuses a projection whose name or lookups cannot be.
+pub(crate) fn check<P: Projection>() -> Result<(), Error> {
+    check_name(P::NAME)?;
+    if P::VERSION == 0 || P::ROWS_SINCE > P::VERSION {
+        let reason = "versions count from 1, and ROWS_SINCE is at most VERSION";
+        return Err(Error::invalid("projection", P::NAME, reason));
+    }
+    lookup::check_lookups(&P::lookups())
+}
+
+fn check_name(name: &str) -> Result<(), Error> {
+    let begins = name.starts_with(|first: char| first.is_ascii_lowercase());
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-._".contains(c);
+    if begins && name.len() <= 64 && name.chars().all(plain) {
+        return Ok(());
+    }
+    let reason = "a name has 1 to 64 of a-z 0-9 - . _ and begins with a letter";
+    Err(Error::invalid("projection", name, reason))
+}

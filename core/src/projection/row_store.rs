@@ -173,3 +173,17 @@ pub enum RowsError {
     #[error(transparent)]
     Failed(#[from] Error),
 }
+
+impl RowsError {
+    /// The same as an error of the library; rows that were lost are being made again.
+    pub(crate) fn into_error(self) -> Error {
+        match self {
+            Self::Failed(error) => error,
+            Self::Lost(what) => Error::Rebuilding {
+                what,
+                position: 0,
+                last: 0,
+            },
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! The rows as a projection sees them while it takes in one event.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map;
+use std::fmt;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::Projection;
+use super::key::{MAX_KEY_BYTES, RowKey, encoded};
+use super::lookup::{Lookup, entries_of};
+use super::row_store::{Change, RowsError, Space};
+use crate::codec::{RowsOf, decode_row, encode_row};
+use crate::envelope::EventEnvelope;
+use crate::error::Error;
+use crate::failure::HandlerError;
+
+/// Most bytes of an encoded row.
+const MAX_ROW_BYTES: usize = 1 << 20;
+/// Most bytes that one event may change.
+const MAX_EVENT_BYTES: usize = 16 << 20;
+
+/// The rows as they stand before and during one event. What is changed here counts only if
+/// [`apply`](Projection::apply) returns `Ok`, and then in one step.
+pub struct Rows<'a, K, V> {
+    of: RowsOf,
+    base: &'a Base<'a>,
+    touched: BTreeMap<Vec<u8>, Touched<K, V>>,
+    /// What a call without a result met.
+    failed: Option<Fault>,
+}
+
+/// Reads the bytes of a row as they stood before the event.
+pub(crate) type Base<'a> = dyn Fn(&[u8]) -> Result<Option<Vec<u8>>, RowsError> + 'a;
+
+/// One row that this event has looked at.
+struct Touched<K, V> {
+    key: K,
+    before: Option<Vec<u8>>,
+    now: Now<V>,
+}
+
+/// What the event has done to a row.
+enum Now<V> {
+    Looked,
+    Put(V),
+    Removed,
+}
+
+/// Why an event was not taken in.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// Its own fault, or the projection's.
+    Event(HandlerError),
+    /// The rows could not be read.
+    Rows(RowsError),
+}
+
+/// What one event changes.
+#[derive(Debug, Default)]
+pub(crate) struct Folded {
+    pub(crate) changes: Vec<Change>,
+    /// Rows that are there now and were not before, less those that are gone.
+    pub(crate) added: i64,
+}
+
+/// What `event` makes of the rows that `base` reads.
+pub(crate) fn fold<P: Projection>(
+    projection: &P,
+    lookups: &[Lookup<P::Key, P::Row>],
+    event: &EventEnvelope,
+    base: &Base<'_>,
+) -> Result<Folded, Fault> {
+    let mut rows = Rows::new(rows_of::<P>(), base);
+    let applied = projection.apply(event, &mut rows);
+    // What the rows themselves met comes first: the projection may have passed it on, or not.
+    if let Some(failed) = rows.failed.take() {
+        return Err(failed);
+    }
+    applied.map_err(Fault::Event)?;
+    rows.finish(lookups).map_err(Fault::Event)
+}
+
+pub(crate) fn rows_of<P: Projection>() -> RowsOf {
+    RowsOf {
+        name: P::NAME,
+        version: P::VERSION,
+    }
+}
+
+impl<'a, K, V> Rows<'a, K, V>
+where
+    K: RowKey,
+    V: Serialize + DeserializeOwned + Clone + 'static,
+{
+    fn new(of: RowsOf, base: &'a Base<'a>) -> Self {
+        Self {
+            of,
+            base,
+            touched: BTreeMap::new(),
+            failed: None,
+        }
+    }
+
+    /// The row under `key`, with what this event has done to it so far.
+    ///
+    /// # Errors
+    /// When it cannot be read: pass it on.
+    pub fn get(&mut self, key: &K) -> Result<Option<V>, HandlerError> {
+        let of = self.of;
+        let touched = self.touch(key.clone())?;
+        match (&touched.now, &touched.before) {
+            (Now::Put(row), _) => Ok(Some(row.clone())),
+            (Now::Removed, _) | (Now::Looked, None) => Ok(None),
+            (Now::Looked, Some(bytes)) => Ok(Some(decode_row(of, bytes)?)),
+        }
+    }
+
+    /// Puts `row` under `key`, replacing what was there.
+    pub fn put(&mut self, key: K, row: V) {
+        // Remembered, and the event is not taken in.
+        if let Ok(touched) = self.touch(key) {
+            touched.now = Now::Put(row);
+        }
+    }
+
+    /// Takes the row under `key` away, if there is one.
+    pub fn remove(&mut self, key: &K) {
+        if let Ok(touched) = self.touch(key.clone()) {
+            touched.now = Now::Removed;
+        }
+    }
+
+    /// Changes the row under `key`, or `V::default()` if there is none, and puts it back.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn update(&mut self, key: K, change: impl FnOnce(&mut V)) -> Result<(), HandlerError>
+    where
+        V: Default,
+    {
+        let mut row = self.get(&key)?.unwrap_or_default();
+        change(&mut row);
+        self.put(key, row);
+        Ok(())
+    }
+
+    fn touch(&mut self, key: K) -> Result<&mut Touched<K, V>, HandlerError> {
+        let bytes = encoded(&key);
+        if bytes.len() > MAX_KEY_BYTES {
+            let error = Error::too_large("key of a row", bytes.len(), MAX_KEY_BYTES);
+            let error = HandlerError::from(error);
+            self.failed.get_or_insert(Fault::Event(error.clone()));
+            return Err(error);
+        }
+        match self.touched.entry(bytes) {
+            btree_map::Entry::Occupied(known) => Ok(known.into_mut()),
+            btree_map::Entry::Vacant(new) => match (self.base)(new.key()) {
+                Ok(before) => Ok(new.insert(Touched {
+                    key,
+                    before,
+                    now: Now::Looked,
+                })),
+                Err(error) => {
+                    self.failed.get_or_insert(Fault::Rows(error.clone()));
+                    Err(error.into())
+                }
+            },
+        }
+    }
+
+    /// The changes of rows and lookups, as bytes.
+    fn finish(self, lookups: &[Lookup<K, V>]) -> Result<Folded, HandlerError> {
+        let mut folded = Folded::default();
+        let mut bytes_changed = 0;
+        for (key, row) in self.touched {
+            let now = match row.now {
+                Now::Looked => continue,
+                Now::Put(row) => Some(row),
+                Now::Removed => None,
+            };
+            let value = now
+                .as_ref()
+                .map(|now| encode_row(self.of, now))
+                .transpose()?;
+            if let Some(value) = &value
+                && value.len() > MAX_ROW_BYTES
+            {
+                return Err(Error::too_large("row", value.len(), MAX_ROW_BYTES).into());
+            }
+            if value == row.before {
+                continue;
+            }
+            folded.added += i64::from(value.is_some()) - i64::from(row.before.is_some());
+            if !lookups.is_empty() {
+                let before = match &row.before {
+                    Some(bytes) => entries_of(lookups, &row.key, &decode_row(self.of, bytes)?)?,
+                    None => Vec::new(),
+                };
+                let after = match &now {
+                    Some(now) => entries_of(lookups, &row.key, now)?,
+                    None => Vec::new(),
+                };
+                let gone = before.iter().filter(|entry| !after.contains(entry));
+                let new = after.iter().filter(|entry| !before.contains(entry));
+                let change = |entry: &Vec<u8>, value| Change {
+                    space: Space::Lookups,
+                    key: entry.clone(),
+                    value,
+                };
+                folded.changes.extend(gone.map(|entry| change(entry, None)));
+                folded
+                    .changes
+                    .extend(new.map(|entry| change(entry, Some(Vec::new()))));
+            }
+            bytes_changed += key.len() + value.as_ref().map_or(0, Vec::len);
+            folded.changes.push(Change {
+                space: Space::Rows,
+                key,
+                value,
+            });
+        }
+        if bytes_changed > MAX_EVENT_BYTES {
+            let what = "rows changed by one event";
+            return Err(Error::too_large(what, bytes_changed, MAX_EVENT_BYTES).into());
+        }
+        Ok(folded)
+    }
+}
+
+impl<K, V> fmt::Debug for Rows<'_, K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rows")
+            .field("of", &self.of.name)
+            .field("touched", &self.touched.len())
+            .finish_non_exhaustive()
+    }
+}
