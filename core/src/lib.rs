@@ -63,7 +63,7 @@ pub use event::Event;
 pub use failure::HandlerError;
 pub use id::{CommandId, EventId, IdSource, SystemIds};
 pub use limits::Limits;
-pub use listener::{CheckpointClaim, CheckpointStore, EventListener};
+pub use listener::{CheckpointClaim, CheckpointStore, EventListener, ListenerState, Mark, Settled};
 pub use metadata::{
     ACTOR, CAUSATION_ID, CORRELATION_ID, Metadata, MetadataIter, TRACE_ID, TRACEPARENT, Tags,
     TraceParent,

@@ -34,7 +34,9 @@ impl ParkedStream {
 
     /// How many of the stream's events wait, the one that could not be taken included.
     pub fn held(&self) -> u64 {
-        (self.last_sequence + 1).saturating_sub(self.sequence)
+        self.last_sequence
+            .saturating_add(1)
+            .saturating_sub(self.sequence)
     }
 
     /// The text of a failure, cut to what is kept.

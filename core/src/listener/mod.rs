@@ -1,6 +1,8 @@
 //! Listeners: what reacts to events outside the log.
 
 mod checkpoints;
+mod settled;
+mod state;
 
 use std::future::Future;
 
@@ -8,6 +10,8 @@ use crate::envelope::EventEnvelope;
 use crate::failure::HandlerError;
 
 pub use checkpoints::{CheckpointClaim, CheckpointStore};
+pub use settled::{Mark, Settled};
+pub use state::ListenerState;
 
 /// Reacts to events outside the log: sends, calls, writes elsewhere.
 ///
