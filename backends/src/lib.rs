@@ -5,6 +5,7 @@
 //! | [`SledStore`] | one machine, one process, durable: the embedded store |
 //! | [`MemoryStore`] | tests and models: the same laws, nothing kept |
 
+mod claims;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;

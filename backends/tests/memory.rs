@@ -25,7 +25,7 @@ impl Harness for Memory {
     }
 }
 
-conformance_tests!(memory, Memory; store, multi_stream, log, snapshots);
+conformance_tests!(memory, Memory; store, multi_stream, log, snapshots, rows, checkpoints);
 
 /// The same store behind a pointer: all that is left of it is an `EventStore`.
 #[derive(Default)]
@@ -92,5 +92,7 @@ conformance_tests!(
     persistence,
     log_persistence,
     multi_stream_persistence,
-    snapshot_persistence
+    snapshot_persistence,
+    row_persistence,
+    checkpoint_persistence
 );

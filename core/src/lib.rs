@@ -63,7 +63,10 @@ pub use event::Event;
 pub use failure::HandlerError;
 pub use id::{CommandId, EventId, IdSource, SystemIds};
 pub use limits::Limits;
-pub use listener::{CheckpointClaim, CheckpointStore, EventListener, ListenerState, Mark, Settled};
+pub use listener::{
+    CheckpointClaim, CheckpointStore, EventListener, ListenerState, MAX_CHECKPOINT_BYTES, Mark,
+    Settled, check_listener_name,
+};
 pub use metadata::{
     ACTOR, CAUSATION_ID, CORRELATION_ID, Metadata, MetadataIter, TRACE_ID, TRACEPARENT, Tags,
     TraceParent,
@@ -73,7 +76,7 @@ pub use payload_codec::{PayloadCodec, PayloadCodecError, PayloadContext, Payload
 pub use process::{CommandBus, Outcome, ProcessManager, StepOrigin, Steps, TimerChange};
 pub use projection::{
     Change, Checkpoint, Entry, FoundRow, KeyedRow, Lookup, ModelSlots, Projection, RowKey,
-    RowStore, RowTable, Rows, RowsError, Slot, Space,
+    RowStore, RowTable, Rows, RowsError, Slot, Space, check_model_name,
 };
 pub use query::{EditableRepository, QueryHandler, Repository};
 pub use read::{

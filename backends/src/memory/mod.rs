@@ -1,8 +1,10 @@
 //! The store in memory: the reference model that the other backends are held against.
 
+mod checkpoints;
 mod model;
 mod recorded;
 mod repository;
+mod row_store;
 mod stream;
 
 use std::sync::Arc;
@@ -15,8 +17,10 @@ use tidelog_core::{
     SnapshotStore, StreamHead, StreamId, StreamQuery, Subscribe, SystemClock, check_append,
 };
 
+use self::checkpoints::Checkpoints;
 use self::model::Model;
 pub use self::repository::MemoryRepository;
+use self::row_store::ReadModels;
 use self::stream::{LogRead, StreamRead, Subscription};
 
 /// A store that keeps everything in the memory of the process, and nothing beyond its end.
@@ -78,6 +82,8 @@ impl MemoryStore {
             changed: Event::new(),
             limits,
             clock,
+            checkpoints: Checkpoints::default(),
+            read_models: ReadModels::default(),
         });
         Self {
             handle: Arc::new(Handle(shared)),
@@ -143,6 +149,8 @@ struct Shared {
     changed: Event,
     limits: Limits,
     clock: Arc<dyn Clock>,
+    checkpoints: Checkpoints,
+    read_models: ReadModels,
 }
 
 impl Shared {

@@ -9,7 +9,9 @@ use std::future::Future;
 use crate::envelope::EventEnvelope;
 use crate::failure::HandlerError;
 
-pub use checkpoints::{CheckpointClaim, CheckpointStore};
+pub use checkpoints::{
+    CheckpointClaim, CheckpointStore, MAX_CHECKPOINT_BYTES, check_listener_name,
+};
 pub use settled::{Mark, Settled};
 pub use state::ListenerState;
 

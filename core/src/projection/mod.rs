@@ -16,7 +16,9 @@ use crate::failure::HandlerError;
 
 pub use key::RowKey;
 pub use lookup::Lookup;
-pub use row_store::{Change, Checkpoint, Entry, ModelSlots, RowStore, RowsError, Slot, Space};
+pub use row_store::{
+    Change, Checkpoint, Entry, ModelSlots, RowStore, RowsError, Slot, Space, check_model_name,
+};
 pub use rows::Rows;
 pub use table::RowTable;
 

@@ -37,28 +37,34 @@ pub trait RowStore: Clone + Send + Sync + 'static {
     ) -> Result<ModelSlots, Error>;
 
     /// An empty slot for `model`, the one being built from now on; what was being built before is
-    /// removed.
+    /// removed. [`Checkpoint::rows`] of what is given counts for nothing: the store counts.
     ///
     /// # Errors
-    /// [`RowsError`].
+    /// [`Error::InvalidInput`] for a model without a name or with one above 128 bytes,
+    /// [`Error::UnsupportedFormat`] from a store that may only be read, [`Error::Closed`], or the
+    /// engine's failure.
     fn create_slot(&self, model: &str, checkpoint: &Checkpoint) -> Result<Slot, RowsError>;
 
     /// Makes all `changes` and moves the checkpoint, or does nothing of it. At most one change of
     /// a key. Survives a crash once [`flush`](RowStore::flush) has answered, and may before.
     ///
+    /// Answers how many rows there are now; [`Checkpoint::rows`] of what is given counts for
+    /// nothing. One caller at a time commits to a slot.
+    ///
     /// # Errors
-    /// [`RowsError`].
+    /// [`RowsError`]; [`Error::TooLarge`] for a key or value that is over its limit.
     fn commit(
         &self,
         slot: &Slot,
         changes: &[Change],
         checkpoint: &Checkpoint,
-    ) -> Result<(), RowsError>;
+    ) -> Result<u64, RowsError>;
 
-    /// From now on `slot` is the active one of `model`; the one before is removed.
+    /// From now on `slot`, which was being built, is the active one of `model`; the one before is
+    /// removed. A slot that is active already stays it.
     ///
     /// # Errors
-    /// [`RowsError`].
+    /// [`RowsError`]; [`RowsError::Lost`] also for a slot that is not `model`'s.
     fn activate(&self, model: &str, slot: &Slot) -> Result<(), RowsError>;
 
     /// The value under `key`.
@@ -87,6 +93,7 @@ pub trait RowStore: Clone + Send + Sync + 'static {
     fn remove_model(&self, model: &str) -> Result<(), Error>;
 
     /// Writes out what was committed before, so that it need not be made again after a crash.
+    /// Takes away some of what removed slots left behind, as [`commit`](RowStore::commit) does.
     ///
     /// # Errors
     /// [`Error::Closed`], or the engine's failure.
@@ -119,10 +126,49 @@ pub type Entry = (Vec<u8>, Vec<u8>);
 pub struct Change {
     /// Where.
     pub space: Space,
-    /// Under which key, at most 2 KiB.
+    /// Under which key, at most [`MAX_KEY_BYTES`](Self::MAX_KEY_BYTES).
     pub key: Vec<u8>,
-    /// What stands there from now on, at most 1 MiB; `None` removes it.
+    /// What stands there from now on, at most [`MAX_VALUE_BYTES`](Self::MAX_VALUE_BYTES); `None`
+    /// removes it.
     pub value: Option<Vec<u8>>,
+}
+
+impl Change {
+    /// Most bytes of a key, 2 KiB.
+    pub const MAX_KEY_BYTES: usize = 2 << 10;
+    /// Most bytes of a value, 1 MiB.
+    pub const MAX_VALUE_BYTES: usize = 1 << 20;
+
+    /// Checks the sizes; backends call it for each change, before anything else.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`].
+    pub fn check(&self) -> Result<(), Error> {
+        let (key, most) = (self.key.len(), Self::MAX_KEY_BYTES);
+        if key > most {
+            return Err(Error::too_large("key of a row", key, most));
+        }
+        let value = self.value.as_ref().map_or(0, Vec::len);
+        if value > Self::MAX_VALUE_BYTES {
+            return Err(Error::too_large("row", value, Self::MAX_VALUE_BYTES));
+        }
+        Ok(())
+    }
+}
+
+/// Checks what a model is called; backends call it before they make a slot.
+///
+/// # Errors
+/// [`Error::InvalidInput`].
+pub fn check_model_name(model: &str) -> Result<(), Error> {
+    if (1..=128).contains(&model.len()) {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        "model name",
+        model,
+        "it must have 1 to 128 bytes",
+    ))
 }
 
 /// Names one copy of a model's rows; only the store that made it knows what it means.
@@ -159,8 +205,22 @@ pub struct Checkpoint {
     pub event_id: EventId,
     /// When that event was recorded; 0 at 0.
     pub recorded_time: Timestamp,
-    /// How many rows there are.
+    /// How many entries stand in [`Space::Rows`], as the store counts them.
     pub rows: u64,
+}
+
+impl Checkpoint {
+    /// Before the first event, of a projection of this version and with these lookups.
+    pub const fn beginning(version: u32, lookups: u64) -> Self {
+        Self {
+            version,
+            lookups,
+            position: 0,
+            event_id: EventId::from_bytes([0; 16]),
+            recorded_time: Timestamp::from_micros(0),
+            rows: 0,
+        }
+    }
 }
 
 /// Why rows could not be read or written.

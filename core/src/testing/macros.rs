@@ -192,6 +192,52 @@ macro_rules! conformance_group {
             snapshots_are_the_same_or_gone_after_a_reopen
         );
     };
+    (rows, $harness:expr) => {
+        $crate::conformance_laws!($harness; row_stores:
+            an_unknown_model_has_no_slots
+            a_new_slot_is_empty_and_being_built
+            rows_and_checkpoint_are_one_step
+            a_commit_without_changes_moves_the_checkpoint
+            rows_are_counted
+            spaces_slots_and_models_are_apart
+            entries_come_in_byte_order
+            ranges_and_limits_are_exact
+            values_of_every_size_come_back
+            many_rows_are_kept
+            what_one_call_reads_is_one_commit
+            activating_is_one_step
+            a_slot_begun_anew_replaces_the_one_being_built
+            a_removed_model_is_gone
+            impossible_model_names_are_refused
+            work_is_done_where_it_may_block
+            a_closed_store_has_no_rows
+        );
+    };
+    (checkpoints, $harness:expr) => {
+        $crate::conformance_laws!($harness; checkpoints:
+            nothing_is_saved_at_first
+            what_was_saved_is_loaded
+            names_are_listed_and_removed
+            a_name_is_claimed_once
+            impossible_listener_names_are_refused
+            no_checkpoint_is_ahead_of_its_log
+            the_checkpoint_limit_is_exact
+            a_dropped_save_leaves_one_or_the_other
+            a_closed_store_has_no_checkpoints
+        );
+    };
+    (row_persistence, $harness:expr) => {
+        $crate::conformance_laws!($harness; row_stores:
+            looking_at_slots_may_be_cancelled
+            slots_are_whole_or_gone_after_a_reopen
+            each_slot_is_what_it_was_after_a_reopen
+        );
+    };
+    (checkpoint_persistence, $harness:expr) => {
+        $crate::conformance_laws!($harness; checkpoints:
+            saved_checkpoints_survive_a_reopen
+        );
+    };
 }
 
 /// The tests of one file; use [`conformance_tests!`](crate::conformance_tests).
@@ -214,6 +260,7 @@ mod tests {
         let listed = include_str!("macros.rs");
         let files = [
             include_str!("cancellation.rs"),
+            include_str!("checkpoints.rs"),
             include_str!("limits.rs"),
             include_str!("log.rs"),
             include_str!("multi_stream.rs"),
@@ -221,6 +268,7 @@ mod tests {
             include_str!("racing.rs"),
             include_str!("reads.rs"),
             include_str!("retry.rs"),
+            include_str!("row_stores.rs"),
             include_str!("snapshots.rs"),
             include_str!("store.rs"),
             include_str!("subscriptions.rs"),

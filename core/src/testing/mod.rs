@@ -24,7 +24,9 @@
 //! | `multi_stream` | [`MultiStreamStore`](crate::MultiStreamStore) | 2–4 over several streams |
 //! | `log` | [`EventLog`](crate::EventLog) | 1, 6, 7 |
 //! | `snapshots` | [`SnapshotStore`](crate::SnapshotStore) | 12 |
-//! | `persistence`, `multi_stream_persistence`, `log_persistence`, `snapshot_persistence` | the same, of a [`PersistentHarness`] | all of it after a reopen |
+//! | `rows` | [`RowStore`](crate::RowStore) | 13–16 |
+//! | `checkpoints` | [`CheckpointStore`](crate::CheckpointStore) | its own |
+//! | `persistence`, `multi_stream_persistence`, `log_persistence`, `snapshot_persistence`, `row_persistence`, `checkpoint_persistence` | the same, of a [`PersistentHarness`] | all of it after a reopen |
 //!
 //! A group that is not listed is not there; one that is listed without its contract does not
 //! compile:
@@ -60,6 +62,7 @@ mod macros;
 mod tools;
 
 pub mod cancellation;
+pub mod checkpoints;
 pub mod limits;
 pub mod log;
 pub mod multi_stream;
@@ -67,6 +70,7 @@ pub mod persistence;
 pub mod racing;
 pub mod reads;
 pub mod retry;
+pub mod row_stores;
 pub mod snapshots;
 pub mod store;
 pub mod subscriptions;
