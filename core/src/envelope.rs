@@ -180,7 +180,11 @@ impl<E> EventEnvelope<E> {
         decode: impl FnOnce(&E) -> Result<T, X>,
     ) -> Result<EventEnvelope<T>, X> {
         let event = decode(&self.event)?;
-        Ok(EventEnvelope {
+        Ok(self.with_event(event))
+    }
+
+    pub(crate) fn with_event<T>(self, event: T) -> EventEnvelope<T> {
+        EventEnvelope {
             event_id: self.event_id,
             stream: self.stream,
             sequence: self.sequence,
@@ -196,7 +200,7 @@ impl<E> EventEnvelope<E> {
             tags: self.tags,
             batch: self.batch,
             event,
-        })
+        }
     }
 }
 

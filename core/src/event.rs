@@ -7,6 +7,7 @@ use crate::codec::RecordedEvent;
 use crate::content_type::ContentType;
 use crate::error::Error;
 use crate::metadata::Tags;
+use crate::upcast::{EventType, Unknown, Upcasters};
 
 /// A fact of the domain. Facts are immutable; an aggregate's state is derived from them.
 ///
@@ -18,8 +19,8 @@ use crate::metadata::Tags;
 /// The payload is the variant's fields: as a JSON object (or array, value, `null`, by the shape of
 /// the variant), or as postcard, which is the fields in order with nothing around them. postcard is
 /// compact, but it is read by exactly the type that wrote it. So with postcard
-/// * a changed set of fields is a new [`revision`](Event::revision), and [`upcast`](Event::upcast)
-///   reads the old ones; enums *inside* an event may only grow at their end;
+/// * a changed set of fields is a new [`revision`](Event::revision), and
+///   [`upcasters`](Event::upcasters) read the old ones; enums *inside* an event may only grow at their end;
 /// * serde attributes that need a self-describing format are refused with an error when such an
 ///   event is encoded: `skip_serializing_if`, `flatten`, `untagged`, `tag`, and `tag` with
 ///   `content`;
@@ -117,5 +118,26 @@ pub trait Event: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
     fn upcast(recorded: &RecordedEvent<'_>) -> Result<Option<Self>, Error> {
         let _ = recorded;
         Ok(None)
+    }
+
+    /// How events of earlier revisions, and of types that are no more, are read today.
+    ///
+    /// They come before [`upcast`](Event::upcast), which is for what they cannot say. Usually they
+    /// stand in a `LazyLock`. An event that has no step among them costs one look-up.
+    fn upcasters() -> Option<&'static Upcasters> {
+        None
+    }
+
+    /// All event types with their revisions of today, which a recorded event must be one of to be
+    /// known. None, the default, judges nothing unknown: it is an error then.
+    fn types() -> &'static [EventType] {
+        &[]
+    }
+
+    /// What becomes of a recorded event that is none of [`types`](Event::types), or of a later
+    /// revision.
+    fn unknown(recorded: &RecordedEvent<'_>) -> Unknown<Self> {
+        let _ = recorded;
+        Unknown::Fail
     }
 }

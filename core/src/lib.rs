@@ -91,4 +91,4 @@ pub use snapshot::{
 pub use store::{EventLog, EventStore, FullStore, MultiStreamStore, StreamHead};
 pub use stream_id::StreamId;
 pub use typed::TypedEventStore;
-pub use upcast::{Decoded, DecodedIter};
+pub use upcast::{Decoded, DecodedIter, EventType, RawEvent, Unknown, Upcast, Upcasters};

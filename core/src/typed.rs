@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::aggregate::Aggregate;
 use crate::append::{AppendBatch, AppendReceipt, ExpectedVersion};
-use crate::codec;
+use crate::codec::{self, RecordedEvent};
 use crate::command::Context;
 use crate::content_type::ContentType;
 use crate::envelope::{EventEnvelope, NewEvent};
@@ -70,7 +70,7 @@ impl EventEnvelope<Bytes> {
     /// [`Error::Codec`], naming stream and sequence; see [`decode_event`](crate::decode_event).
     pub fn decode<E: Event>(self) -> Result<EventEnvelope<E>, Error> {
         let event = self.decode_event()?;
-        self.try_map(|_| Ok(event))
+        Ok(self.with_event(event))
     }
 
     /// The event alone, decoded.
@@ -78,22 +78,20 @@ impl EventEnvelope<Bytes> {
     /// # Errors
     /// [`Error::Codec`], naming stream and sequence; see [`decode_event`](crate::decode_event).
     pub fn decode_event<E: Event>(&self) -> Result<E, Error> {
-        codec::decode_event(
-            &self.event_type,
-            self.revision,
-            &self.content_type,
-            &self.event,
-        )
-        .map_err(|error| error.recorded_at(&self.stream, self.sequence))
+        let recorded = RecordedEvent::from_envelope(self);
+        codec::decode_events(&recorded)
+            .and_then(|decoded| codec::exactly_one(&recorded, decoded))
+            .map_err(|error| error.recorded_at(&self.stream, self.sequence))
     }
 
     /// The events that this record is read as: usually one, none or several after
-    /// [upcasting](Event::upcast).
+    /// [upcasting](crate::Upcasters).
     ///
     /// # Errors
     /// [`Error::Codec`], naming stream and sequence; see [`decode_event`](crate::decode_event).
     pub fn decode_all<E: Event>(&self) -> Result<Decoded<E>, Error> {
-        self.decode_event().map(Decoded::one)
+        codec::decode_events(&RecordedEvent::from_envelope(self))
+            .map_err(|error| error.recorded_at(&self.stream, self.sequence))
     }
 
     /// The events of this record when it is one of an `A`; none when it is of another aggregate
@@ -131,6 +129,21 @@ impl EventEnvelope<Bytes> {
             return Ok(Decoded::none());
         }
         self.decode_all()
+    }
+}
+
+impl EventEnvelope<Bytes> {
+    /// Adds one envelope for each event that this record is read as.
+    fn decode_into<E: Event>(self, envelopes: &mut Vec<EventEnvelope<E>>) -> Result<(), Error> {
+        let mut events = self.decode_all()?.into_iter();
+        let last = events.len();
+        envelopes.extend(
+            (1..last)
+                .zip(&mut events)
+                .map(|(_, event)| self.clone().with_event(event)),
+        );
+        envelopes.extend(events.next().map(|event| self.with_event(event)));
+        Ok(())
     }
 }
 
@@ -202,7 +215,9 @@ impl SnapshotEnvelope<Bytes> {
 /// }
 /// ```
 pub trait TypedEventStore: EventStore {
-    /// All events of `stream`, oldest first, in memory at once.
+    /// All events of `stream`, oldest first, in memory at once: one envelope an event, so a record
+    /// that is read as several gives several envelopes of the same sequence, and one that is read as
+    /// none gives none.
     ///
     /// # Errors
     /// What reading met, or [`Error::Codec`] for the first event that is no `E`.
@@ -227,7 +242,7 @@ pub trait TypedEventStore: EventStore {
             let mut events = Vec::new();
             while let Some(page) = pages.next_page().await {
                 for envelope in page? {
-                    events.push(envelope.decode()?);
+                    envelope.decode_into(&mut events)?;
                 }
             }
             Ok(events)

@@ -258,7 +258,7 @@ fn bytes_missing_are_an_error() {
     let error = decode_event::<before::Fact>("Deposited", 1, &ContentType::Postcard, &[0x80]);
     let reason = reason(error.unwrap_err());
     assert!(reason.contains("end of buffer"), "{reason}");
-    assert!(reason.contains("Event::upcast"), "{reason}");
+    assert!(reason.contains("let an upcaster read"), "{reason}");
 }
 
 #[test]

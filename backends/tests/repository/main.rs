@@ -14,6 +14,7 @@ mod conflicts;
 mod execute;
 mod probe;
 mod snapshots;
+mod upcasting;
 
 use tidelog_core::{
     AggregateRepository, BlockingRepository, CommandId, Context, EventEnvelope, EventStore,

@@ -36,7 +36,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for ContentReader<'_, D> {
         if !variants.contains(&self.variant) {
             return Err(D::Error::custom(format_args!(
                 "this program knows no variant {:?}, only {}; add it, map the event type to its \
-                 new name in Event::variant_name, or read it in Event::upcast",
+                 new name in Event::variant_name, or let an upcaster read it",
                 self.variant,
                 variants.join(", ")
             )));

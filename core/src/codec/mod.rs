@@ -11,18 +11,20 @@ mod fault;
 mod json_check;
 mod postcard_de;
 mod postcard_ser;
+mod recorded;
 mod rows;
 
 use std::any::TypeId;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::de::DeserializeOwned;
+use serde::Serialize;
 
 use crate::aggregate::Aggregate;
 use crate::content_type::ContentType;
 use crate::error::Error;
 use crate::event::Event;
+use crate::upcast::{Decoded, RawEvent, Unknown};
 
 use checked::Kind;
 use content_de::ContentReader;
@@ -30,10 +32,11 @@ use content_ser::ContentWriter;
 use fault::Fault;
 use json_check::JsonCheck;
 
+pub use recorded::RecordedEvent;
 pub(crate) use rows::{RowsOf, decode_row, encode_row};
 
 const STAYS_READABLE: &str = "the fields of a recorded revision must stay as they were: give \
-    changed fields a new revision and read the old one in Event::upcast";
+    changed fields a new revision and let an upcaster read the old one";
 
 /// The shared name and the payload of `event`.
 pub(crate) fn encode_event<E: Event>(event: &E) -> Result<(Arc<str>, Bytes), Error> {
@@ -41,6 +44,12 @@ pub(crate) fn encode_event<E: Event>(event: &E) -> Result<(Arc<str>, Bytes), Err
     let revision = event.revision();
     let content_type = event.content_type();
     let encode = || {
+        if event_type == RawEvent::TYPE {
+            return Err(Fault::new(
+                "it was kept because this program does not know it; what is not known cannot be \
+                 recorded again",
+            ));
+        }
         let bytes = write_event(event, event_type, &content_type)?;
         let kind = Kind {
             rust_type: TypeId::of::<E>(),
@@ -85,8 +94,9 @@ fn write_event<E: Event>(
 /// Most callers have a whole envelope and use [`EventEnvelope::decode`](crate::EventEnvelope).
 ///
 /// # Errors
-/// [`Error::Codec`] when the event type is unknown, the revision is not the program's own and
-/// [`Event::upcast`] does not read it, or the bytes are not this event and nothing else.
+/// [`Error::Codec`] when the event type is unknown, the revision is not the program's own and no
+/// upcaster reads it, the bytes are not this event and nothing else, or it is read as none or as
+/// several events.
 ///
 /// ```
 /// use serde::{Deserialize, Serialize};
@@ -110,15 +120,88 @@ pub fn decode_event<E: Event>(
     content_type: &ContentType,
     payload: &[u8],
 ) -> Result<E, Error> {
-    let recorded = RecordedEvent {
+    let recorded = RecordedEvent::from_bytes(event_type, revision, content_type, payload);
+    exactly_one(&recorded, decode_events(&recorded)?)
+}
+
+/// The one event in `decoded`.
+pub(crate) fn exactly_one<E>(
+    recorded: &RecordedEvent<'_>,
+    decoded: Decoded<E>,
+) -> Result<E, Error> {
+    let count = decoded.len();
+    decoded.into_one().ok_or_else(|| {
+        recorded.refuse(format_args!(
+            "it is read as {count} events, where exactly one was asked for; use decode_all"
+        ))
+    })
+}
+
+/// The events that a record is read as: what all typed reading goes through.
+pub(crate) fn decode_events<E: Event>(recorded: &RecordedEvent<'_>) -> Result<Decoded<E>, Error> {
+    let upcasters = E::upcasters()
+        .filter(|upcasters| upcasters.concern(recorded.event_type, recorded.revision));
+    let Some(upcasters) = upcasters else {
+        return Ok(decode_one(recorded)?.map_or_else(Decoded::none, Decoded::one));
+    };
+    let mut events = Vec::new();
+    upcasters.follow(recorded, &mut |recorded| {
+        events.extend(decode_one(recorded)?);
+        Ok(())
+    })?;
+    Ok(events.into())
+}
+
+/// The event of today that `recorded` is; `None` for one that is unknown and skipped.
+fn decode_one<E: Event>(recorded: &RecordedEvent<'_>) -> Result<Option<E>, Error> {
+    if let Some(event) = E::upcast(recorded)? {
+        return Ok(Some(event));
+    }
+    // Whether it is known is only asked once it could not be read: what is known costs nothing then.
+    let error = match decode_known(recorded) {
+        Ok(event) => return Ok(Some(event)),
+        Err(error) => error,
+    };
+    let Some(why) = unknown::<E>(recorded) else {
+        return Err(error);
+    };
+    match E::unknown(recorded) {
+        Unknown::Skip => Ok(None),
+        Unknown::Keep(event) => Ok(Some(event)),
+        Unknown::Fail => Err(recorded.refuse(why)),
+    }
+}
+
+/// Why this program does not know `recorded`; `None` when it should be able to read it.
+fn unknown<E: Event>(recorded: &RecordedEvent<'_>) -> Option<String> {
+    let types = E::types();
+    match types.iter().find(|of| of.name == recorded.event_type) {
+        Some(known) if recorded.revision > known.revision => Some(format!(
+            "this program knows it up to revision {}; run the newer program, or say in \
+             Event::unknown what becomes of it",
+            known.revision
+        )),
+        Some(_) => None,
+        None if types.is_empty() => None,
+        None => {
+            let names: Vec<&str> = types.iter().map(|of| of.name).collect();
+            Some(format!(
+                "this program knows no such event, only {}; add it, let an upcaster read it, or say \
+                 in Event::unknown what becomes of it",
+                names.join(", ")
+            ))
+        }
+    }
+}
+
+fn decode_known<E: Event>(recorded: &RecordedEvent<'_>) -> Result<E, Error> {
+    let &RecordedEvent {
         event_type,
         revision,
         content_type,
         payload,
-    };
-    if let Some(event) = E::upcast(&recorded)? {
-        return Ok(event);
-    }
+        ..
+    } = recorded;
     let variant = E::variant_name(event_type);
     let event: E = match content_type {
         ContentType::Postcard => postcard_de::from_slice(payload, |inner| {
@@ -147,49 +230,24 @@ pub fn decode_event<E: Event>(
     Ok(event)
 }
 
-/// An event as it was recorded, for [`Event::upcast`] to read in its old form.
-#[derive(Clone, Copy, Debug)]
-pub struct RecordedEvent<'a> {
-    event_type: &'a str,
+/// The fields of an event on its way to today's, as bytes.
+pub(crate) fn encode_fields<F: Serialize>(
+    event_type: &str,
     revision: u32,
-    content_type: &'a ContentType,
-    payload: &'a [u8],
+    content_type: &ContentType,
+    fields: &F,
+) -> Result<Vec<u8>, Error> {
+    match content_type {
+        ContentType::Postcard => postcard_ser::to_vec(|writer| fields.serialize(writer)),
+        ContentType::Json => to_json(fields),
+        other => Err(unsupported(other)),
+    }
+    .map_err(|fault| codec_error("encoding an upcast event", event_type, revision, &fault))
 }
 
-impl RecordedEvent<'_> {
-    /// The event type it was recorded with.
-    pub fn event_type(&self) -> &str {
-        self.event_type
-    }
-
-    /// The revision it was recorded with.
-    pub fn revision(&self) -> u32 {
-        self.revision
-    }
-
-    /// Its payload, read as `T`: a struct with the fields of that revision, in their order then.
-    ///
-    /// # Errors
-    /// [`Error::Codec`] when the payload is not that.
-    pub fn fields<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        match self.content_type {
-            ContentType::Postcard => {
-                postcard_de::from_slice(self.payload, |reader| T::deserialize(reader))
-            }
-            ContentType::Json => read_json(self.payload, |reader| T::deserialize(reader)),
-            other => Err(unsupported(other)),
-        }
-        .map_err(|fault| self.error(&fault))
-    }
-
-    /// An [`Error::Codec`] about this event.
-    pub fn refuse(&self, reason: impl std::fmt::Display) -> Error {
-        self.error(&Fault::new(reason))
-    }
-
-    fn error(&self, fault: &Fault) -> Error {
-        codec_error("decoding an event", self.event_type, self.revision, fault)
-    }
+fn to_json<F: Serialize>(fields: &F) -> Result<Vec<u8>, Fault> {
+    fields.serialize(JsonCheck::default())?;
+    Ok(serde_json::to_vec(fields)?)
 }
 
 fn read_json<'de, T>(

@@ -9,7 +9,7 @@ use crate::command::{Command, CommandHandler, CommandResponse, Context, Decide};
 use crate::envelope::NewEvent;
 use crate::error::{Error, ExecuteError};
 use crate::read::StreamQuery;
-use crate::repository::load::apply_error;
+use crate::repository::load::{Found, apply_error};
 use crate::repository::{AggregateRepository, Current, SinceSnapshot};
 use crate::store::EventStore;
 use crate::stream_id::StreamId;
@@ -60,22 +60,22 @@ impl<A: Aggregate, S: EventStore> AggregateRepository<A, S> {
         // A cached state may be old. An append finds that out by itself; any other answer must not
         // be given before it is known.
         let mut maybe_old = cached.is_some();
-        let mut current = match cached {
-            Some(cached) => Some(cached),
+        let mut found = match cached {
+            Some(cached) => Found::at(cached),
             None => self.load_current(&stream).await?,
         };
         let mut attempts = 1;
         loop {
-            let state = current.as_ref().map(|current| &*current.state);
+            let state = found.current.as_ref().map(|current| &*current.state);
             let decided = A::decide(state, &command, &context);
-            let version = current.as_ref().map_or(0, |current| current.sequence);
+            let version = found.sequence;
             let events = match decided {
                 Ok(events) if !events.is_empty() => events,
                 answer => {
-                    if maybe_old && let Some(old) = current.take() {
+                    if maybe_old && let Some(old) = found.current.take() {
                         maybe_old = false;
-                        current = self.refresh(old).await?;
-                        if current.as_ref().map_or(0, |current| current.sequence) != version {
+                        found = self.refresh(old).await?;
+                        if found.sequence != version {
                             continue;
                         }
                     }
@@ -92,7 +92,7 @@ impl<A: Aggregate, S: EventStore> AggregateRepository<A, S> {
             };
 
             let encoded = encode_all(&events, &context)?;
-            let next = after(current.as_ref(), &stream, &events, &encoded)?;
+            let next = after(&found, &stream, &events, &encoded)?;
             let mut batch =
                 AppendBatch::new(stream.clone(), ExpectedVersion::Exact(version), encoded);
             if let Some(durability) = self.durability {
@@ -122,7 +122,7 @@ impl<A: Aggregate, S: EventStore> AggregateRepository<A, S> {
                     self.back_off(attempts).await;
                     attempts += 1;
                     maybe_old = false;
-                    current = match current.take() {
+                    found = match found.current.take() {
                         Some(old) => self.catch_up(old, actual).await?,
                         None => self.load_current(&stream).await?,
                     };
@@ -232,12 +232,13 @@ where
 /// The state after `events`, made before they are recorded: a stream must never hold an event that
 /// its aggregate cannot apply.
 fn after<A: Aggregate>(
-    current: Option<&Current<A>>,
+    found: &Found<A>,
     stream: &StreamId,
     events: &[A::Event],
     encoded: &[NewEvent],
 ) -> Result<Current<A>, Error> {
-    let mut sequence = current.map_or(0, |current| current.sequence);
+    let current = found.current.as_ref();
+    let mut sequence = found.sequence;
     let mut since_snapshot = current.map_or_else(SinceSnapshot::default, |c| c.since_snapshot);
     let mut state = current.map(|current| A::clone(&current.state));
     let mut event_id = None;

@@ -18,11 +18,11 @@ impl<A: Aggregate, S: EventStore> AggregateRepository<A, S> {
     /// [`Error::Codec`] or [`Error::Apply`] when its history cannot be read by this program,
     /// [`Error::InvalidInput`] for an impossible id, or what reading met.
     pub async fn load(&self, aggregate_id: &str) -> Result<Option<Loaded<A>>, Error> {
-        let current = match self.cached(aggregate_id) {
+        let found = match self.cached(aggregate_id) {
             Some(cached) => self.refresh(cached).await?,
             None => self.load_current(&self.stream_id(aggregate_id)?).await?,
         };
-        Ok(current.map(|current| Loaded {
+        Ok(found.current.map(|current| Loaded {
             stream: current.stream,
             state: current.state,
             sequence: current.sequence,
@@ -41,21 +41,17 @@ impl<A: Aggregate, S: EventStore> AggregateRepository<A, S> {
     }
 
     /// The newest state, when all that is known is `old`.
-    pub(super) async fn refresh(&self, old: Current<A>) -> Result<Option<Current<A>>, Error> {
+    pub(super) async fn refresh(&self, old: Current<A>) -> Result<Found<A>, Error> {
         let head = self.store.head(&old.stream).await?;
         let at = head.map_or(0, |head| head.sequence);
         if at == old.sequence {
-            return Ok(Some(old));
+            return Ok(Found::at(old));
         }
         self.catch_up(old, at).await
     }
 
     /// The newest state of a stream that is at `head` and not where `old` is.
-    pub(super) async fn catch_up(
-        &self,
-        old: Current<A>,
-        head: u64,
-    ) -> Result<Option<Current<A>>, Error> {
+    pub(super) async fn catch_up(&self, old: Current<A>, head: u64) -> Result<Found<A>, Error> {
         if head < old.sequence {
             // Not a stream that only grew: whatever has happened, the cache knows nothing of it.
             if let Some(cache) = &self.cache {
@@ -68,10 +64,7 @@ impl<A: Aggregate, S: EventStore> AggregateRepository<A, S> {
     }
 
     /// The newest state from snapshot and events.
-    pub(super) async fn load_current(
-        &self,
-        stream: &StreamId,
-    ) -> Result<Option<Current<A>>, Error> {
+    pub(super) async fn load_current(&self, stream: &StreamId) -> Result<Found<A>, Error> {
         if let Some(snapshots) = &self.snapshots
             && let Some(snapshot) = snapshots.read::<A>(stream).await
         {
@@ -101,11 +94,7 @@ impl<A: Aggregate, S: EventStore> AggregateRepository<A, S> {
     }
 
     /// Applies all events after `replay`, page by page.
-    async fn replay(
-        &self,
-        stream: &StreamId,
-        mut replay: Replay<A>,
-    ) -> Result<Option<Current<A>>, Error> {
+    async fn replay(&self, stream: &StreamId, mut replay: Replay<A>) -> Result<Found<A>, Error> {
         let query = StreamQuery::new(stream.clone()).from(replay.sequence + 1);
         let mut pages = self.store.read_stream(query);
         while let Some(page) = pages.next_page().await {
@@ -113,11 +102,28 @@ impl<A: Aggregate, S: EventStore> AggregateRepository<A, S> {
                 replay.apply(&envelope)?;
             }
         }
-        let current = replay.finish(stream);
-        if let Some(current) = &current {
+        let found = replay.finish(stream);
+        if let Some(current) = &found.current {
             self.keep(current);
         }
-        Ok(current)
+        Ok(found)
+    }
+}
+
+/// What a stream was found to hold.
+pub(super) struct Found<A> {
+    /// The state; none when there are no events, or none of them is read as one any more.
+    pub(super) current: Option<Current<A>>,
+    /// Sequence of its newest record: what the next append comes after.
+    pub(super) sequence: u64,
+}
+
+impl<A> Found<A> {
+    pub(super) fn at(current: Current<A>) -> Self {
+        Self {
+            sequence: current.sequence,
+            current: Some(current),
+        }
     }
 }
 
@@ -149,10 +155,11 @@ impl<A: Aggregate> Replay<A> {
     }
 
     fn apply(&mut self, envelope: &EventEnvelope) -> Result<(), Error> {
-        let event = envelope.decode_event::<A::Event>()?;
-        let next = A::apply(self.state.take(), &event)
-            .map_err(|error| apply_error(&envelope.stream, envelope.sequence, error))?;
-        self.state = Some(next);
+        for event in envelope.decode_all::<A::Event>()? {
+            let next = A::apply(self.state.take(), &event)
+                .map_err(|error| apply_error(&envelope.stream, envelope.sequence, error))?;
+            self.state = Some(next);
+        }
         self.sequence = envelope.sequence;
         self.event_id = Some(envelope.event_id);
         self.since_snapshot.events += 1;
@@ -160,16 +167,20 @@ impl<A: Aggregate> Replay<A> {
         Ok(())
     }
 
-    fn finish(self, stream: &StreamId) -> Option<Current<A>> {
-        let (state, event_id) = (self.state?, self.event_id?);
-        Some(Current {
-            stream: stream.clone(),
-            size: state.size_hint(),
-            state: Arc::new(state),
-            sequence: self.sequence,
-            event_id,
-            since_snapshot: self.since_snapshot,
-        })
+    fn finish(self, stream: &StreamId) -> Found<A> {
+        let sequence = self.sequence;
+        let current = self
+            .state
+            .zip(self.event_id)
+            .map(|(state, event_id)| Current {
+                stream: stream.clone(),
+                size: state.size_hint(),
+                state: Arc::new(state),
+                sequence,
+                event_id,
+                since_snapshot: self.since_snapshot,
+            });
+        Found { current, sequence }
     }
 }
 
