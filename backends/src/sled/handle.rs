@@ -149,6 +149,8 @@ impl Handle {
         }
         let mark = self.committer.lock().close(cleanly);
         shared.live.close();
+        // Whoever is writing one ends first; later ones find the store closed.
+        drop(shared.checkpoints.lock());
         for request in shared.queue.stop() {
             request.answer(Err(Error::Closed));
         }

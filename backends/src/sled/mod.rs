@@ -9,6 +9,7 @@
 //! ```
 
 mod backup;
+mod checkpoints;
 mod commit;
 mod control;
 mod format;

@@ -9,6 +9,7 @@ use tidelog_core::{Error, IdSource};
 use uuid::Uuid;
 
 use super::backup;
+use super::checkpoints;
 use super::commit::Committer;
 use super::control;
 use super::format::{self, Format};
@@ -33,6 +34,7 @@ use super::shared::Shared;
 use super::state::{self, State};
 use super::streams::{Streams, Tail};
 use super::workers::Workers;
+use crate::claims::Claims;
 use crate::platform;
 use crate::primitives::Mutex;
 use crate::primitives::atomic::AtomicU64;
@@ -210,6 +212,8 @@ fn assemble(
         indexer: Indexer::default(),
         durable_position: AtomicU64::new(last),
         snapshots: Mutex::new(()),
+        checkpoints: Mutex::new(()),
+        claims: Claims::default(),
         refused: OnceLock::new(),
     });
     if let Some(cause) = shared.format.read_only(&shared.dir) {
@@ -317,7 +321,7 @@ fn inspect(dir: &Path) -> Result<bool, Error> {
         return Ok(true);
     }
     // These come after `format`: who has them and a log had one.
-    let later = [state::FILE, index::MANIFEST, index::DIR];
+    let later = [state::FILE, index::MANIFEST, index::DIR, checkpoints::DIR];
     if dir.join(LOG).is_dir() && later.iter().any(|name| dir.join(name).exists()) {
         return Err(lost_format(dir));
     }

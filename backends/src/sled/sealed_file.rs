@@ -1,4 +1,4 @@
-//! Small files that are replaced whole: `format`, `state`, `manifest`, `backup`.
+//! Small files that are replaced whole: `format`, `state`, `manifest`, `backup`, listeners' checkpoints.
 //!
 //! ```text
 //!  0   8  magic
@@ -20,6 +20,7 @@ pub(crate) const STATE_MAGIC: [u8; 8] = *b"TIDESTA1";
 pub(crate) const MANIFEST_MAGIC: [u8; 8] = *b"TIDEMAN1";
 pub(crate) const BACKUP_MAGIC: [u8; 8] = *b"TIDEBAK1";
 pub(crate) const REPAIR_MAGIC: [u8; 8] = *b"TIDEREP1";
+pub(crate) const LISTENER_MAGIC: [u8; 8] = *b"TIDELSN1";
 
 const HEADER: usize = 16;
 const MAX_BODY: usize = 16 << 20;

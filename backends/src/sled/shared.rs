@@ -20,6 +20,7 @@ use super::recent_ids::RecentIds;
 use super::request::Request;
 use super::streams::Streams;
 use super::workers::Workers;
+use crate::claims::Claims;
 use crate::primitives::Mutex;
 use crate::primitives::atomic::{AtomicU64, Ordering};
 
@@ -45,6 +46,10 @@ pub(crate) struct Shared {
     pub durable_position: AtomicU64,
     /// One snapshot at a time is compared and put.
     pub snapshots: Mutex<()>,
+    /// One listener's checkpoint at a time is written.
+    pub checkpoints: Mutex<()>,
+    /// Names of the listeners at work.
+    pub claims: Claims,
     pub refused: OnceLock<Error>,
 }
 

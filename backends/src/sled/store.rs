@@ -145,6 +145,10 @@ impl SledStore {
         &self.owner.0
     }
 
+    pub(crate) fn handle_arc(&self) -> Arc<Handle> {
+        Arc::clone(&self.owner.0)
+    }
+
     pub(crate) fn ensure_open(&self) -> Result<(), Error> {
         if self.handle().shared.live.is_closed() {
             Err(Error::Closed)
@@ -154,7 +158,7 @@ impl SledStore {
     }
 
     /// Does `work` where this face works.
-    async fn read<T: Send + 'static>(
+    pub(crate) async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Shared) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {

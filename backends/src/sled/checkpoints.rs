@@ -1,0 +1,178 @@
+//! Listeners' checkpoints: one sealed file each, in `listeners/`, replaced whole.
+//!
+//! They are the truth, like the log: what a listener has done outside stands nowhere else. So they
+//! are apart from everything that is made again, and apart from each other: one listener with many
+//! parked streams makes no other's file larger.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidelog_core::{
+    CheckpointClaim, CheckpointStore, Error, EventLog, MAX_CHECKPOINT_BYTES, check_listener_name,
+};
+
+use super::handle::Handle;
+use super::sealed_file;
+use super::shared::Shared;
+use super::store::SledStore;
+use crate::platform;
+use crate::primitives::MutexGuard;
+
+/// The folder they stand in, inside the store's.
+pub(crate) const DIR: &str = "listeners";
+
+const REMEDY: &str = "restore it from a backup, or remove this checkpoint and choose where its \
+                      listener begins";
+
+impl CheckpointStore for SledStore {
+    fn claim(&self, name: &str) -> Result<CheckpointClaim, Error> {
+        self.ensure_open()?;
+        let shared = self.shared();
+        // A consumer that cannot save would begin again and again.
+        shared.format.ensure_writable(&shared.dir)?;
+        shared.claims.claim(shared.dir.join(DIR), name)
+    }
+
+    async fn load(&self, name: &str) -> Result<Option<Bytes>, Error> {
+        check_listener_name(name)?;
+        let name = name.to_owned();
+        self.read(move |shared| load(&shared.dir, &name)).await
+    }
+
+    async fn save(&self, name: &str, position: u64, state: Bytes) -> Result<(), Error> {
+        check_listener_name(name)?;
+        if state.len() > MAX_CHECKPOINT_BYTES {
+            let size = state.len();
+            return Err(Error::too_large("checkpoint", size, MAX_CHECKPOINT_BYTES));
+        }
+        self.ensure_open()?;
+        self.check_reached(position)?;
+        let (name, handle) = (name.to_owned(), self.handle_arc());
+        self.read(move |shared| {
+            shared.format.ensure_writable(&shared.dir)?;
+            make_durable(shared, &handle, position)?;
+            let _open = open(shared)?;
+            fail::fail_point!("checkpoint_before_save", |_| Err(Error::Closed));
+            write(&shared.dir, &name, &state)
+        })
+        .await
+    }
+
+    async fn make_durable(&self, position: u64) -> Result<(), Error> {
+        self.ensure_open()?;
+        self.check_reached(position)?;
+        if position <= self.shared().durable() {
+            return Ok(());
+        }
+        let handle = self.handle_arc();
+        self.read(move |shared| make_durable(shared, &handle, position))
+            .await
+    }
+
+    async fn names(&self) -> Result<Vec<String>, Error> {
+        self.read(|shared| names(&shared.dir)).await
+    }
+
+    async fn remove(&self, name: &str) -> Result<(), Error> {
+        check_listener_name(name)?;
+        let name = name.to_owned();
+        self.read(move |shared| {
+            shared.format.ensure_writable(&shared.dir)?;
+            let _open = open(shared)?;
+            remove(&shared.dir, &name)
+        })
+        .await
+    }
+}
+
+impl SledStore {
+    /// Refuses a place that the log has not reached.
+    fn check_reached(&self, position: u64) -> Result<(), Error> {
+        let last = self.last_position();
+        if position > last {
+            let reason = format!("the log ends at {last}");
+            return Err(Error::invalid("position", position, reason));
+        }
+        Ok(())
+    }
+}
+
+/// Keeps other checkpoints from being written, and the store from being closed: another process may
+/// have it open afterwards.
+fn open(shared: &Shared) -> Result<MutexGuard<'_, ()>, Error> {
+    let one_at_a_time = shared.checkpoints.lock();
+    if shared.live.is_closed() {
+        return Err(Error::Closed);
+    }
+    Ok(one_at_a_time)
+}
+
+fn make_durable(shared: &Shared, handle: &Arc<Handle>, position: u64) -> Result<(), Error> {
+    if position <= shared.durable() {
+        return Ok(());
+    }
+    let mut committer = handle.lock();
+    // Whoever had the lock may have synced it.
+    if position <= shared.durable() {
+        return Ok(());
+    }
+    committer.sync_now()
+}
+
+fn path(store: &Path, name: &str) -> PathBuf {
+    store.join(DIR).join(name)
+}
+
+fn load(store: &Path, name: &str) -> Result<Option<Bytes>, Error> {
+    let path = path(store, name);
+    let Some(bytes) = sealed_file::read(&path)? else {
+        return Ok(None);
+    };
+    let bytes = Bytes::from(bytes);
+    let body = sealed_file::unseal(sealed_file::LISTENER_MAGIC, &bytes)
+        .map_err(|what| Error::damaged(&path, what, REMEDY))?;
+    Ok(Some(bytes.slice_ref(body)))
+}
+
+fn write(store: &Path, name: &str, state: &[u8]) -> Result<(), Error> {
+    let dir = store.join(DIR);
+    if !dir.is_dir() {
+        platform::create_dir(&dir).map_err(|error| Error::io("create", &dir, error))?;
+    }
+    sealed_file::write(&dir, name, sealed_file::LISTENER_MAGIC, state)
+}
+
+fn remove(store: &Path, name: &str) -> Result<(), Error> {
+    let path = path(store, name);
+    match fs::remove_file(&path) {
+        Ok(()) => {
+            let dir = store.join(DIR);
+            platform::sync_dir(&dir).map_err(|error| Error::io("sync", dir, error))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Error::io("remove", path, error)),
+    }
+}
+
+/// The names saved in the store at `store`, in order. What else stands there is no checkpoint.
+pub(crate) fn names(store: &Path) -> Result<Vec<String>, Error> {
+    let dir = store.join(DIR);
+    let failed = |error| Error::io("list", &dir, error);
+    let entries = match fs::read_dir(&dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(failed)?.file_name();
+        let name = name
+            .to_str()
+            .filter(|name| check_listener_name(name).is_ok());
+        names.extend(name.map(str::to_owned));
+    }
+    names.sort_unstable();
+    Ok(names)
+}
