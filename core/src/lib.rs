@@ -75,8 +75,8 @@ pub use parked::ParkedStream;
 pub use payload_codec::{PayloadCodec, PayloadCodecError, PayloadContext, PayloadKind, WithCodec};
 pub use process::{CommandBus, Outcome, ProcessManager, StepOrigin, Steps, TimerChange};
 pub use projection::{
-    Change, Checkpoint, Entry, FoundRow, KeyedRow, Lookup, ModelSlots, Projection, RowKey,
-    RowStore, RowTable, Rows, RowsError, Slot, Space, check_model_name,
+    Change, Checkpoint, Entry, Feed, FeedError, FoundRow, KeyedRow, Lookup, ModelSlots, Prepared,
+    Projection, RowKey, RowStore, RowTable, Rows, RowsError, Slot, Space, check_model_name,
 };
 pub use query::{EditableRepository, QueryHandler, Repository};
 pub use read::{

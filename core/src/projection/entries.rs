@@ -27,7 +27,6 @@ pub(crate) trait Entries {
 }
 
 /// One slot of a store.
-#[allow(dead_code, reason = "for the feed, which comes next")]
 pub(crate) struct InSlot<'a, S>(pub(crate) &'a S, pub(crate) &'a Slot);
 
 impl<S: RowStore> Entries for InSlot<'_, S> {

@@ -137,7 +137,6 @@ pub(crate) fn prefix_of<K, V, L: RowKey>(
 }
 
 /// What the lookups are called, in one number: rows made with others are made anew.
-#[allow(dead_code, reason = "for the feed, which comes next")]
 pub(crate) fn names_hash<K, V>(lookups: &[Lookup<K, V>]) -> u64 {
     let mut hasher = blake3::Hasher::new();
     for lookup in lookups {

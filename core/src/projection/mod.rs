@@ -1,8 +1,10 @@
 //! Projections: folds of the log into rows that can be asked.
 
 mod entries;
+mod feed;
 mod key;
 mod lookup;
+mod prepared;
 mod row_store;
 mod rows;
 mod table;
@@ -14,12 +16,14 @@ use crate::envelope::EventEnvelope;
 use crate::error::Error;
 use crate::failure::HandlerError;
 
+pub use feed::Feed;
 pub use key::RowKey;
 pub use lookup::Lookup;
+pub use prepared::Prepared;
 pub use row_store::{
     Change, Checkpoint, Entry, ModelSlots, RowStore, RowsError, Slot, Space, check_model_name,
 };
-pub use rows::Rows;
+pub use rows::{FeedError, Rows};
 pub use table::RowTable;
 
 /// A read model's fold: what it is called, which rows it has, and what an event does to them.

@@ -28,7 +28,7 @@ pub struct Rows<'a, K, V> {
     base: &'a Base<'a>,
     touched: BTreeMap<Vec<u8>, Touched<K, V>>,
     /// What a call without a result met.
-    failed: Option<Fault>,
+    failed: Option<FeedError>,
 }
 
 /// Reads the bytes of a row as they stood before the event.
@@ -49,20 +49,12 @@ enum Now<V> {
 }
 
 /// Why an event was not taken in.
-#[derive(Debug)]
-pub(crate) enum Fault {
+#[derive(Clone, Debug)]
+pub enum FeedError {
     /// Its own fault, or the projection's.
     Event(HandlerError),
     /// The rows could not be read.
     Rows(RowsError),
-}
-
-/// What one event changes.
-#[derive(Debug, Default)]
-pub(crate) struct Folded {
-    pub(crate) changes: Vec<Change>,
-    /// Rows that are there now and were not before, less those that are gone.
-    pub(crate) added: i64,
 }
 
 /// What `event` makes of the rows that `base` reads.
@@ -71,15 +63,15 @@ pub(crate) fn fold<P: Projection>(
     lookups: &[Lookup<P::Key, P::Row>],
     event: &EventEnvelope,
     base: &Base<'_>,
-) -> Result<Folded, Fault> {
+) -> Result<Vec<Change>, FeedError> {
     let mut rows = Rows::new(rows_of::<P>(), base);
     let applied = projection.apply(event, &mut rows);
     // What the rows themselves met comes first: the projection may have passed it on, or not.
     if let Some(failed) = rows.failed.take() {
         return Err(failed);
     }
-    applied.map_err(Fault::Event)?;
-    rows.finish(lookups).map_err(Fault::Event)
+    applied.map_err(FeedError::Event)?;
+    rows.finish(lookups).map_err(FeedError::Event)
 }
 
 pub(crate) fn rows_of<P: Projection>() -> RowsOf {
@@ -151,7 +143,7 @@ where
         if bytes.len() > MAX_KEY_BYTES {
             let error = Error::too_large("key of a row", bytes.len(), MAX_KEY_BYTES);
             let error = HandlerError::from(error);
-            self.failed.get_or_insert(Fault::Event(error.clone()));
+            self.failed.get_or_insert(FeedError::Event(error.clone()));
             return Err(error);
         }
         match self.touched.entry(bytes) {
@@ -163,7 +155,7 @@ where
                     now: Now::Looked,
                 })),
                 Err(error) => {
-                    self.failed.get_or_insert(Fault::Rows(error.clone()));
+                    self.failed.get_or_insert(FeedError::Rows(error.clone()));
                     Err(error.into())
                 }
             },
@@ -171,8 +163,8 @@ where
     }
 
     /// The changes of rows and lookups, as bytes.
-    fn finish(self, lookups: &[Lookup<K, V>]) -> Result<Folded, HandlerError> {
-        let mut folded = Folded::default();
+    fn finish(self, lookups: &[Lookup<K, V>]) -> Result<Vec<Change>, HandlerError> {
+        let mut changes = Vec::new();
         let mut bytes_changed = 0;
         for (key, row) in self.touched {
             let now = match row.now {
@@ -192,7 +184,6 @@ where
             if value == row.before {
                 continue;
             }
-            folded.added += i64::from(value.is_some()) - i64::from(row.before.is_some());
             if !lookups.is_empty() {
                 let before = match &row.before {
                     Some(bytes) => entries_of(lookups, &row.key, &decode_row(self.of, bytes)?)?,
@@ -209,13 +200,13 @@ where
                     key: entry.clone(),
                     value,
                 };
-                folded.changes.extend(gone.map(|entry| change(entry, None)));
+                changes.extend(gone.map(|entry| change(entry, None)));
                 folded
                     .changes
                     .extend(new.map(|entry| change(entry, Some(Vec::new()))));
             }
             bytes_changed += key.len() + value.as_ref().map_or(0, Vec::len);
-            folded.changes.push(Change {
+            changes.push(Change {
                 space: Space::Rows,
                 key,
                 value,
@@ -225,7 +216,7 @@ where
             let what = "rows changed by one event";
             return Err(Error::too_large(what, bytes_changed, MAX_EVENT_BYTES).into());
         }
-        Ok(folded)
+        Ok(changes)
     }
 }
 

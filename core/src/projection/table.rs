@@ -6,10 +6,10 @@ use std::ops::{Bound, RangeBounds};
 
 use super::entries::{self, Entries};
 use super::key::RowKey;
-use super::lookup::Lookup;
+use super::prepared::Prepared;
 use super::row_store::{Entry, RowsError, Space};
-use super::rows::{Fault, fold};
-use super::{FoundRow, KeyedRow, Projection, check};
+use super::rows::{FeedError, fold};
+use super::{FoundRow, KeyedRow, Projection};
 use crate::envelope::{EventEnvelope, RecordKind};
 use crate::error::Error;
 use crate::failure::HandlerError;
@@ -37,8 +37,7 @@ use crate::read::Direction;
 /// # Ok::<(), tidelog_core::Error>(())
 /// ```
 pub struct RowTable<P: Projection> {
-    projection: P,
-    lookups: Vec<Lookup<P::Key, P::Row>>,
+    of: Prepared<P>,
     entries: Held,
 }
 
@@ -51,10 +50,8 @@ impl<P: Projection> RowTable<P> {
     /// # Errors
     /// [`Error::InvalidInput`] when the projection's name, versions or lookups cannot be.
     pub fn new(projection: P) -> Result<Self, Error> {
-        check::<P>()?;
         Ok(Self {
-            projection,
-            lookups: P::lookups(),
+            of: Prepared::new(projection)?,
             entries: Held::default(),
         })
     }
@@ -70,12 +67,12 @@ impl<P: Projection> RowTable<P> {
         }
         let held = &self.entries;
         let base = |key: &[u8]| held.get(Space::Rows, key);
-        let folded = fold(&self.projection, &self.lookups, event, &base);
-        let folded = folded.map_err(|fault| match fault {
-            Fault::Event(error) => error,
-            Fault::Rows(error) => error.into(),
+        let changes = fold(&self.of.projection, &self.of.lookups, event, &base);
+        let changes = changes.map_err(|fault| match fault {
+            FeedError::Event(error) => error,
+            FeedError::Rows(error) => error.into(),
         })?;
-        for change in folded.changes {
+        for change in changes {
             let at = (change.space, change.key);
             match change.value {
                 Some(value) => self.entries.0.insert(at, value),
@@ -111,7 +108,7 @@ impl<P: Projection> RowTable<P> {
         lookup: &str,
         range: impl RangeBounds<L>,
     ) -> Result<Vec<FoundRow<P, L>>, Error> {
-        entries::find::<P, L>(&self.entries, &self.lookups, lookup, &range, usize::MAX)
+        entries::find::<P, L>(&self.entries, &self.of.lookups, lookup, &range, usize::MAX)
             .map_err(RowsError::into_error)
     }
 }
