@@ -201,9 +201,7 @@ where
                     value,
                 };
                 changes.extend(gone.map(|entry| change(entry, None)));
-                folded
-                    .changes
-                    .extend(new.map(|entry| change(entry, Some(Vec::new()))));
+                changes.extend(new.map(|entry| change(entry, Some(Vec::new()))));
             }
             bytes_changed += key.len() + value.as_ref().map_or(0, Vec::len);
             changes.push(Change {
