@@ -30,6 +30,9 @@ use crate::upcast::{EventType, Unknown, Upcasters};
 /// JSON keeps numbers exact up to `u128` and every finite float; what it would silently turn into
 /// `null` is refused.
 ///
+/// # Deriving
+/// `#[derive(Event)]` writes the implementation; the macro's page has its attributes. By hand it is:
+///
 /// ```
 /// use serde::{Deserialize, Serialize};
 /// use tidelog_core::Event;

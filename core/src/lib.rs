@@ -90,5 +90,6 @@ pub use snapshot::{
 };
 pub use store::{EventLog, EventStore, FullStore, MultiStreamStore, StreamHead};
 pub use stream_id::StreamId;
+pub use tidelog_derive::Event;
 pub use typed::TypedEventStore;
 pub use upcast::{Decoded, DecodedIter, EventType, RawEvent, Unknown, Upcast, Upcasters};
