@@ -42,7 +42,7 @@ impl Decide<Fill> for BankAccount {
         let opened = account.is_none().then(|| BankAccountEvent::Opened {
             holder: command.account.clone(),
         });
-        let deposits = std::iter::repeat(BankAccountEvent::Deposited { cents: 1 });
+        let deposits = std::iter::repeat(BankAccountEvent::Deposited { cents: 1, cds: 0 });
         let events = opened.into_iter().chain(deposits);
         Ok(events
             .take(usize::try_from(command.events).unwrap_or_default())

@@ -55,7 +55,7 @@ impl Aggregate for BankAccount {
         let balance = |cents: Option<u64>| cents.ok_or(ImpossibleHistory::OutOfRange);
         match event {
             BankAccountEvent::Opened { .. } => Err(ImpossibleHistory::OpenedTwice),
-            BankAccountEvent::Deposited { cents } => Ok(Self {
+            BankAccountEvent::Deposited { cents, .. } => Ok(Self {
                 cents: balance(account.cents.checked_add(*cents))?,
                 ..account
             }),

@@ -10,7 +10,7 @@ use tidelog::{Error, ExecuteError, StreamQuery, Tidelog, repair};
 
 use crate::aggregate::BankAccount;
 use crate::commands::{CloseAccount, Deposit, OpenAccount, Refusal, Withdraw};
-use crate::event::BankAccountEvent;
+use crate::event::{BankAccountEvent, CDS};
 use crate::import::{ImportError, Report, import};
 use crate::money;
 
@@ -293,30 +293,32 @@ async fn history(bank: &Tidelog, id: &str, out: &mut impl Write) -> Result<(), C
     let mut any = false;
     while let Some(envelope) = events.next().await.transpose()? {
         any = true;
-        let envelope = envelope.decode::<BankAccountEvent>()?;
-        let what = match &envelope.event {
-            BankAccountEvent::Opened { holder } => format!("opened by {holder}"),
-            BankAccountEvent::Deposited { cents } => format!("deposited {}", money::format(*cents)),
-            BankAccountEvent::Withdrawn { cents } => format!("withdrawn {}", money::format(*cents)),
-            BankAccountEvent::Closed => "closed".to_owned(),
-        };
-        let notes: Vec<_> = envelope
-            .metadata
-            .iter()
-            .map(|(key, value)| format!("{key}={value}"))
-            .collect();
-        let line = format!(
-            "{:>6}  {}  {what}  {}",
-            envelope.sequence,
-            envelope.event_time,
-            notes.join(" ")
-        );
-        writeln!(out, "{}", line.trim_end())?;
+        let (at, time) = (envelope.sequence, envelope.event_time);
+        let notes = envelope.metadata.iter().filter(|(key, _)| *key != CDS);
+        let notes: Vec<_> = notes.map(|(key, value)| format!("{key}={value}")).collect();
+        for event in envelope.decode_all::<BankAccountEvent>()? {
+            let line = format!("{at:>6}  {time}  {}  {}", describe(&event), notes.join(" "));
+            writeln!(out, "{}", line.trim_end())?;
+        }
     }
     if any {
         Ok(())
     } else {
         Err(Refusal::NoAccount(id.to_owned()).into())
+    }
+}
+
+fn describe(event: &BankAccountEvent) -> String {
+    match event {
+        BankAccountEvent::Opened { holder } => format!("opened by {holder}"),
+        BankAccountEvent::Deposited { cents, cds: 0 } => {
+            format!("deposited {}", money::format(*cents))
+        }
+        BankAccountEvent::Deposited { cents, cds } => {
+            format!("deposited {} for {cds} CDs", money::format(*cents))
+        }
+        BankAccountEvent::Withdrawn { cents } => format!("withdrawn {}", money::format(*cents)),
+        BankAccountEvent::Closed => "closed".to_owned(),
     }
 }
 

@@ -24,6 +24,17 @@ pub struct Deposit {
     pub cents: u64,
 }
 
+/// Puts in the money of a purchase of CDs.
+#[derive(Clone, Debug)]
+pub struct DepositForCds {
+    /// The account.
+    pub account_id: String,
+    /// How much, in cents.
+    pub cents: u64,
+    /// How many CDs it pays for.
+    pub cds: u64,
+}
+
 /// Takes money out.
 #[derive(Clone, Debug)]
 pub struct Withdraw {
@@ -84,6 +95,14 @@ impl Command for Deposit {
     }
 }
 
+impl Command for DepositForCds {
+    type Aggregate = BankAccount;
+
+    fn target_aggregate_identifier(&self) -> Option<&str> {
+        Some(&self.account_id)
+    }
+}
+
 impl Command for Withdraw {
     type Aggregate = BankAccount;
 
@@ -127,10 +146,19 @@ impl Decide<Deposit> for BankAccount {
         command: &Deposit,
         _: &Context,
     ) -> Result<Vec<BankAccountEvent>, Refusal> {
-        let account = open_account(account, &command.account_id)?;
-        let cents = positive(command.cents)?;
-        account.cents.checked_add(cents).ok_or(Refusal::TooMuch)?;
-        Ok(vec![BankAccountEvent::Deposited { cents }])
+        deposit(account, &command.account_id, command.cents, 0)
+    }
+}
+
+impl Decide<DepositForCds> for BankAccount {
+    type Rejection = Refusal;
+
+    fn decide(
+        account: Option<&Self>,
+        command: &DepositForCds,
+        _: &Context,
+    ) -> Result<Vec<BankAccountEvent>, Refusal> {
+        deposit(account, &command.account_id, command.cents, command.cds)
     }
 }
 
@@ -165,6 +193,18 @@ impl Decide<CloseAccount> for BankAccount {
         open_account(account, &command.account_id)?;
         Ok(vec![BankAccountEvent::Closed])
     }
+}
+
+fn deposit(
+    account: Option<&BankAccount>,
+    account_id: &str,
+    cents: u64,
+    cds: u64,
+) -> Result<Vec<BankAccountEvent>, Refusal> {
+    let account = open_account(account, account_id)?;
+    let cents = positive(cents)?;
+    account.cents.checked_add(cents).ok_or(Refusal::TooMuch)?;
+    Ok(vec![BankAccountEvent::Deposited { cents, cds }])
 }
 
 fn open_account<'a>(

@@ -11,9 +11,6 @@ use tidelog::{
 use crate::aggregate::BankAccount;
 use crate::event::BankAccountEvent;
 
-/// The metadata key of the number of CDs that a deposit paid for.
-pub const CDS: &str = "cds";
-
 /// Rows fetched from a repository at once.
 const PAGE: usize = 1_000;
 
@@ -105,12 +102,11 @@ where
         let mut row = self.accounts.get(&id).await?.unwrap_or_default();
         match &envelope.event {
             BankAccountEvent::Opened { holder } => row.holder.clone_from(holder),
-            BankAccountEvent::Deposited { cents } => {
+            BankAccountEvent::Deposited { cents, cds } => {
                 row.cents = row.cents.saturating_add(*cents);
                 row.deposits += 1;
                 row.deposited_cents = row.deposited_cents.saturating_add(*cents);
-                let cds = envelope.metadata.get(CDS).and_then(|cds| cds.parse().ok());
-                row.cds = row.cds.saturating_add(cds.unwrap_or(0));
+                row.cds = row.cds.saturating_add(*cds);
                 let month = envelope
                     .event_time
                     .to_datetime()

@@ -70,7 +70,7 @@ fn an_account_is_opened_once() {
 
 #[test]
 fn money_comes_in_and_goes_out() {
-    let deposited = BankAccountEvent::Deposited { cents: 500 };
+    let deposited = BankAccountEvent::Deposited { cents: 500, cds: 0 };
     assert_eq!(
         decide(Some(&account(0)), &deposit(500)),
         Ok(vec![deposited])
@@ -146,7 +146,7 @@ fn the_state_is_what_the_events_add_up_to() {
         BankAccountEvent::Opened {
             holder: "Ada".into(),
         },
-        BankAccountEvent::Deposited { cents: 700 },
+        BankAccountEvent::Deposited { cents: 700, cds: 2 },
         BankAccountEvent::Withdrawn { cents: 200 },
         BankAccountEvent::Closed,
     ];

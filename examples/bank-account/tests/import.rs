@@ -41,7 +41,7 @@ fn the_real_file_adds_up_exactly_and_importing_it_again_adds_nothing() {
     assert_clean(&store);
 
     let history = ok(&store, &["history", "00003"]);
-    let second = "     2  1997-01-02T00:00:00Z  deposited $20.76  cds=2";
+    let second = "     2  1997-01-02T00:00:00Z  deposited $20.76 for 2 CDs";
     assert_eq!(history.lines().nth(1), Some(second));
 }
 

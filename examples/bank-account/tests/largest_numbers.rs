@@ -9,10 +9,10 @@
 )]
 
 use bank_account::aggregate::BankAccount;
-use bank_account::commands::{Deposit, OpenAccount, Withdraw};
+use bank_account::commands::{DepositForCds, OpenAccount, Withdraw};
 use bank_account::event::BankAccountEvent;
 use bank_account::import::Report;
-use bank_account::query::{BankInMemory, CDS, DepositsByMonth, LargestAccounts, Totals};
+use bank_account::query::{BankInMemory, DepositsByMonth, LargestAccounts, Totals};
 use tidelog::{Aggregate, Context, ExpectedVersion, QueryHandler, StreamId, Tidelog};
 
 const LARGEST: u64 = u64::MAX;
@@ -27,16 +27,23 @@ async fn rich_bank(bank: &Tidelog) {
         bank.execute(open).await.unwrap();
         let account_id = id.to_owned();
         let cents = LARGEST;
-        let context = Context::new().with_metadata(CDS, LARGEST.to_string());
-        let deposit = Deposit { account_id, cents };
-        bank.execute_with(deposit, context).await.unwrap();
+        let deposit = DepositForCds {
+            account_id,
+            cents,
+            cds: LARGEST,
+        };
+        bank.execute(deposit).await.unwrap();
     }
     let (account_id, cents) = ("b".to_owned(), LARGEST);
     let withdraw = Withdraw { account_id, cents };
     bank.execute(withdraw).await.unwrap();
-    let (account_id, context) = ("b".to_owned(), Context::new().with_metadata(CDS, "1"));
-    let deposit = Deposit { account_id, cents };
-    bank.execute_with(deposit, context).await.unwrap();
+    let (account_id, cds) = ("b".to_owned(), 1);
+    let deposit = DepositForCds {
+        account_id,
+        cents,
+        cds,
+    };
+    bank.execute(deposit).await.unwrap();
 }
 
 #[tokio::test]
@@ -72,8 +79,11 @@ async fn a_history_that_no_command_made_is_summed_without_a_panic() {
     let account = StreamId::new(BankAccount::TYPE, "a").unwrap();
     let events = vec![
         BankAccountEvent::Withdrawn { cents: 1 },
-        BankAccountEvent::Deposited { cents: LARGEST },
-        BankAccountEvent::Deposited { cents: 1 },
+        BankAccountEvent::Deposited {
+            cents: LARGEST,
+            cds: 0,
+        },
+        BankAccountEvent::Deposited { cents: 1, cds: 0 },
     ];
     bank.persist_events(&account, ExpectedVersion::NoStream, events, &Context::new())
         .await

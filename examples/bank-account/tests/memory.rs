@@ -34,7 +34,7 @@ fn fill(store: &Path, events: u64) {
     let open = BankAccountEvent::Opened {
         holder: "Ada".into(),
     };
-    let deposit = BankAccountEvent::Deposited { cents: 1 };
+    let deposit = BankAccountEvent::Deposited { cents: 1, cds: 0 };
     let encode = |event, id: u64| {
         let id = EventId::from_bytes((u128::from(id) + (1 << 64)).to_be_bytes());
         NewEvent::encode(event, id).unwrap()

@@ -20,8 +20,7 @@ use tidelog::{CommandId, Context, Error, ExecuteError, Tidelog};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-use crate::commands::{Deposit, OpenAccount, Refusal};
-use crate::query::CDS;
+use crate::commands::{DepositForCds, OpenAccount, Refusal};
 
 pub use line::{Purchase, is_header, parse};
 pub use report::{Report, bytes_on_disk};
@@ -272,11 +271,11 @@ impl Shared {
     }
 
     async fn deposit(&self, number: u64, purchase: Purchase) -> Result<(), ExecuteError<Refusal>> {
-        let context = context(format!("{}:{number}", self.name), &purchase)?
-            .with_metadata(CDS, purchase.cds.to_string());
-        let command = Deposit {
+        let context = context(format!("{}:{number}", self.name), &purchase)?;
+        let command = DepositForCds {
             account_id: purchase.customer,
             cents: purchase.cents,
+            cds: purchase.cds.into(),
         };
         let counts = &self.counts;
         let counter = match self.bank.execute_with(command, context).await {
