@@ -60,11 +60,16 @@
 mod blocking;
 mod builder;
 pub mod guide;
+mod listeners;
 mod repositories;
 mod tidelog;
 
 pub use blocking::BlockingTidelog;
 pub use builder::TidelogBuilder;
+pub use listeners::{
+    ContainerBuilder, EventListenerContainer, ListenerControl, ListenerOptions, ListenerPhase,
+    ListenerStatus, RunningListeners, StartAt, ThreadSleeper,
+};
 pub use tidelog::Tidelog;
 
 pub use tidelog_backends::*;

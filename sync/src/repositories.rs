@@ -39,6 +39,10 @@ impl Repositories {
         &self.store
     }
 
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     pub(crate) fn of<A: Aggregate>(&self) -> Arc<AggregateRepository<A, SledStore>> {
         let key = TypeId::of::<A>();
         let known = self.by_type.read().get(&key).cloned();

@@ -14,6 +14,7 @@ use tidelog_core::{
 
 use crate::blocking::BlockingTidelog;
 use crate::builder::TidelogBuilder;
+use crate::listeners::{ContainerBuilder, EventListenerContainer};
 use crate::repositories::{Repositories, Settings};
 
 /// An embedded event store with all that is done with it: execute commands, load aggregates,
@@ -230,6 +231,16 @@ impl Tidelog {
     /// Position of the newest visible record; 0 when there is none.
     pub fn last_position(&self) -> u64 {
         self.store().last_position()
+    }
+
+    /// Listeners over this store, with its clock and ids; see
+    /// [`EventListenerContainer`](crate::EventListenerContainer). A container keeps the store open
+    /// until it ends: stop it before closing, so that it saves how far it is.
+    pub fn listeners(&self) -> ContainerBuilder {
+        let settings = self.0.asynchronous.settings();
+        EventListenerContainer::builder(self.store().clone())
+            .clock(Arc::clone(&settings.clock))
+            .ids(Arc::clone(&settings.ids))
     }
 
     /// Facts about the store: identity, counts, bytes, health.

@@ -40,12 +40,12 @@ impl ListenerState {
     /// # Errors
     /// [`Error::Codec`]; none of its values can cause that.
     pub fn encode(&self) -> Result<Bytes, Error> {
-        let recorded = Recorded {
+        let recorded = Kept {
             format: FORMAT,
             position: self.mark.position,
             event_id: *self.mark.event_id.as_bytes(),
             recorded_time: self.mark.recorded_time.as_micros(),
-            parked: self.parked.values().map(RecordedStream::of).collect(),
+            parked: self.parked.values().map(KeptStream::of).collect(),
         };
         let bytes = postcard::to_stdvec(&recorded).map_err(|error| Error::Codec {
             what: "encoding the state",
@@ -69,7 +69,7 @@ impl ListenerState {
                 "put it back from a backup, or remove it and choose where the listener begins",
             )
         };
-        let (recorded, rest): (Recorded<'_>, _) =
+        let (recorded, rest): (Kept<'_>, _) =
             postcard::take_from_bytes(bytes).map_err(|error| damaged(error.to_string()))?;
         if !rest.is_empty() {
             return Err(damaged(format!("{} bytes follow it", rest.len())));
@@ -97,17 +97,17 @@ impl ListenerState {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Recorded<'a> {
+struct Kept<'a> {
     format: u32,
     position: u64,
     event_id: [u8; 16],
     recorded_time: i64,
     #[serde(borrow)]
-    parked: Vec<RecordedStream<'a>>,
+    parked: Vec<KeptStream<'a>>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct RecordedStream<'a> {
+struct KeptStream<'a> {
     aggregate_type: Cow<'a, str>,
     aggregate_id: Cow<'a, str>,
     event_id: [u8; 16],
@@ -119,7 +119,7 @@ struct RecordedStream<'a> {
     reason: Cow<'a, str>,
 }
 
-impl<'a> RecordedStream<'a> {
+impl<'a> KeptStream<'a> {
     fn of(parked: &'a ParkedStream) -> Self {
         Self {
             aggregate_type: parked.stream.aggregate_type().into(),

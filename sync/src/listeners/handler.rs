@@ -1,0 +1,52 @@
+//! Listeners of any type, behind a pointer, whose panics are failures.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use tidelog_core::{BoxFuture, EventEnvelope, EventListener, HandlerError};
+
+/// A listener as the container holds it.
+pub(super) type Handler = Arc<dyn DynListener>;
+
+pub(super) trait DynListener: Send + Sync {
+    /// Whether the event goes to [`handle`](Self::handle).
+    fn takes(&self, event: &EventEnvelope) -> bool;
+    /// One attempt.
+    fn handle(
+        self: Arc<Self>,
+        event: Arc<EventEnvelope>,
+    ) -> BoxFuture<'static, Result<(), HandlerError>>;
+}
+
+impl<L: EventListener> DynListener for L {
+    fn takes(&self, event: &EventEnvelope) -> bool {
+        // One that panics is taken, so that its panic is met again where it counts as a failure.
+        catch_unwind(AssertUnwindSafe(|| self.wants(event))).unwrap_or(true)
+    }
+
+    fn handle(
+        self: Arc<Self>,
+        event: Arc<EventEnvelope>,
+    ) -> BoxFuture<'static, Result<(), HandlerError>> {
+        Box::pin(async move {
+            let attempt = async {
+                if self.wants(&event) {
+                    self.on(&event).await?;
+                }
+                Ok(())
+            };
+            AssertUnwindSafe(attempt)
+                .catch_unwind()
+                .await
+                .unwrap_or_else(|panic| Err(HandlerError::permanent(said(&*panic))))
+        })
+    }
+}
+
+fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("it panicked: {}", text.unwrap_or("without a text"))
+}

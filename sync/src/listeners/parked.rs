@@ -1,0 +1,248 @@
+//! What a session sets aside, and how it is taken in again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tidelog_core::{
+    CheckpointStore, Error, EventEnvelope, EventLog, HandlerError, ParkedStream, Poison,
+    RecordKind, StreamId, StreamQuery,
+};
+
+use super::control::Reply;
+use super::session::{End, HeldPage, MAX_SPAN, Session};
+use super::unit::answer;
+
+/// Events of a parked stream that are read at once.
+const HELD_PAGE: u64 = 64;
+
+impl<S: EventLog + CheckpointStore> Session<'_, S> {
+    pub(super) fn resume(&mut self, stream: &StreamId, skip: bool, reply: Reply) {
+        if self.ending.is_some() {
+            return answer(reply, Err(self.unit.shared.was_told_to_stop()));
+        }
+        if let Some(replies) = self.resuming.get_mut(stream) {
+            if skip {
+                let reason = "it is being resumed; skip its event if that fails";
+                answer(reply, Err(Error::invalid("stream", stream, reason)));
+            } else {
+                replies.push(reply);
+            }
+            return;
+        }
+        {
+            let mut view = self.unit.shared.view();
+            match view
+                .parked
+                .get_mut(stream)
+                .filter(|parked| parked.held() > 0)
+            {
+                Some(parked) => parked.sequence += u64::from(skip),
+                None => {
+                    let reason = "nothing of it is parked";
+                    return answer(reply, Err(Error::invalid("stream", stream, reason)));
+                }
+            }
+        }
+        self.dirty |= skip;
+        self.resuming.insert(stream.clone(), vec![reply]);
+        self.lanes.open_held(stream);
+        self.read_held(stream);
+    }
+
+    /// Reads on what is held of `stream`; takes it in as before when that was all.
+    pub(super) fn read_held(&mut self, stream: &StreamId) {
+        let range = {
+            let view = self.unit.shared.view();
+            let parked = view.parked.get(stream);
+            parked.map(|parked| (parked.sequence, parked.last_sequence))
+        };
+        let Some((from, to)) = range.filter(|(from, to)| from <= to) else {
+            self.lanes.close(stream);
+            self.passed_until = passed_until(&self.unit.shared.view().parked);
+            self.dirty = true;
+            self.forget_passed();
+            let replies = self.resuming.remove(stream).unwrap_or_default();
+            self.after_saving.extend(replies);
+            return;
+        };
+        let query = StreamQuery::new(stream.clone())
+            .from(from)
+            .to(to)
+            .limit(HELD_PAGE);
+        let events = self.unit.store.read_stream(query);
+        let stream = stream.clone();
+        self.reads.push(Box::pin(async move {
+            let events = events.collect().await;
+            HeldPage { stream, events }
+        }));
+    }
+
+    pub(super) fn read(&mut self, page: HeldPage) {
+        let HeldPage { stream, events } = page;
+        let events = match events {
+            Ok(events) => events,
+            Err(Error::Closed) => return self.fail(Error::Closed),
+            Err(error) => {
+                self.lanes.close(&stream);
+                for reply in self.resuming.remove(&stream).unwrap_or_default() {
+                    answer(reply, Err(error.clone()));
+                }
+                return;
+            }
+        };
+        let Some(last) = events.last() else {
+            // What was held is gone, and its loss was accepted.
+            let last = self
+                .unit
+                .shared
+                .view()
+                .parked
+                .get(&stream)
+                .map(|p| p.last_sequence);
+            self.pass_held(&stream, last.unwrap_or(0), None);
+            return self.read_held(&stream);
+        };
+        let (last, position) = (last.sequence, last.position);
+        let mut any = false;
+        for event in events {
+            if event.kind != RecordKind::Control && self.unit.handler.takes(&event) {
+                any = true;
+                self.lanes.push_held(event);
+            }
+        }
+        if !any {
+            self.pass_held(&stream, last, position);
+            self.read_held(&stream);
+        }
+    }
+
+    /// The held events of `stream` up to this one are settled.
+    pub(super) fn pass_held(&mut self, stream: &StreamId, sequence: u64, position: Option<u64>) {
+        self.dirty = true;
+        if let Some(parked) = self.unit.shared.view().parked.get_mut(stream) {
+            parked.sequence = sequence + 1;
+            parked.position = position.unwrap_or(parked.position);
+        }
+    }
+
+    pub(super) fn give_up(&mut self, event: &EventEnvelope, error: &HandlerError, attempts: u32) {
+        let (stream, position) = (&event.stream, event.position.unwrap_or(0));
+        let name = self.unit.shared.name();
+        let options = &self.unit.options;
+        if self.lanes.is_held(stream) {
+            self.lanes.close(stream);
+            self.dirty = true;
+            let parked_again = {
+                let mut view = self.unit.shared.view();
+                let parked = view.parked.get_mut(stream);
+                parked.map(|parked| {
+                    parked.event_id = event.event_id;
+                    parked.position = position;
+                    parked.sequence = event.sequence;
+                    parked.attempts = attempts;
+                    parked.since = self.unit.tools.clock.now();
+                    parked.reason = ParkedStream::reason_of(error);
+                    parked.reason.clone()
+                })
+            };
+            for reply in self.resuming.remove(stream).unwrap_or_default() {
+                let refused = Error::Parked {
+                    what: self.unit.shared.what(),
+                    stream: stream.clone(),
+                    position,
+                    reason: parked_again.clone().unwrap_or_default(),
+                };
+                answer(reply, Err(refused));
+            }
+            return;
+        }
+        let is_full = {
+            let view = self.unit.shared.view();
+            let held = view.parked.values().filter(|parked| parked.held() > 0);
+            held.count() >= options.max_parked
+        };
+        if options.poison != Poison::Park || is_full {
+            return self.end(End::Failed(Error::Stopped {
+                what: self.unit.shared.what(),
+                position,
+                source: Arc::clone(error.cause()),
+            }));
+        }
+        tracing::warn!(
+            listener = name, %stream, position, attempts, %error,
+            "an event cannot be handled; its stream is parked"
+        );
+        let queue = self.lanes.close(stream);
+        let last = queue.back().map_or(event.sequence, |last| last.sequence);
+        let parked = ParkedStream {
+            stream: stream.clone(),
+            event_id: event.event_id,
+            position,
+            sequence: event.sequence,
+            last_sequence: last,
+            attempts,
+            since: self.unit.tools.clock.now(),
+            reason: ParkedStream::reason_of(error),
+        };
+        self.dirty = true;
+        self.unit
+            .shared
+            .view()
+            .parked
+            .insert(stream.clone(), parked);
+        for event in queue {
+            self.settle(event.position.unwrap_or(0));
+        }
+    }
+
+    /// What stands only so that events above the mark are not handled again is dropped once the mark
+    /// has passed it.
+    pub(super) fn forget_passed(&mut self) {
+        let mark = self.settled.mark().position;
+        if self.passed_until.is_some_and(|until| until <= mark) {
+            let mut view = self.unit.shared.view();
+            view.parked
+                .retain(|_, stream| stream.held() > 0 || stream.position > mark);
+            self.passed_until = passed_until(&view.parked);
+        }
+        if self.settled.span() == 0 {
+            self.ahead.clear();
+        } else if self.ahead.len() > 2 * MAX_SPAN {
+            self.ahead.retain(|_, ahead| ahead.position > mark);
+        }
+    }
+
+    /// Where it is stopped in order, what was handled above the mark does not come again, either.
+    pub(super) fn note_ahead(&mut self) {
+        let mark = self.settled.mark().position;
+        let now = self.unit.tools.clock.now();
+        let mut view = self.unit.shared.view();
+        for (stream, ahead) in self
+            .ahead
+            .drain()
+            .filter(|(_, ahead)| ahead.position > mark)
+        {
+            let is_held = view.parked.get(&stream).is_some_and(|p| p.held() > 0);
+            if !is_held {
+                let passed = ParkedStream {
+                    stream: stream.clone(),
+                    event_id: ahead.event_id,
+                    position: ahead.position,
+                    sequence: ahead.sequence + 1,
+                    last_sequence: ahead.sequence,
+                    attempts: 0,
+                    since: now,
+                    reason: Box::default(),
+                };
+                view.parked.insert(stream, passed);
+                self.dirty = true;
+            }
+        }
+    }
+}
+
+/// Position of the last entry that holds nothing, if there is one.
+pub(super) fn passed_until(parked: &BTreeMap<StreamId, ParkedStream>) -> Option<u64> {
+    let passed = parked.values().filter(|stream| stream.held() == 0);
+    passed.map(|stream| stream.position).max()
+}

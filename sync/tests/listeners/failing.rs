@@ -1,0 +1,199 @@
+//! Retries, stopping, hanging, and failures that are not an event's.
+
+use std::time::Duration;
+
+use tidelog::*;
+
+use crate::kit::*;
+
+#[test]
+fn a_failing_event_is_tried_again_after_growing_waits_while_other_streams_go_on() {
+    let (store, time, told) = (Watched::new(), Time::default(), Told::default());
+    told.to("a", 1, Does::Fails);
+    let mut driven = Driven::new(&store, &time, &told, ListenerOptions::default());
+    store.notes("abab");
+    driven.settle();
+    let mut before = Duration::ZERO;
+    for attempt in 1..=4 {
+        assert_eq!(told.tried_of("a"), attempt);
+        assert_eq!(driven.mail.status().retrying, 1);
+        // The save's own wait is longer than the first retries'.
+        driven.pass(&time, Duration::ZERO);
+        let wait = time.sleeper().next_wake().unwrap();
+        let whole = Duration::from_millis(100 << (attempt - 1));
+        assert!(wait <= whole, "wait {attempt}: {wait:?}");
+        assert!(wait >= before / 2);
+        before = wait;
+        driven.pass(&time, wait);
+    }
+    assert_eq!(told.handled(), names(&[("b", 1), ("b", 2)]));
+    told.heal("a", 1);
+    driven.pass(&time, Duration::from_secs(10));
+    assert_eq!(told.handled_of("a"), [1, 2]);
+    assert_eq!(driven.mail.status().settled, 4);
+}
+
+#[test]
+fn a_clock_set_back_does_not_put_a_retry_off() {
+    let (store, time, told) = (Watched::new(), Time::default(), Told::default());
+    told.to("a", 1, Does::Fails);
+    store.note("a");
+    let mut driven = Driven::new(&store, &time, &told, ListenerOptions::default());
+    driven.settle();
+    time.0.set(Timestamp::from_micros(-315_360_000_000_000)); // ten years
+    told.heal("a", 1);
+    driven.pass(&time, Duration::from_millis(100));
+    assert_eq!(told.handled_of("a"), [1]);
+}
+
+#[test]
+fn with_the_stop_policy_it_ends_at_the_event_and_hands_out_none_after_it() {
+    let (store, time, told) = (Watched::new(), Time::default(), Told::default());
+    told.to("a", 2, Does::FailsForGood);
+    store.notes("aaa");
+    let options = ListenerOptions::default().poison(Poison::Stop);
+    let mut driven = Driven::new(&store, &time, &told, options.clone());
+    driven.settle();
+    match driven.done.as_ref().unwrap() {
+        Err(Error::Stopped {
+            position: 2,
+            source,
+            ..
+        }) => {
+            assert_eq!(source.to_string(), "no such address");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(told.handled_of("a"), [1]);
+    drop(driven);
+    told.heal_all();
+    Driven::new(&store, &time, &told, options).settle();
+    assert_eq!(told.handled_of("a"), [1, 2, 3]);
+}
+
+#[test]
+fn a_started_listener_that_stopped_stands_until_it_is_told_to_try_again() {
+    let (store, told) = (Watched::new(), Told::default());
+    told.to("a", 1, Does::FailsForGood);
+    let running = EventListenerContainer::builder(store.clone())
+        .listener_with(
+            "mail",
+            told.clone(),
+            ListenerOptions::default().poison(Poison::Stop),
+        )
+        .listener("other", Told::default())
+        .build()
+        .unwrap()
+        .start()
+        .unwrap();
+    let position = store.note("a");
+    let mail = running.control("mail").unwrap();
+    let stopped = pollster::block_on(mail.wait_for(position)).unwrap_err();
+    assert_eq!(stopped.code(), "stopped");
+    let other = running.control("other").unwrap();
+    pollster::block_on(other.wait_for(position)).unwrap();
+    told.heal_all();
+    pollster::block_on(mail.retry()).unwrap();
+    while pollster::block_on(mail.wait_for(position)).is_err() {}
+    assert_eq!(told.handled_of("a"), [1]);
+    running.stop().unwrap();
+    let ended = pollster::block_on(mail.retry()).unwrap_err();
+    assert_eq!(ended.code(), "stopped");
+}
+
+#[test]
+fn a_handler_that_never_returns_holds_its_stream_alone_and_is_dropped_when_stopping() {
+    let (store, time, told) = (Watched::new(), Time::default(), Told::default());
+    told.to("a", 1, Does::Hangs);
+    store.notes("abb");
+    let mut driven = Driven::new(&store, &time, &told, ListenerOptions::default());
+    driven.settle();
+    assert_eq!(told.handled(), names(&[("b", 1), ("b", 2)]));
+    let status = driven.mail.status();
+    assert_eq!((status.settled, status.taken, status.in_flight), (0, 3, 1));
+    assert_eq!(status.in_flight_since, Some(Timestamp::from_micros(0)));
+    driven.mail.stop();
+    driven.pass(&time, Duration::from_millis(9_999));
+    assert!(driven.done.is_none(), "it waits ten seconds");
+    driven.pass(&time, Duration::from_millis(1));
+    assert!(matches!(driven.done, Some(Ok(()))));
+    drop(driven);
+    told.heal_all();
+    Driven::new(&store, &time, &told, ListenerOptions::default()).settle();
+    assert_eq!(told.handled_of("a"), [1]);
+}
+
+#[test]
+fn behind_a_hanging_handler_no_more_than_a_bounded_number_of_events_is_taken() {
+    let (store, time, told) = (Watched::new(), Time::default(), Told::default());
+    told.to("a", 1, Does::Hangs);
+    store.note("a");
+    for _ in 0..30 {
+        let events = (0..1_000).map(|_| NewEvent::new("Noted", 1, ContentType::Bytes, "x"));
+        let batch = AppendBatch::new(id("b"), ExpectedVersion::Any, events.collect());
+        pollster::block_on(store.append(batch)).unwrap();
+    }
+    let mut driven = Driven::new(&store, &time, &told, ListenerOptions::default());
+    driven.settle();
+    let status = driven.mail.status();
+    // One read beyond the bound.
+    assert!((10_000..15_000).contains(&status.taken), "{}", status.taken);
+    assert_eq!(status.settled, 0);
+}
+
+#[test]
+fn when_its_state_cannot_be_saved_it_ends_and_says_so() {
+    let (store, time, told) = (Watched::new(), Time::default(), Told::default());
+    let mut driven = Driven::new(&store, &time, &told, ListenerOptions::default());
+    driven.settle();
+    store.seen.lock().save_fails = true;
+    store.note("a");
+    driven.settle();
+    assert_eq!(driven.done.unwrap().unwrap_err().code(), "io");
+}
+
+#[test]
+fn a_checkpoint_of_another_history_is_refused_until_it_is_told_where_to_go_on() {
+    let (store, time, told) = (Watched::new(), Time::default(), Told::default());
+    store.notes("aa");
+    let mut driven = Driven::new(&store, &time, &told, ListenerOptions::default());
+    driven.settle();
+    driven.stop().unwrap();
+    let state = pollster::block_on(store.load("mail")).unwrap().unwrap();
+    for events in [1, 2, 3] {
+        // Shorter, as long, and longer than what the checkpoint speaks of.
+        let other = Watched::new();
+        other.notes(&"a".repeat(events));
+        pollster::block_on(other.inner.save("mail", 0, state.clone())).unwrap();
+        let told = Told::default();
+        let mut driven = Driven::new(&other, &time, &told, ListenerOptions::default());
+        driven.settle();
+        let refused = driven.done.take().unwrap().unwrap_err();
+        assert_eq!(refused.code(), "other_history");
+        assert!(refused.to_string().contains("replay_from"), "{refused}");
+        assert_eq!(told.handled(), []);
+        drop(driven);
+        let mut driven = Driven::new(&other, &time, &told, ListenerOptions::default());
+        driven.answer(driven.mail.clone().replay_from(1)).unwrap();
+        driven.settle();
+        assert_eq!(
+            told.handled_of("a"),
+            (1..=events as u64).collect::<Vec<_>>()
+        );
+    }
+}
+
+#[test]
+fn a_gap_stops_it_and_it_goes_on_behind_the_gap_when_told() {
+    let (store, time, told) = (Watched::new(), Time::default(), Told::default());
+    store.notes("aab");
+    store.seen.lock().gap = Some((1, 2));
+    let mut driven = Driven::new(&store, &time, &told, ListenerOptions::default());
+    driven.settle();
+    assert_eq!(driven.done.take().unwrap().unwrap_err().code(), "gap");
+    drop(driven);
+    let mut driven = Driven::new(&store, &time, &told, ListenerOptions::default());
+    driven.answer(driven.mail.clone().replay_from(3)).unwrap();
+    driven.settle();
+    assert_eq!(told.handled(), names(&[("b", 1)]));
+}
