@@ -91,24 +91,24 @@ fn tiny(builder: SledStoreBuilder) -> SledStoreBuilder {
 
 tidelog_core::conformance_tests!(
     async_face, SledHarness::new(is_async, ordinary);
-    store, multi_stream, log, snapshots, checkpoints, persistence, log_persistence, multi_stream_persistence,
-    snapshot_persistence, checkpoint_persistence
+    store, multi_stream, log, snapshots, rows, checkpoints, persistence, log_persistence, multi_stream_persistence,
+    snapshot_persistence, row_persistence, checkpoint_persistence
 );
 
 tidelog_core::conformance_tests!(
     blocking_face, SledHarness::new(is_blocking, ordinary);
-    store, multi_stream, log, snapshots, checkpoints, persistence, log_persistence, multi_stream_persistence,
-    snapshot_persistence, checkpoint_persistence
+    store, multi_stream, log, snapshots, rows, checkpoints, persistence, log_persistence, multi_stream_persistence,
+    snapshot_persistence, row_persistence, checkpoint_persistence
 );
 
 tidelog_core::conformance_tests!(
     tiny_segments, SledHarness::new(is_async, tiny);
-    store, multi_stream, log, snapshots, checkpoints, persistence, log_persistence, multi_stream_persistence,
-    snapshot_persistence, checkpoint_persistence
+    store, multi_stream, log, snapshots, rows, checkpoints, persistence, log_persistence, multi_stream_persistence,
+    snapshot_persistence, row_persistence, checkpoint_persistence
 );
 
 tidelog_core::conformance_tests!(
     coded_payloads, SledHarness::new(is_async, with_codec);
-    store, multi_stream, log, snapshots, checkpoints, persistence, log_persistence, multi_stream_persistence,
-    snapshot_persistence, checkpoint_persistence
+    store, multi_stream, log, snapshots, rows, checkpoints, persistence, log_persistence, multi_stream_persistence,
+    snapshot_persistence, row_persistence, checkpoint_persistence
 );

@@ -43,6 +43,7 @@ mod panics;
 mod preparer;
 mod queue;
 mod read_ahead;
+mod read_models;
 mod recent_ids;
 mod record;
 mod recover;

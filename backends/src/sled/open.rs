@@ -26,6 +26,7 @@ use super::losses::Lossy;
 use super::options::{Phase, Progress, SledStoreBuilder};
 use super::preparer::Preparer;
 use super::queue::Queue;
+use super::read_models::ReadModels;
 use super::recent_ids::RecentIds;
 use super::recover::{self, Recovered, Recovery};
 use super::repair;
@@ -192,6 +193,7 @@ fn assemble(
     );
     // The shares of the memory budget, here and in `open_index`, add up to all of it.
     let budget = options.memory_budget;
+    let read_models = ReadModels::new(index_identity(options.hash_bits, &format));
     let shared = Arc::new(Shared {
         dir: options.path.clone(),
         format,
@@ -213,6 +215,7 @@ fn assemble(
         durable_position: AtomicU64::new(last),
         snapshots: Mutex::new(()),
         checkpoints: Mutex::new(()),
+        read_models,
         claims: Claims::default(),
         refused: OnceLock::new(),
     });

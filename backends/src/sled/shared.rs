@@ -16,6 +16,7 @@ use super::options::ProgressCallback;
 use super::pages::read_places;
 use super::preparer::Preparer;
 use super::queue::Queue;
+use super::read_models::ReadModels;
 use super::recent_ids::RecentIds;
 use super::request::Request;
 use super::streams::Streams;
@@ -48,6 +49,7 @@ pub(crate) struct Shared {
     pub snapshots: Mutex<()>,
     /// One listener's checkpoint at a time is written.
     pub checkpoints: Mutex<()>,
+    pub read_models: ReadModels,
     /// Names of the listeners at work.
     pub claims: Claims,
     pub refused: OnceLock<Error>,

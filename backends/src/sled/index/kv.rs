@@ -1,12 +1,13 @@
 //! The engine below the index: keys in order, values up to 4 KiB, nothing else.
 
+use std::ops::{Bound, ControlFlow};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use tidelog_core::Error;
+use tidelog_core::{Direction, Error};
 
 use super::IndexError;
 use crate::platform;
@@ -25,6 +26,30 @@ pub(super) trait Kv: Send + Sync {
     /// Returns when all that was put before is with the operating system.
     fn flush(&self) -> Result<(), IndexError>;
     fn size_on_disk(&self) -> u64;
+    /// The part that read models stand in, apart from the index.
+    fn rows(&self) -> &dyn RowKv;
+}
+
+/// One key with what is to stand under it; `None` removes it.
+pub(crate) type RowChange = (Vec<u8>, Option<Vec<u8>>);
+
+/// Takes key and value of what a scan meets.
+pub(crate) type VisitRow<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
+
+/// What read models ask of an engine. It need not be right either: a digest over it is checked.
+pub(crate) trait RowKv: Send + Sync {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError>;
+    /// Up or down through a range, until `visit` breaks off.
+    fn scan(
+        &self,
+        range: (Bound<&[u8]>, Bound<&[u8]>),
+        direction: Direction,
+        visit: &mut VisitRow<'_>,
+    ) -> Result<(), IndexError>;
+    /// All changes or none, as reads see it and after a crash; the last one of a key counts.
+    fn apply(&self, changes: Vec<RowChange>) -> Result<(), IndexError>;
+    /// Removes keys that nobody reads, one by one.
+    fn remove(&self, keys: &[Vec<u8>]) -> Result<(), IndexError>;
 }
 
 /// Empty entries behind each page. A leaf of sled's holds 8 or 9 entries, whatever their size; it is
@@ -36,6 +61,10 @@ const PADS: u8 = 3;
 const PAGES_A_LEAF: usize = 3;
 /// Entries removed in one go.
 const REMOVED_AT_ONCE: usize = 256;
+/// Entries of a leaf of read models, about.
+const ROWS_A_LEAF: usize = 8;
+/// The tree that read models stand in.
+const MODELS: &str = "models";
 /// The part of sled's cache that may be filled between two rounds of [`SledKv::tick`].
 const TICK_PART: u64 = 48;
 /// Extra accesses a round.
@@ -56,6 +85,8 @@ pub(super) struct SledKv {
 /// Fields drop in this order; the trees keep the database alive.
 struct Trees {
     main: ::sled::Tree,
+    /// Made with the first read model.
+    models: OnceLock<::sled::Tree>,
     ticks: ::sled::Tree,
     db: ::sled::Db,
 }
@@ -81,8 +112,22 @@ impl SledKv {
             }
         };
         let main = db.open_tree("index")?;
+        let models = OnceLock::new();
+        if db
+            .tree_names()
+            .iter()
+            .any(|name| *name == *MODELS.as_bytes())
+        {
+            // Set a moment ago, and here alone.
+            let _ = models.set(db.open_tree(MODELS)?);
+        }
         Ok(Self {
-            trees: Some(Trees { main, ticks, db }),
+            trees: Some(Trees {
+                main,
+                models,
+                ticks,
+                db,
+            }),
             tick_bytes: (cache_bytes / TICK_PART).max(1),
             moved: AtomicU64::new(0),
             ticked: AtomicU64::new(0),
@@ -92,6 +137,21 @@ impl SledKv {
     fn trees(&self) -> ::sled::Result<&Trees> {
         let closed = || ::sled::Error::Unsupported("sled is closed".into());
         self.trees.as_ref().ok_or_else(closed)
+    }
+
+    /// The tree of the read models, when there is one.
+    fn models(&self) -> ::sled::Result<Option<&::sled::Tree>> {
+        Ok(self.trees()?.models.get())
+    }
+
+    fn models_or_new(&self) -> ::sled::Result<&::sled::Tree> {
+        let trees = self.trees()?;
+        if let Some(models) = trees.models.get() {
+            return Ok(models);
+        }
+        // Opened twice it is the same tree.
+        let made = trees.db.open_tree(MODELS)?;
+        Ok(trees.models.get_or_init(|| made))
     }
 
     /// Keeps sled's cache within its bound: each of its 256 shards evicts only after 64 accesses,
@@ -196,6 +256,84 @@ impl Kv for SledKv {
 
     fn size_on_disk(&self) -> u64 {
         guarded("measure its file", || self.trees()?.db.size_on_disk()).unwrap_or(0)
+    }
+
+    fn rows(&self) -> &dyn RowKv {
+        self
+    }
+}
+
+impl RowKv for SledKv {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+        guarded("read a row", || {
+            let Some(models) = self.models()? else {
+                return Ok(None);
+            };
+            let value = models.get(key)?.map(|value| value.to_vec());
+            self.tick(value.as_ref().map_or(0, Vec::len) * ROWS_A_LEAF)?;
+            Ok(value)
+        })
+    }
+
+    fn scan(
+        &self,
+        range: (Bound<&[u8]>, Bound<&[u8]>),
+        direction: Direction,
+        visit: &mut VisitRow<'_>,
+    ) -> Result<(), IndexError> {
+        guarded("read rows", || {
+            let Some(models) = self.models()? else {
+                return Ok(());
+            };
+            let mut range = models.range::<&[u8], _>(range);
+            let mut bytes = 0;
+            loop {
+                let next = match direction {
+                    Direction::Forward => range.next(),
+                    Direction::Backward => range.next_back(),
+                };
+                let Some((key, value)) = next.transpose()? else {
+                    break;
+                };
+                bytes += key.len() + value.len();
+                if visit(&key, &value).is_break() {
+                    break;
+                }
+            }
+            self.tick(bytes)
+        })
+    }
+
+    fn apply(&self, changes: Vec<RowChange>) -> Result<(), IndexError> {
+        guarded("write rows", || {
+            let models = self.models_or_new()?;
+            let mut batch = ::sled::Batch::default();
+            let mut bytes = 0;
+            for (key, value) in changes {
+                match value {
+                    Some(value) => {
+                        bytes += value.len();
+                        batch.insert(key, value);
+                    }
+                    None => batch.remove(key),
+                }
+            }
+            models.apply_batch(batch)?;
+            self.tick(bytes * ROWS_A_LEAF)
+        })
+    }
+
+    fn remove(&self, keys: &[Vec<u8>]) -> Result<(), IndexError> {
+        guarded("remove rows", || {
+            let Some(models) = self.models()? else {
+                return Ok(());
+            };
+            for key in keys {
+                let before = models.remove(key)?;
+                self.tick(before.map_or(0, |value| value.len()))?;
+            }
+            Ok(())
+        })
     }
 }
 

@@ -5,40 +5,44 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use parking_lot::Mutex;
+use tidelog_core::Direction;
 
 use super::IndexError;
-use super::kv::Kv;
+use super::kv::{Kv, RowChange, RowKv, VisitRow};
 
 #[derive(Default)]
-pub(super) struct MemoryKv(Mutex<BTreeMap<Vec<u8>, Vec<u8>>>);
+pub(super) struct MemoryKv {
+    pages: Mutex<BTreeMap<Vec<u8>, Vec<u8>>>,
+    rows: MemoryRows,
+}
 
 impl Kv for MemoryKv {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
-        Ok(self.0.lock().get(key).cloned())
+        Ok(self.pages.lock().get(key).cloned())
     }
 
     fn put(&self, key: &[u8], value: &[u8]) -> Result<(), IndexError> {
-        self.0.lock().insert(key.into(), value.into());
+        self.pages.lock().insert(key.into(), value.into());
         Ok(())
     }
 
     fn put_new(&self, pairs: &[(Vec<u8>, Vec<u8>)]) -> Result<(), IndexError> {
-        self.0.lock().extend(pairs.iter().cloned());
+        self.pages.lock().extend(pairs.iter().cloned());
         Ok(())
     }
 
     fn remove(&self, key: &[u8]) -> Result<(), IndexError> {
-        self.0.lock().remove(key);
+        self.pages.lock().remove(key);
         Ok(())
     }
 
     fn remove_all(&self, prefix: &[u8]) -> Result<(), IndexError> {
-        self.0.lock().retain(|key, _| !key.starts_with(prefix));
+        self.pages.lock().retain(|key, _| !key.starts_with(prefix));
         Ok(())
     }
 
     fn next_key(&self, from: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
-        let pages = self.0.lock();
+        let pages = self.pages.lock();
         let mut above = pages.range::<[u8], _>((Bound::Included(from), Bound::Unbounded));
         Ok(above.next().map(|(key, _)| key.clone()))
     }
@@ -49,5 +53,57 @@ impl Kv for MemoryKv {
 
     fn size_on_disk(&self) -> u64 {
         0
+    }
+
+    fn rows(&self) -> &dyn RowKv {
+        &self.rows
+    }
+}
+
+#[derive(Default)]
+struct MemoryRows(Mutex<BTreeMap<Vec<u8>, Vec<u8>>>);
+
+impl RowKv for MemoryRows {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+        Ok(self.0.lock().get(key).cloned())
+    }
+
+    fn scan(
+        &self,
+        range: (Bound<&[u8]>, Bound<&[u8]>),
+        direction: Direction,
+        visit: &mut VisitRow<'_>,
+    ) -> Result<(), IndexError> {
+        let rows = self.0.lock();
+        let mut range = rows.range::<[u8], _>(range);
+        loop {
+            let next = match direction {
+                Direction::Forward => range.next(),
+                Direction::Backward => range.next_back(),
+            };
+            match next {
+                Some((key, value)) if visit(key, value).is_continue() => {}
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    fn apply(&self, changes: Vec<RowChange>) -> Result<(), IndexError> {
+        let mut rows = self.0.lock();
+        for (key, value) in changes {
+            match value {
+                Some(value) => rows.insert(key, value),
+                None => rows.remove(&key),
+            };
+        }
+        Ok(())
+    }
+
+    fn remove(&self, keys: &[Vec<u8>]) -> Result<(), IndexError> {
+        let mut rows = self.0.lock();
+        for key in keys {
+            rows.remove(key);
+        }
+        Ok(())
     }
 }

@@ -35,6 +35,7 @@ use std::time::Duration;
 
 use tidelog_core::Error;
 
+pub(crate) use kv::{RowChange, RowKv};
 pub(crate) use manifest::FILE as MANIFEST;
 pub(crate) use opening::promised;
 pub(crate) use segment_index::SegmentIndex;
@@ -154,7 +155,7 @@ pub(crate) enum IndexError {
 }
 
 impl IndexError {
-    fn damaged(what: impl Into<String>) -> Self {
+    pub(crate) fn damaged(what: impl Into<String>) -> Self {
         Self::Damaged(what.into())
     }
 }

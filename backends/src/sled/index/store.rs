@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tidelog_core::{Direction, Error, StreamId};
 
 use super::generation::{self, Generations};
-use super::kv::Kv;
+use super::kv::{Kv, RowKv};
 use super::manifest::{Manifest, RunEntry};
 use super::memory_kv::MemoryKv;
 use super::opening::{begin, believable, open_existing, remove_run};
@@ -385,6 +385,21 @@ impl Index {
     pub(crate) fn snapshot_put(&self, stream: &StreamId, bytes: &[u8]) -> Result<(), IndexError> {
         let _in_order = self.snapshots.lock();
         self.read(|view| snapshots::put(&*view.kv, stream.as_str(), bytes))
+    }
+
+    /// Does `work` on what read models stand in, which goes with the generation named. Damage there
+    /// is no damage of the index.
+    pub(crate) fn rows<T>(
+        &self,
+        work: impl FnOnce(&dyn RowKv, u64) -> Result<T, IndexError>,
+    ) -> Result<T, IndexError> {
+        let view = self.view()?;
+        work(view.kv.rows(), view.generation)
+    }
+
+    /// Writes out all that was put before.
+    pub(crate) fn flush(&self) -> Result<(), IndexError> {
+        self.view()?.kv.flush()
     }
 
     /// Begins a new, empty generation: nothing is covered any more, and snapshots are gone.

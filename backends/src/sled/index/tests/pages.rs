@@ -33,7 +33,7 @@ fn a_removed_run_leaves_nothing_in_sled_and_its_neighbours_whole() {
     let left = all_keys(&kv);
     assert!(left.iter().all(|key| page::run_of_key(key) != Some(2)));
     for (key, value) in pages(1).iter().chain(&pages(3)) {
-        assert_eq!(kv.get(key).unwrap().as_ref(), Some(value));
+        assert_eq!(Kv::get(&kv, key).unwrap().as_ref(), Some(value));
     }
     kv.remove_all(&page::first_key(1)).unwrap();
     kv.remove_all(&page::first_key(3)).unwrap();
