@@ -71,6 +71,7 @@ pub mod racing;
 pub mod reads;
 pub mod retry;
 pub mod row_stores;
+pub mod scenario;
 pub mod snapshots;
 pub mod store;
 pub mod subscriptions;
