@@ -384,3 +384,69 @@ fn where_panics_abort_a_hang_or_abort_inside_sleds_open_costs_a_rebuild_and_no_e
     assert!(read_all(&open(dir.path())).unwrap() == before);
     scenario.teardown();
 }
+
+/// Wherever a commit, an activation or a save ends, what is found afterwards is before or after it.
+#[test]
+fn rows_and_checkpoints_are_before_or_after_whatever_fails() {
+    let scenario = FailScenario::setup();
+    let continues = &mut |_| std::ops::ControlFlow::Continue(());
+    let at = |position| Checkpoint {
+        position,
+        ..Checkpoint::beginning(1, 0)
+    };
+    let row = |value: &str| Change {
+        space: Space::Rows,
+        key: b"ada".to_vec(),
+        value: Some(value.as_bytes().to_vec()),
+    };
+    for point in [
+        "rows_before_apply",
+        "rows_after_apply",
+        "activate",
+        "checkpoint_before_save",
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        fill(&store, 0, 4);
+        let former = store.create_slot("accounts", &at(0)).unwrap();
+        store.commit(&former, &[row("first")], &at(1)).unwrap();
+        store.activate("accounts", &former).unwrap();
+        let latter = store.create_slot("accounts", &at(0)).unwrap();
+        let save = |store: &SledStore, position, state: &'static [u8]| {
+            let store = store.blocking();
+            let store = store.inner();
+            pollster::block_on(store.save("mail", position, bytes::Bytes::from_static(state)))
+        };
+        save(&store, 1, b"first").unwrap();
+        fail::cfg(point, "1*return").unwrap();
+        let mut failed = 0;
+        failed += u32::from(store.commit(&latter, &[row("second")], &at(2)).is_err());
+        failed += u32::from(store.activate("accounts", &latter).is_err());
+        failed += u32::from(save(&store, 2, b"second").is_err());
+        assert_eq!(failed, 1, "{point} was met");
+        fail::remove(point);
+        store.flush().unwrap();
+        store.crash();
+
+        let store = open(dir.path());
+        let found = store.slots("accounts", continues).unwrap();
+        let (active, checkpoint) = found.active.unwrap();
+        let value = store.get(&active, Space::Rows, b"ada").unwrap();
+        let expected: Option<&[u8]> = match point {
+            // The slot was activated without the rows that failed to come.
+            "rows_before_apply" => None,
+            "activate" => Some(b"first"),
+            _ => Some(b"second"),
+        };
+        assert_eq!(value.as_deref(), expected, "after {point}");
+        assert_eq!(checkpoint.rows, u64::from(expected.is_some()));
+        assert_eq!(found.building.is_some(), point == "activate");
+        let blocking = store.blocking();
+        let saved = pollster::block_on(blocking.inner().load("mail"))
+            .unwrap()
+            .unwrap();
+        let before = point == "checkpoint_before_save";
+        assert_eq!(saved, if before { &b"first"[..] } else { b"second" });
+    }
+    scenario.teardown();
+}

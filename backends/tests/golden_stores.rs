@@ -313,6 +313,12 @@ fn refuses_writes(store: &SledStore, dir: &Path, flag: u32) {
         store.rebuild_index().unwrap_err(),
         store.backup(dir.with_extension("backup")).unwrap_err(),
     ];
+    let checkpoints = face.inner();
+    let refused = refused.into_iter().chain([
+        checkpoints.claim("mail").map(drop).unwrap_err(),
+        pollster::block_on(checkpoints.save("mail", 0, b"state".to_vec().into())).unwrap_err(),
+        pollster::block_on(checkpoints.remove("mail")).unwrap_err(),
+    ]);
     for error in refused {
         is_unsupported(&error, dir, READ_ONLY.1, flag);
         assert_eq!(error.kind(), ErrorKind::Repair);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tidelog_core::Error;
 
+use super::checkpoints::Saved;
 use super::format;
 use super::options::{Phase, Progress};
 use super::recover;
@@ -59,7 +60,7 @@ impl SledStore {
     /// Copies the store to the directory `to` while it goes on working. Made again into the same
     /// directory, it copies only what is new.
     ///
-    /// The backup holds everything acknowledged before the call. It is not a store to go on with:
+    /// The backup holds everything acknowledged before the call, and what listeners had saved. It is not a store to go on with:
     /// put it back by [`restore_backup`], which begins a new epoch. Blocks for file I/O.
     ///
     /// # Errors
@@ -71,6 +72,7 @@ impl SledStore {
         // What a later version has beside the log is not known here.
         shared.format.ensure_writable(&shared.dir)?;
         let known = prepare_target(to, &shared.format)?;
+        let saved = Saved::whole(&shared.dir)?;
         let (mark, tails, (newest, used, len)) = self.synced_end()?;
         let mut report = BackupReport {
             last_position: mark.position,
@@ -124,6 +126,8 @@ impl SledStore {
                 segments: copied,
             },
         )?;
+        // After the mark: an interrupted backup has older ones with its log, which is safe.
+        saved.put(to)?;
         shared.format.write(to)?;
         Ok(report)
     }
@@ -154,7 +158,7 @@ fn sealed_len(tails: &[Arc<Tail>], number: u64, path: &Path) -> Result<u64, Erro
 ///
 /// Every segment is checked against the hash it was backed up with. The first time the restored
 /// store is opened it begins a new epoch, so that it is never mistaken for the store it was copied
-/// from.
+/// from. Listeners go on where they were when the backup was made.
 ///
 /// # Errors
 /// [`Error::NotAStore`] when `from` is no backup or `to` is not empty; [`Error::Damaged`] when a
@@ -197,6 +201,7 @@ pub fn restore_backup(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()
         }
     }
     platform::sync_dir(&log_dir).map_err(|error| Error::io("sync", &log_dir, error))?;
+    Saved::whole(from)?.put(to)?;
     format.write(to)
 }
 

@@ -167,7 +167,11 @@ pub(crate) fn names(store: &Path) -> Result<Vec<String>, Error> {
     };
     let mut names = Vec::new();
     for entry in entries {
-        let name = entry.map_err(failed)?.file_name();
+        let entry = entry.map_err(failed)?;
+        if !entry.file_type().map_err(failed)?.is_file() {
+            continue;
+        }
+        let name = entry.file_name();
         let name = name
             .to_str()
             .filter(|name| check_listener_name(name).is_ok());
@@ -175,4 +179,50 @@ pub(crate) fn names(store: &Path) -> Result<Vec<String>, Error> {
     }
     names.sort_unstable();
     Ok(names)
+}
+
+/// What is saved in a store, taken before the end of its log is: none of it is ahead of what is
+/// copied then.
+pub(crate) struct Saved(Vec<(String, Vec<u8>)>);
+
+impl Saved {
+    /// What stands in the store at `store`, byte for byte.
+    pub(crate) fn as_it_stands(store: &Path) -> Result<Self, Error> {
+        let mut saved = Vec::new();
+        for name in names(store)? {
+            // One removed meanwhile is no more to be copied.
+            if let Some(bytes) = sealed_file::read(&path(store, &name))? {
+                saved.push((name, bytes));
+            }
+        }
+        Ok(Self(saved))
+    }
+
+    /// The same, if all of it is whole.
+    pub(crate) fn whole(store: &Path) -> Result<Self, Error> {
+        let saved = Self::as_it_stands(store)?;
+        for (name, bytes) in &saved.0 {
+            sealed_file::unseal(sealed_file::LISTENER_MAGIC, bytes)
+                .map_err(|what| Error::damaged(path(store, name), what, REMEDY))?;
+        }
+        Ok(saved)
+    }
+
+    /// Puts it into the store at `store`, where nothing else is saved afterwards.
+    pub(crate) fn put(&self, store: &Path) -> Result<(), Error> {
+        for name in names(store)? {
+            if !self.0.iter().any(|(saved, _)| *saved == name) {
+                remove(store, &name)?;
+            }
+        }
+        let dir = store.join(DIR);
+        if !self.0.is_empty() {
+            platform::create_dir(&dir).map_err(|error| Error::io("create", &dir, error))?;
+        }
+        for (name, bytes) in &self.0 {
+            platform::replace_file(&dir, name, bytes)
+                .map_err(|error| Error::io("replace", dir.join(name), error))?;
+        }
+        Ok(())
+    }
 }

@@ -31,6 +31,8 @@ pub enum Phase {
     Verify,
     /// Copying to a backup.
     Backup,
+    /// Checking read models and catching them up with the log. Counted in events.
+    Projections,
 }
 
 impl Phase {
@@ -40,22 +42,23 @@ impl Phase {
             Self::Rebuild => "rebuilding the index",
             Self::Verify => "verifying the store",
             Self::Backup => "backing the store up",
+            Self::Projections => "catching read models up",
         }
     }
 }
 
-/// How far a long operation is, in segments.
+/// How far a long operation is; in segments, unless the phase says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// What is being done.
     pub phase: Phase,
-    /// Segments done.
+    /// How much is done.
     pub done: u64,
-    /// Segments in all.
+    /// How much there is in all.
     pub total: u64,
 }
 
-/// Called between segments; `Break` cancels the operation with [`Error::Cancelled`].
+/// Called now and then; `Break` cancels the operation with [`Error::Cancelled`].
 pub type ProgressCallback = Arc<dyn Fn(Progress) -> ControlFlow<()> + Send + Sync>;
 
 /// Options of an embedded store; made by [`SledStore::builder`].

@@ -71,8 +71,9 @@ pub struct RepairReport {
 /// [`accept_all_losses`](super::SledStore::accept_all_losses). No position and no sequence that was
 /// given, or may have been, is given again. The repaired store begins a new epoch.
 ///
-/// A write that never finished is no damage and is left out, as opening would. Snapshots and the
-/// index are not copied; the index is made again at the first open. Blocks for file I/O: the log is
+/// A write that never finished is no damage and is left out, as opening would. What listeners have
+/// saved is copied as it stands; one that has handled events which are gone is told so. Snapshots and
+/// the index are not copied; the index is made again at the first open. Blocks for file I/O: the log is
 /// read twice.
 ///
 /// ```
@@ -384,7 +385,7 @@ impl Repair<'_> {
             index_asked,
             epoch: epoch.id,
         };
-        self.target.end(&self.format)?;
+        self.target.end(&self.format, self.from)?;
         Ok(report)
     }
 }

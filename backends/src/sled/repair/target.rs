@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tidelog_core::{Clock, Error, SystemClock};
 
+use super::super::checkpoints::{self, Saved};
 use super::super::format;
 use super::super::frame::{self, FrameHeader};
 use super::super::lock::{self, Lock};
@@ -53,7 +54,7 @@ impl<'a> Target<'a> {
         // What is in it says nothing: that it is there is what counts.
         sealed_file::write(dir, MARK, sealed_file::REPAIR_MAGIC, &[])?;
         let log_dir = dir.join(LOG);
-        for left in [&log_dir, &dir.join(SCRATCH)] {
+        for left in [&log_dir, &dir.join(SCRATCH), &dir.join(checkpoints::DIR)] {
             remove_tree(left)?;
         }
         for left in [format::FILE, "format.new"] {
@@ -182,8 +183,9 @@ impl<'a> Target<'a> {
         Ok((path, file))
     }
 
-    /// Makes it a store.
-    pub(super) fn end(self, format: &format::Format) -> Result<(), Error> {
+    /// Makes it a store, with what listeners have saved in the one at `from`, damaged or not.
+    pub(super) fn end(self, format: &format::Format, from: &Path) -> Result<(), Error> {
+        Saved::as_it_stands(from)?.put(self.dir)?;
         platform::sync_dir(&self.log_dir)
             .map_err(|error| Error::io("sync", &self.log_dir, error))?;
         format.write(self.dir)?;
@@ -229,7 +231,14 @@ fn check_is_free(dir: &Path) -> Result<(), Error> {
             .map_err(|error| Error::io("list", dir, error))?
             .file_name();
         let first = ["repair.new", lock::FILE];
-        let later = [MARK, LOG, SCRATCH, format::FILE, "format.new"];
+        let later = [
+            MARK,
+            LOG,
+            SCRATCH,
+            checkpoints::DIR,
+            format::FILE,
+            "format.new",
+        ];
         let is_ours = first.iter().any(|ours| name == *ours)
             || (begun && later.iter().any(|ours| name == *ours));
         if !is_ours {
