@@ -73,7 +73,9 @@ pub use metadata::{
 };
 pub use parked::ParkedStream;
 pub use payload_codec::{PayloadCodec, PayloadCodecError, PayloadContext, PayloadKind, WithCodec};
-pub use process::{CommandBus, Outcome, ProcessManager, StepOrigin, Steps, TimerChange};
+pub use process::{
+    CommandBus, Outcome, ProcessManager, StepOrigin, Steps, StoreBus, Timer, TimerChange, Timers,
+};
 pub use projection::{
     Change, Checkpoint, Entry, Feed, FeedError, FoundRow, KeyedRow, Lookup, ModelSlots, Prepared,
     Projection, RowKey, RowStore, RowTable, Rows, RowsError, Slot, Space, check_model_name,

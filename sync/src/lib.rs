@@ -61,6 +61,7 @@ mod blocking;
 mod builder;
 pub mod guide;
 mod listeners;
+mod processes;
 mod repositories;
 mod tidelog;
 
@@ -70,6 +71,7 @@ pub use listeners::{
     ContainerBuilder, EventListenerContainer, ListenerControl, ListenerOptions, ListenerPhase,
     ListenerStatus, RunningListeners, StartAt, ThreadSleeper,
 };
+pub use processes::{DueTimer, DueTimers, ProcessListener, TimerLoop};
 pub use tidelog::Tidelog;
 
 pub use tidelog_backends::*;

@@ -2,6 +2,8 @@
 
 mod origin;
 mod steps;
+mod store_bus;
+mod timer;
 
 use crate::clock::Timestamp;
 use crate::envelope::EventEnvelope;
@@ -10,6 +12,8 @@ use crate::stream_id::StreamId;
 
 pub use origin::StepOrigin;
 pub use steps::{CommandBus, Outcome, Steps};
+pub use store_bus::StoreBus;
+pub use timer::{Timer, Timers};
 
 /// Turns events into commands, across aggregates: a saga.
 ///
@@ -59,6 +63,10 @@ pub trait ProcessManager: Send + Sync + 'static {
     /// Names it for ever: part of the ids of the commands it issues, and of the name under which
     /// its checkpoint is kept. 1 to 45 of `a-z 0-9 - _ .`, beginning with a letter.
     const NAME: &'static str;
+
+    /// Raise it when [`timer`](Self::timer) says something else about events that are recorded: what
+    /// is pending is then made anew.
+    const TIMERS_VERSION: u32 = 1;
 
     /// What shall follow from `event`. Must follow from it alone.
     ///
