@@ -1,7 +1,7 @@
 //! The tidelog example: a bank account, and a real ledger imported into it.
 //!
-//! One file a building block, to be copied: [`event`], [`aggregate`], [`commands`], [`query`]. The
-//! program around them is [`cli`], the import of the ledger [`import`].
+//! One file a building block, to be copied: [`event`], [`aggregate`], [`commands`], [`query`], [`transfer`].
+//! The program around them is [`cli`], the import of the ledger [`import`].
 
 pub mod aggregate;
 pub mod cli;
@@ -10,3 +10,4 @@ pub mod event;
 pub mod import;
 pub mod money;
 pub mod query;
+pub mod transfer;
