@@ -17,6 +17,8 @@ const ENVELOPE_BYTES: usize = 512;
 pub(super) struct Lanes {
     by_stream: HashMap<StreamId, Lane>,
     ready: VecDeque<StreamId>,
+    /// The streams an event of which is being handled, and since when: as many as handlers run.
+    running: HashMap<StreamId, Timestamp>,
     bytes: usize,
 }
 
@@ -26,7 +28,6 @@ struct Lane {
     attempts: u32,
     /// Whether it takes what is held of a parked stream, not what comes from the log.
     held: bool,
-    running_since: Option<Timestamp>,
 }
 
 impl Lanes {
@@ -37,8 +38,7 @@ impl Lanes {
 
     /// When the longest-running attempt began.
     pub(super) fn oldest(&self) -> Option<Timestamp> {
-        let lanes = self.by_stream.values();
-        lanes.filter_map(|lane| lane.running_since).min()
+        self.running.values().min().copied()
     }
 
     /// Whether the lane of `stream` takes what is held of it.
@@ -81,22 +81,24 @@ impl Lanes {
     pub(super) fn begin(&mut self, now: Timestamp) -> Option<Arc<EventEnvelope>> {
         loop {
             let stream = self.ready.pop_front()?;
-            let Some(lane) = self.by_stream.get_mut(&stream) else {
+            if self.running.contains_key(&stream) {
                 continue;
-            };
-            if let Some(event) = lane.queue.front().filter(|_| lane.running_since.is_none()) {
-                lane.running_since = Some(now);
-                return Some(Arc::clone(event));
+            }
+            let lane = self.by_stream.get(&stream);
+            if let Some(event) = lane.and_then(|lane| lane.queue.front()) {
+                let event = Arc::clone(event);
+                self.running.insert(stream, now);
+                return Some(event);
             }
         }
     }
 
     /// The attempt failed: which one it was.
     pub(super) fn failed(&mut self, stream: &StreamId) -> u32 {
+        self.running.remove(stream);
         let Some(lane) = self.by_stream.get_mut(stream) else {
             return 0;
         };
-        lane.running_since = None;
         lane.attempts = lane.attempts.saturating_add(1);
         lane.attempts
     }
@@ -110,10 +112,10 @@ impl Lanes {
 
     /// The event was handled. A lane that is empty by that is gone, unless it takes what is held.
     pub(super) fn done(&mut self, stream: &StreamId) -> Next {
+        self.running.remove(stream);
         let Some(lane) = self.by_stream.get_mut(stream) else {
             return Next::Empty;
         };
-        lane.running_since = None;
         lane.attempts = 0;
         if let Some(event) = lane.queue.pop_front() {
             self.bytes -= size(&event);
@@ -131,6 +133,7 @@ impl Lanes {
 
     /// Ends the lane: what was in it, in order.
     pub(super) fn close(&mut self, stream: &StreamId) -> VecDeque<Arc<EventEnvelope>> {
+        self.running.remove(stream);
         let lane = self.by_stream.remove(stream);
         let queue = lane.map(|lane| lane.queue).unwrap_or_default();
         self.bytes -= queue.iter().map(|event| size(event)).sum::<usize>();
@@ -155,7 +158,6 @@ impl Lane {
             queue: VecDeque::new(),
             attempts: 0,
             held,
-            running_since: None,
         }
     }
 }
