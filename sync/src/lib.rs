@@ -63,6 +63,8 @@ pub mod guide;
 mod listeners;
 mod processes;
 mod repositories;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod tidelog;
 
 pub use blocking::BlockingTidelog;

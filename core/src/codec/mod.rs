@@ -124,6 +124,22 @@ pub fn decode_event<E: Event>(
     exactly_one(&recorded, decode_events(&recorded)?)
 }
 
+/// The events of a payload without an envelope around it.
+#[cfg(feature = "proptest")]
+pub(crate) fn decode_bytes<E: Event>(
+    event_type: &str,
+    revision: u32,
+    content_type: &ContentType,
+    payload: &[u8],
+) -> Result<Decoded<E>, Error> {
+    decode_events(&RecordedEvent::from_bytes(
+        event_type,
+        revision,
+        content_type,
+        payload,
+    ))
+}
+
 /// The one event in `decoded`.
 pub(crate) fn exactly_one<E>(
     recorded: &RecordedEvent<'_>,

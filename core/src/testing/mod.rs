@@ -67,6 +67,8 @@ pub mod limits;
 pub mod log;
 pub mod multi_stream;
 pub mod persistence;
+#[cfg(feature = "proptest")]
+pub mod properties;
 pub mod racing;
 pub mod reads;
 pub mod retry;

@@ -88,10 +88,10 @@ fn numbered(number: u64) -> Uuid {
 
 /// A clock that stands still and ids that are always the same, so that a scenario repeats exactly.
 #[derive(Clone, Copy)]
-pub(super) struct Fixed {
-    pub(super) now: Timestamp,
+pub(in crate::testing) struct Fixed {
+    pub(in crate::testing) now: Timestamp,
     /// Tells the ids of one decision from those of another.
-    pub(super) number: u64,
+    pub(in crate::testing) number: u64,
 }
 
 impl Clock for Fixed {

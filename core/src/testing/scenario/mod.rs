@@ -23,3 +23,6 @@ mod story;
 pub use aggregate::{Decided, Scenario};
 pub use process::ProcessScenario;
 pub use projection::ProjectionScenario;
+
+#[cfg(feature = "proptest")]
+pub(super) use history::Fixed;

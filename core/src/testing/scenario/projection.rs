@@ -37,7 +37,7 @@ use super::story::{Story, line, lines};
 ///     .when("BankAccount/bob", [Deposited { cents: 500 }, Deposited { cents: 1 }])
 ///     .then_row(&"bob".into(), Some(501))
 ///     .then_rows([("ada".into(), 300), ("bob".into(), 501)])
-///     .then_found("cents", &300, ["ada".into()]);
+///     .then_found("cents", &300_u64, ["ada".into()]);
 /// ```
 pub struct ProjectionScenario<P: Projection> {
     story: Story,
