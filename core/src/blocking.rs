@@ -7,7 +7,7 @@ use crate::id::EventId;
 use crate::limits::Limits;
 use crate::read::{BlockingEventStream, LogQuery, StreamQuery, Subscribe};
 use crate::snapshot::{PersistOutcome, SnapshotEnvelope, SnapshotStore};
-use crate::store::{EventLog, EventStore, MultiStreamStore, StreamHead};
+use crate::store::{EventLog, EventStore, LogIdentity, MultiStreamStore, StreamHead};
 use crate::stream_id::StreamId;
 
 /// A store whose calls block the calling thread; no runtime is needed.
@@ -84,6 +84,11 @@ impl<S: EventLog> Blocking<S> {
     /// See [`EventLog::read_all`].
     pub fn read_all(&self, query: LogQuery) -> BlockingEventStream {
         self.0.read_all(query).into_blocking()
+    }
+
+    /// See [`EventLog::identity`].
+    pub fn identity(&self) -> LogIdentity {
+        self.0.identity()
     }
 
     /// See [`EventLog::first_position`].

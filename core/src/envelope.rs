@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use uuid::Uuid;
 
 use crate::clock::Timestamp;
 use crate::content_type::ContentType;
@@ -37,8 +38,24 @@ pub struct NewEvent {
     pub metadata: Metadata,
     /// What it can be selected by across streams.
     pub tags: Tags,
+    /// Where it was recorded first, when that was in another log or before an export; the record is
+    /// then [adopted](RecordKind::Adopted).
+    pub birth: Option<Arc<Birth>>,
     /// The encoded event.
     pub payload: Bytes,
+}
+
+/// Where an adopted event was recorded first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Birth {
+    /// The store that recorded it.
+    pub origin: Uuid,
+    /// The epoch that this store was in.
+    pub epoch: Uuid,
+    /// Its position there.
+    pub position: u64,
+    /// When it was recorded there.
+    pub recorded_time: Timestamp,
 }
 
 impl NewEvent {
@@ -60,6 +77,7 @@ impl NewEvent {
             event_time: None,
             metadata: Metadata::new(),
             tags: Tags::none(),
+            birth: None,
             payload: payload.into(),
         }
     }
@@ -87,6 +105,12 @@ impl NewEvent {
         self.tags = tags;
         self
     }
+
+    /// The same as an event that was recorded before, there.
+    pub fn with_birth(mut self, birth: Birth) -> Self {
+        self.birth = Some(Arc::new(birth));
+        self
+    }
 }
 
 /// What a record of the log is.
@@ -95,7 +119,8 @@ impl NewEvent {
 pub enum RecordKind {
     /// An event recorded here.
     Event,
-    /// Another origin's event taken into this log; it keeps its id and birth position.
+    /// An event recorded elsewhere first and taken into this log; it keeps its id, and says where
+    /// that was by its [`Birth`].
     Adopted,
     /// A typed record of the library itself. It has a position but belongs to no aggregate: its
     /// stream is reserved (begins with `$`) and its sequence is 0.
@@ -136,8 +161,9 @@ pub struct EventEnvelope<E = Bytes> {
     pub sequence: u64,
     /// Its place in the whole log, dense; `None` from a backend without a global order.
     pub position: Option<u64>,
-    /// Its position in the log where it was born; differs from `position` for adopted events.
-    pub origin_position: Option<u64>,
+    /// Where it was recorded first, of an [adopted](RecordKind::Adopted) event; `None` of one that
+    /// was recorded here.
+    pub birth: Option<Arc<Birth>>,
     /// What kind of record it is.
     pub kind: RecordKind,
     /// The event type.
@@ -171,6 +197,13 @@ impl<E> EventEnvelope<E> {
         self.stream.aggregate_type()
     }
 
+    /// Its position in the log where it was recorded first; differs from
+    /// [`position`](Self::position) for adopted events.
+    pub fn origin_position(&self) -> Option<u64> {
+        let birth = self.birth.as_ref().map(|birth| birth.position);
+        birth.or(self.position)
+    }
+
     /// The same envelope around what `decode` makes of its event.
     ///
     /// # Errors
@@ -189,7 +222,7 @@ impl<E> EventEnvelope<E> {
             stream: self.stream,
             sequence: self.sequence,
             position: self.position,
-            origin_position: self.origin_position,
+            birth: self.birth,
             kind: self.kind,
             event_type: self.event_type,
             revision: self.revision,
@@ -206,7 +239,7 @@ impl<E> EventEnvelope<E> {
 
 impl EventEnvelope<Bytes> {
     /// Whether `event` says the same as this record: type, revision, content type, tags and
-    /// payload. Time and metadata may differ between an append and its retry.
+    /// payload. Times, metadata and birth may differ between an append and its retry.
     pub fn same_content(&self, event: &NewEvent) -> bool {
         self.event_type == event.event_type
             && self.revision == event.revision

@@ -57,7 +57,7 @@ pub use command::{
 };
 pub use content_type::ContentType;
 pub use dyn_store::{BoxFuture, DynEventStore};
-pub use envelope::{Batch, EventEnvelope, NewEvent, RecordKind};
+pub use envelope::{Batch, Birth, EventEnvelope, NewEvent, RecordKind};
 pub use error::{Cause, Error, ErrorKind, ExecuteError};
 pub use event::Event;
 pub use failure::HandlerError;
@@ -90,7 +90,7 @@ pub use snapshot::{
     MAX_SNAPSHOT_BYTES, PersistOutcome, SnapshotEnvelope, SnapshotProgress, SnapshotStore,
     SnapshotStrategy,
 };
-pub use store::{EventLog, EventStore, FullStore, MultiStreamStore, StreamHead};
+pub use store::{EventLog, EventStore, FullStore, LogIdentity, MultiStreamStore, StreamHead};
 pub use stream_id::StreamId;
 pub use tidelog_derive::Event;
 pub use typed::TypedEventStore;

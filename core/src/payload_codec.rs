@@ -15,7 +15,7 @@ use crate::limits::Limits;
 use crate::metadata::Metadata;
 use crate::read::{EventStream, LogQuery, PageSource, StreamQuery, Subscribe};
 use crate::snapshot::{PersistOutcome, SnapshotEnvelope, SnapshotStore};
-use crate::store::{EventLog, EventStore, MultiStreamStore, StreamHead};
+use crate::store::{EventLog, EventStore, LogIdentity, MultiStreamStore, StreamHead};
 use crate::stream_id::StreamId;
 
 /// Changes payload bytes on their way into a store and back: an option of the embedded store, and of
@@ -315,6 +315,10 @@ impl<S: MultiStreamStore> MultiStreamStore for WithCodec<S> {
 impl<S: EventLog> EventLog for WithCodec<S> {
     fn read_all(&self, query: LogQuery) -> EventStream {
         Arc::clone(&self.codec).decode_stream(self.store.read_all(query))
+    }
+
+    fn identity(&self) -> LogIdentity {
+        self.store.identity()
     }
 
     fn first_position(&self) -> u64 {

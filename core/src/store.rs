@@ -2,6 +2,8 @@
 
 use std::future::Future;
 
+use uuid::Uuid;
+
 use crate::append::{AppendBatch, AppendReceipt};
 use crate::envelope::EventEnvelope;
 use crate::error::Error;
@@ -18,6 +20,16 @@ pub struct StreamHead {
     pub sequence: u64,
     /// Its id.
     pub event_id: EventId,
+}
+
+/// Which log it is that is read, and which of its histories.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LogIdentity {
+    /// The store that the log began in; a backup that is put back keeps it.
+    pub origin: Uuid,
+    /// The history that the log is in; begun with the store, and anew whenever a backup is put back
+    /// or a repair has ended.
+    pub epoch: Uuid,
 }
 
 /// Streams of events as bytes. A handle: cloning is cheap and shares the store.
@@ -149,6 +161,9 @@ pub trait MultiStreamStore: EventStore {
 pub trait EventLog: EventStore {
     /// Reads the whole log, control records included, oldest first.
     fn read_all(&self, query: LogQuery) -> EventStream;
+
+    /// Which log this is.
+    fn identity(&self) -> LogIdentity;
 
     /// Position of the oldest record kept; 1 until anything is pruned.
     fn first_position(&self) -> u64;

@@ -58,6 +58,7 @@ impl NewEvent {
             event_time: None,
             metadata: crate::Metadata::new(),
             tags: event.tags(),
+            birth: None,
             payload,
         })
     }

@@ -16,7 +16,7 @@ fn event(id: &str, event_type: &str) -> EventEnvelope {
         stream: StreamId::new("Word", id).unwrap(),
         sequence: 1,
         position: Some(1),
-        origin_position: Some(1),
+        birth: None,
         kind: RecordKind::Event,
         event_type: event_type.into(),
         revision: 1,

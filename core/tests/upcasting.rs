@@ -166,7 +166,7 @@ fn record(event_type: &str, revision: u32, json: bool, fields: &impl Serialize) 
         stream: StreamId::new("Account", "a").unwrap(),
         sequence: 5,
         position: Some(17),
-        origin_position: Some(17),
+        birth: None,
         kind: RecordKind::Event,
         event_type: Arc::from(event_type),
         revision,

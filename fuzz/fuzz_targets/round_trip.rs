@@ -2,11 +2,12 @@
 #![no_main]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use tidelog_core::{
-    Batch, ContentType, EventEnvelope, EventId, Metadata, RecordKind, StreamId, Tags, Timestamp,
+    Batch, Birth, ContentType, EventEnvelope, EventId, Metadata, RecordKind, StreamId, Tags, Timestamp,
 };
 
 /// No position or sequence is higher.
@@ -26,6 +27,7 @@ struct Input<'a> {
     count: u32,
     metadata: BTreeMap<&'a str, &'a str>,
     tags: Vec<&'a str>,
+    birth: Option<([u8; 16], [u8; 16], u64, i64)>,
     payload: &'a [u8],
 }
 
@@ -40,12 +42,21 @@ fn envelope(input: Input<'_>) -> Option<EventEnvelope> {
         stream: StreamId::new_reserved(input.names.0, input.names.1).ok()?,
         sequence: input.sequence % (MAX_NUMBER + 1),
         position: Some(position),
-        origin_position: Some(position),
-        kind: if input.control {
-            RecordKind::Control
-        } else {
-            RecordKind::Event
+        kind: match (input.control, &input.birth) {
+            (true, _) => RecordKind::Control,
+            (false, Some(_)) => RecordKind::Adopted,
+            (false, None) => RecordKind::Event,
         },
+        birth: input.birth.filter(|_| !input.control).map(|birth| {
+            let (origin, epoch, position, micros) = birth;
+            let recorded_time = Timestamp::from_micros(micros);
+            Arc::new(Birth {
+                origin: *EventId::from_bytes(origin).as_uuid(),
+                epoch: *EventId::from_bytes(epoch).as_uuid(),
+                position,
+                recorded_time,
+            })
+        }),
         event_type: input.names.2.into(),
         revision: input.revision,
         content_type: match input.content.0 % 4 {

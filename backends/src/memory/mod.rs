@@ -13,8 +13,9 @@ use event_listener::Event;
 use parking_lot::Mutex;
 use tidelog_core::{
     AppendBatch, AppendReceipt, Blocking, Clock, Error, EventEnvelope, EventId, EventLog,
-    EventStore, EventStream, Limits, LogQuery, MultiStreamStore, PersistOutcome, SnapshotEnvelope,
-    SnapshotStore, StreamHead, StreamId, StreamQuery, Subscribe, SystemClock, check_append,
+    EventStore, EventStream, IdSource, Limits, LogIdentity, LogQuery, MultiStreamStore,
+    PersistOutcome, SnapshotEnvelope, SnapshotStore, StreamHead, StreamId, StreamQuery, Subscribe,
+    SystemClock, SystemIds, check_append,
 };
 
 use self::checkpoints::Checkpoints;
@@ -82,6 +83,10 @@ impl MemoryStore {
             changed: Event::new(),
             limits,
             clock,
+            identity: LogIdentity {
+                origin: SystemIds.next_uuid(),
+                epoch: SystemIds.next_uuid(),
+            },
             checkpoints: Checkpoints::default(),
             read_models: ReadModels::default(),
         });
@@ -149,6 +154,7 @@ struct Shared {
     changed: Event,
     limits: Limits,
     clock: Arc<dyn Clock>,
+    identity: LogIdentity,
     checkpoints: Checkpoints,
     read_models: ReadModels,
 }
@@ -201,6 +207,10 @@ impl MultiStreamStore for MemoryStore {
 impl EventLog for MemoryStore {
     fn read_all(&self, query: LogQuery) -> EventStream {
         EventStream::new(LogRead::pinned(Arc::clone(self.shared()), query))
+    }
+
+    fn identity(&self) -> LogIdentity {
+        self.shared().identity
     }
 
     fn first_position(&self) -> u64 {

@@ -274,8 +274,11 @@ fn envelope_of(
         stream,
         sequence,
         position: Some(position),
-        origin_position: Some(position),
-        kind: RecordKind::Event,
+        birth: event.birth.clone(),
+        kind: match event.birth {
+            None => RecordKind::Event,
+            Some(_) => RecordKind::Adopted,
+        },
         event_type: event.event_type.clone(),
         revision: event.revision,
         content_type: event.content_type.clone(),

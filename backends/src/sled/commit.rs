@@ -214,6 +214,7 @@ impl Committer {
         let done = self.write(Durability::Power);
         if done.is_ok() {
             self.epoch = epoch;
+            *self.shared.epoch.lock() = id;
         }
         done
     }

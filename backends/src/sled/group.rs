@@ -355,7 +355,10 @@ impl Group {
                 }
                 let at = self.frame.len();
                 let len = Record {
-                    kind: RecordKind::Event,
+                    kind: match event.birth {
+                        None => RecordKind::Event,
+                        Some(_) => RecordKind::Adopted,
+                    },
                     event_id: event.event_id,
                     recorded_time,
                     event_time: event.event_time.unwrap_or(recorded_time),
@@ -368,6 +371,7 @@ impl Group {
                     content_type: &event.content_type,
                     metadata: &event.metadata,
                     tags: &event.tags,
+                    birth: event.birth.as_deref(),
                     payload: &event.payload,
                 }
                 .encode(&mut self.frame);
@@ -424,6 +428,7 @@ impl Group {
             content_type: &ContentType::Postcard,
             metadata: &Metadata::new(),
             tags: &Tags::none(),
+            birth: None,
             payload,
         }
         .encode(&mut self.frame);

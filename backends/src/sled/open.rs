@@ -202,6 +202,7 @@ fn assemble(
         progress: options.progress.clone(),
         hash,
         control: control::stream()?,
+        epoch: Mutex::new(epoch.id),
         log,
         streams: Arc::new(streams),
         live: Arc::new(Live::new(last)),

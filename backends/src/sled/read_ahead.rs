@@ -265,7 +265,7 @@ mod tests {
             stream: StreamId::new("Read", "ahead").unwrap(),
             sequence,
             position: Some(sequence),
-            origin_position: Some(sequence),
+            birth: None,
             kind: RecordKind::Event,
             event_type: "Numbered".into(),
             revision: 1,

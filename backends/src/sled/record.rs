@@ -7,8 +7,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidelog_core::{
-    Batch, ContentType, EventEnvelope, EventId, Metadata, RecordKind, StreamId, Tags, Timestamp,
+    Batch, Birth, ContentType, EventEnvelope, EventId, Metadata, RecordKind, StreamId, Tags,
+    Timestamp,
 };
+
+use uuid::Uuid;
 
 use super::varint::{self, Reader, unzigzag, zigzag};
 
@@ -41,12 +44,14 @@ pub(crate) struct Record<'a> {
     pub content_type: &'a ContentType,
     pub metadata: &'a Metadata,
     pub tags: &'a Tags,
+    /// Of an adopted record, and of no other.
+    pub birth: Option<&'a Birth>,
     pub payload: &'a [u8],
 }
 
 #[cfg(any(feature = "fuzzing", feature = "internals"))]
 impl<'a> Record<'a> {
-    /// The record that `envelope` was read from, if that has no reserved fields.
+    /// The record that `envelope` was read from, if that has no key id.
     pub(crate) fn of(envelope: &'a EventEnvelope) -> Self {
         Self {
             kind: envelope.kind,
@@ -62,6 +67,7 @@ impl<'a> Record<'a> {
             content_type: &envelope.content_type,
             metadata: &envelope.metadata,
             tags: &envelope.tags,
+            birth: envelope.birth.as_deref(),
             payload: &envelope.event,
         }
     }
@@ -82,6 +88,9 @@ impl Record<'_> {
         }
         if content_name.is_some() {
             fields |= HAS_CONTENT_NAME;
+        }
+        if self.birth.is_some() {
+            fields |= HAS_ORIGIN;
         }
         out.extend_from_slice(&[kind_code(self.kind), fields, 0, content_code]);
         out.extend_from_slice(self.event_id.as_bytes());
@@ -114,6 +123,12 @@ impl Record<'_> {
             for tag in self.tags.as_slice() {
                 varint::put_bytes(out, tag.as_bytes());
             }
+        }
+        if let Some(birth) = self.birth {
+            out.extend_from_slice(birth.origin.as_bytes());
+            out.extend_from_slice(birth.epoch.as_bytes());
+            out.extend_from_slice(&birth.recorded_time.as_micros().to_le_bytes());
+            varint::put(out, birth.position);
         }
         out.extend_from_slice(self.payload);
         let total = out.len() - start;
@@ -171,7 +186,8 @@ pub(crate) struct Parsed<'a> {
     pub aggregate_id: &'a [u8],
     pub event_type: &'a [u8],
     pub payload: &'a [u8],
-    origin_position: Option<u64>,
+    /// Nothing unless it is adopted.
+    birth: &'a [u8],
     #[cfg(feature = "fuzzing")]
     has_key_id: bool,
     content_code: u8,
@@ -278,12 +294,12 @@ fn parse_body(body: &[u8]) -> Option<Parsed<'_>> {
     if fields & HAS_KEY_ID != 0 {
         r.bytes()?;
     }
-    let origin_position = if fields & HAS_ORIGIN != 0 {
-        // Origin, epoch and recorded time there: read by whoever adopts events.
-        r.take(16 + 16 + 8)?;
-        Some(r.varint()?)
+    let birth = if fields & HAS_ORIGIN != 0 {
+        let bytes;
+        (bytes, r) = skip_birth(r)?;
+        bytes
     } else {
-        None
+        &[]
     };
     Some(Parsed {
         kind,
@@ -301,7 +317,7 @@ fn parse_body(body: &[u8]) -> Option<Parsed<'_>> {
         aggregate_id,
         event_type,
         payload: r.0,
-        origin_position,
+        birth,
         #[cfg(feature = "fuzzing")]
         has_key_id: fields & HAS_KEY_ID != 0,
         content_code,
@@ -335,6 +351,16 @@ fn skip_list(mut r: Reader<'_>, width: u64) -> Option<(&[u8], Reader<'_>)> {
     Some((list, r))
 }
 
+/// The bytes of a birth.
+#[cold]
+fn skip_birth(mut r: Reader<'_>) -> Option<(&[u8], Reader<'_>)> {
+    let start = r.0;
+    r.take(16 + 16 + 8)?;
+    r.varint()?;
+    let bytes = start.get(..start.len() - r.0.len())?;
+    Some((bytes, r))
+}
+
 impl Parsed<'_> {
     /// Adds the record to `envelopes` as one of `stream`; `page` is what it was parsed from, so the
     /// payload is not copied.
@@ -364,12 +390,16 @@ impl Parsed<'_> {
             [] => Tags::none(),
             bytes => tags(bytes)?,
         };
+        let birth = match self.birth {
+            [] => None,
+            bytes => Some(birth(bytes)?),
+        };
         envelopes.push(EventEnvelope {
             event_id: self.event_id,
             stream: stream.clone(),
             sequence: self.sequence,
             position: Some(self.position),
-            origin_position: Some(self.origin_position.unwrap_or(self.position)),
+            birth,
             kind: self.kind,
             event_type: Arc::clone(event_type),
             revision: self.revision,
@@ -384,10 +414,10 @@ impl Parsed<'_> {
         Some(())
     }
 
-    /// Whether nothing is in it that the encoder cannot write yet.
+    /// Whether a key id is in it, which the encoder cannot write yet.
     #[cfg(feature = "fuzzing")]
-    pub(crate) fn has_no_reserved_fields(&self) -> bool {
-        self.kind != RecordKind::Adopted && !self.has_key_id
+    pub(crate) fn has_key_id(&self) -> bool {
+        self.has_key_id
     }
 
     /// Whether the record belongs to `stream`.
@@ -424,6 +454,17 @@ fn tags(bytes: &[u8]) -> Option<Tags> {
     let mut r = Reader(bytes);
     let tags: Option<Vec<&str>> = (0..r.varint()?).map(|_| r.text()).collect();
     Tags::new(tags?).ok()
+}
+
+#[cold]
+fn birth(bytes: &[u8]) -> Option<Arc<Birth>> {
+    let mut r = Reader(bytes);
+    Some(Arc::new(Birth {
+        origin: Uuid::from_bytes(r.array()?),
+        epoch: Uuid::from_bytes(r.array()?),
+        recorded_time: Timestamp::from_micros(i64::from_le_bytes(r.array()?)),
+        position: r.varint()?,
+    }))
 }
 
 /// Finds again the names met in this page, so that decoding one allocates only for new ones. Not to
@@ -580,6 +621,7 @@ mod tests {
             content_type,
             metadata,
             tags,
+            birth: None,
             payload,
         }
     }
@@ -616,6 +658,66 @@ mod tests {
         );
     }
 
+    #[test]
+    fn golden_bytes_of_an_adopted_record() {
+        let stream = StreamId::new("Account", "a1").unwrap();
+        let birth = Birth {
+            origin: Uuid::from_bytes([0xaa; 16]),
+            epoch: Uuid::from_bytes([0xbb; 16]),
+            position: 200,
+            recorded_time: Timestamp::from_micros(-2),
+        };
+        let (metadata, tags) = (Metadata::new(), Tags::none());
+        let mut record = sample(&stream, &ContentType::Json, &metadata, &tags, b"{}");
+        record.kind = RecordKind::Adopted;
+        record.birth = Some(&birth);
+        let mut out = Vec::new();
+        record.encode(&mut out);
+        let hex: String = out.iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(
+            hex,
+            concat!(
+                "64000000",
+                "76778c28",
+                "02080002",
+                "07070707070707070707070707070707",
+                "40420f0000000000",
+                "01",
+                "ac02",
+                "02",
+                "01",
+                "01",
+                "02",
+                "074163636f756e74",
+                "026131",
+                "094465706f7369746564",
+                "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+                "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb",
+                "feffffffffffffff",
+                "c801",
+                "7b7d"
+            )
+        );
+        let page = Bytes::from(out);
+        let read = Names::new().envelope(parse(&page).unwrap(), &page).unwrap();
+        assert_eq!(
+            (read.kind, read.birth.as_deref()),
+            (RecordKind::Adopted, Some(&birth))
+        );
+        assert_eq!(&read.event[..], b"{}");
+        // Each goes with the other, and with nothing else.
+        for (kind, birth) in [
+            (RecordKind::Adopted, None),
+            (RecordKind::Event, Some(&birth)),
+        ] {
+            let mut record = sample(&stream, &ContentType::Json, &metadata, &tags, b"{}");
+            (record.kind, record.birth) = (kind, birth);
+            let mut out = Vec::new();
+            record.encode(&mut out);
+            assert!(parse(&out).is_err(), "{kind:?} with {birth:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn what_is_encoded_is_decoded(
@@ -625,13 +727,23 @@ mod tests {
             tags in proptest::collection::vec("[a-z]{1,5}:[a-z]{0,5}", 0..4),
             payload: Vec<u8>,
             event_micros: i64,
+            birth: Option<(u128, u128, u64, i64)>,
         ) {
+            let birth = birth.map(|(origin, epoch, position, micros)| Birth {
+                origin: Uuid::from_u128(origin),
+                epoch: Uuid::from_u128(epoch),
+                position,
+                recorded_time: Timestamp::from_micros(micros),
+            });
             let stream = StreamId::new("T", &aggregate_id).unwrap();
             let content_type =
                 name.map_or(ContentType::Postcard, |n| ContentType::parse(&n).unwrap());
             let (metadata, tags) = (Metadata::from(metadata), Tags::new(tags).unwrap());
             let mut record = sample(&stream, &content_type, &metadata, &tags, &payload);
             record.event_time = Timestamp::from_micros(event_micros);
+            if birth.is_some() {
+                (record.kind, record.birth) = (RecordKind::Adopted, birth.as_ref());
+            }
             let mut out = Vec::new();
             let len = record.encode(&mut out);
             prop_assert_eq!(len, out.len());
@@ -642,6 +754,7 @@ mod tests {
             prop_assert_eq!(&envelope.content_type, &content_type);
             prop_assert_eq!(&envelope.metadata, &metadata);
             prop_assert_eq!(&envelope.tags, &tags);
+            prop_assert_eq!(envelope.birth.as_deref(), birth.as_ref());
             prop_assert_eq!(&envelope.event[..], &payload[..]);
             prop_assert_eq!(envelope.event_time.as_micros(), event_micros);
             prop_assert_eq!(envelope.batch, Batch { first: 299, count: 2 });

@@ -5,6 +5,8 @@ use std::sync::{Arc, OnceLock};
 
 use tidelog_core::{Clock, Direction, Error, EventEnvelope, Limits, StreamId};
 
+use uuid::Uuid;
+
 use super::format::Format;
 use super::gate::ByteGate;
 use super::hash::NameHash;
@@ -33,6 +35,8 @@ pub(crate) struct Shared {
     pub progress: Option<ProgressCallback>,
     pub hash: NameHash,
     pub control: StreamId,
+    /// The epoch in force.
+    pub epoch: Mutex<Uuid>,
     pub log: Arc<Log>,
     pub streams: Arc<Streams>,
     pub live: Arc<Live>,

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use tidelog_core::{
     AppendBatch, AppendReceipt, Blocking, Durability, Error, EventEnvelope, EventId, EventLog,
-    EventStore, EventStream, Limits, LogQuery, MultiStreamStore, PayloadCodec, PersistOutcome,
-    SnapshotEnvelope, SnapshotStore, StreamHead, StreamId, StreamQuery, Subscribe, check_append,
+    EventStore, EventStream, Limits, LogIdentity, LogQuery, MultiStreamStore, PayloadCodec,
+    PersistOutcome, SnapshotEnvelope, SnapshotStore, StreamHead, StreamId, StreamQuery, Subscribe,
+    check_append,
 };
 
 use super::handle::Handle;
@@ -342,6 +343,14 @@ impl EventLog for SledStore {
             to = to.min(shared.log.last_of(from, limit));
         }
         self.stream(LogPages::new(Arc::clone(&shared.log), from, to))
+    }
+
+    fn identity(&self) -> LogIdentity {
+        let shared = self.shared();
+        LogIdentity {
+            origin: shared.format.origin,
+            epoch: *shared.epoch.lock(),
+        }
     }
 
     fn first_position(&self) -> u64 {

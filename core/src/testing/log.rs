@@ -224,3 +224,18 @@ pub fn many_streams_make_one_log(harness: &mut impl Harness<Store: EventLog>) {
         assert!(envelope.same_content(&written[n]));
     }
 }
+
+/// All handles name one log, whatever becomes of it; another store is another one.
+pub fn a_log_has_one_identity(harness: &mut impl Harness<Store: EventLog>) {
+    let store = harness.store();
+    let identity = store.identity();
+    assert!(
+        !identity.origin.is_nil() && !identity.epoch.is_nil(),
+        "{identity:?}"
+    );
+    append(&store, &stream("a"), &events(3));
+    assert_eq!(
+        (store.identity(), store.clone().identity()),
+        (identity, identity)
+    );
+}

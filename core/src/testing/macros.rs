@@ -82,6 +82,7 @@ macro_rules! conformance_group {
             revisions_and_ids_come_back_unchanged
             much_metadata_comes_back_unchanged
             many_event_types_are_told_apart
+            an_adopted_event_keeps_its_birth
         );
         $crate::conformance_laws!($harness; racing:
             one_writer_wins_each_sequence
@@ -130,6 +131,7 @@ macro_rules! conformance_group {
             recorded_times_rise_along_the_log
             a_closed_log_answers_closed
             many_streams_make_one_log
+            a_log_has_one_identity
         );
         $crate::conformance_laws!($harness; subscriptions:
             a_subscription_catches_up_and_goes_on
@@ -180,6 +182,7 @@ macro_rules! conformance_group {
         $crate::conformance_laws!($harness; persistence:
             positions_go_on_after_a_reopen
             subscriptions_resume_by_position
+            a_log_keeps_its_identity
         );
     };
     (multi_stream_persistence, $harness:expr) => {

@@ -342,3 +342,14 @@ pub fn snapshots_are_the_same_or_gone_after_a_reopen(
         assert_eq!(again.as_ref(), Some(&snapshot));
     }
 }
+
+/// A log is the same one after a reopen.
+pub fn a_log_keeps_its_identity(harness: &mut impl PersistentHarness<Store: EventLog>) {
+    let mut store = harness.store();
+    let identity = store.identity();
+    for end in BOTH {
+        append(&store, &stream("a"), &events(2));
+        store = reopen(harness, store, end);
+        assert_eq!(store.identity(), identity);
+    }
+}

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use super::harness::Harness;
 use super::tools::*;
+use crate::append::ExpectedVersion;
 use crate::clock::Timestamp;
 use crate::content_type::ContentType;
-use crate::envelope::{NewEvent, RecordKind};
+use crate::envelope::{Birth, NewEvent, RecordKind};
 use crate::id::EventId;
 use crate::metadata::{Metadata, Tags};
 use crate::read::StreamQuery;
@@ -154,6 +157,7 @@ fn full_event(n: u8) -> NewEvent {
         event_time: Some(Timestamp::from_micros(852_119_999_123_456)),
         metadata,
         tags,
+        birth: None,
         payload: br#"{"a":1}"#.to_vec().into(),
     }
 }
@@ -167,7 +171,7 @@ fn assert_comes_back(store: &impl EventStore, name: &str, written: &[NewEvent]) 
         assert_eq!(read.event_id, written.event_id);
         assert_eq!(read.stream, stream);
         assert_eq!(read.kind, RecordKind::Event);
-        assert_eq!(read.origin_position, read.position);
+        assert_eq!(read.birth, None);
         assert_eq!(read.event_type, written.event_type);
         assert_eq!(read.revision, written.revision);
         assert_eq!(read.content_type, written.content_type);
@@ -185,6 +189,47 @@ fn assert_comes_back(store: &impl EventStore, name: &str, written: &[NewEvent]) 
     let mut backward = read_query(store, StreamQuery::new(stream).backward());
     backward.reverse();
     assert!(backward == forward, "backward differs from forward");
+}
+
+/// An event that was recorded elsewhere first keeps where, is told from others, and is recognized
+/// when it comes again, by itself or as one that was recorded here.
+pub fn an_adopted_event_keeps_its_birth(harness: &mut impl Harness) {
+    let store = harness.store();
+    let births = [0, 1, 300, u64::MAX].map(|position| Birth {
+        origin: Uuid::from_u128(u128::MAX - u128::from(position)),
+        epoch: Uuid::from_u128(u128::from(position)),
+        position,
+        recorded_time: Timestamp::from_micros(i64::MIN.wrapping_add_unsigned(position)),
+    });
+    let mut written = vec![full_event(1)];
+    written.extend(
+        (2..)
+            .zip(births)
+            .map(|(n, birth)| full_event(n).with_birth(birth)),
+    );
+    let stream = stream("a");
+    let first = append(&store, &stream, &written);
+    let there = read(&store, &stream);
+    for (read, written) in there.iter().zip(&written) {
+        assert_eq!(read.birth, written.birth);
+        let kind = match written.birth {
+            None => RecordKind::Event,
+            Some(_) => RecordKind::Adopted,
+        };
+        assert_eq!(read.kind, kind);
+        let born = written.birth.as_ref().map(|birth| birth.position);
+        assert_eq!(read.origin_position(), born.or(read.position));
+        let found = wait(store.find_event(&stream, written.event_id)).unwrap();
+        assert_eq!(found.as_ref(), Some(read));
+    }
+    for event in &mut written {
+        event.birth = None;
+    }
+    for expected in [ExpectedVersion::NoStream, ExpectedVersion::Any] {
+        let again = try_append(&store, &stream, expected, &written).unwrap();
+        assert_first_receipt(&again, &first);
+    }
+    assert!(read(&store, &stream) == there);
 }
 
 /// Every field of an envelope comes back as it was given.

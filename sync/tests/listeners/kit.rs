@@ -91,6 +91,9 @@ impl EventLog for Watched {
     fn read_all(&self, query: LogQuery) -> EventStream {
         self.inner.read_all(query)
     }
+    fn identity(&self) -> LogIdentity {
+        self.inner.identity()
+    }
     fn first_position(&self) -> u64 {
         self.inner.first_position()
     }

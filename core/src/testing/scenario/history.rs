@@ -64,7 +64,7 @@ impl History {
             stream: stream.clone(),
             sequence: *sequence,
             position: Some(self.position),
-            origin_position: Some(self.position),
+            birth: None,
             kind: RecordKind::Event,
             event_type: new.event_type,
             revision: new.revision,
