@@ -15,13 +15,19 @@ fn term(key: &[u8], value: &[u8]) -> u128 {
         .map_or(0, |low| u128::from_le_bytes(*low))
 }
 
-/// The sum of the terms of some entries, and of a number of the store's own: what another store has
-/// written adds up there alone. It guards against accidents; who may write to the store can make any
+/// The sum of the terms of some entries, and of what they begin with, which is the store's and the
+/// model's own: what another store or model has written adds up there alone. It guards against accidents; who may write to the store can make any
 /// sum.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Digest(pub u128);
 
 impl Digest {
+    /// Of an empty slot of `model`, where this is the store's own number. No entry has an empty key.
+    pub(super) fn of(mut self, model: &str) -> Self {
+        self.add(&[], model.as_bytes());
+        self
+    }
+
     pub(super) fn add(&mut self, key: &[u8], value: &[u8]) {
         self.0 = self.0.wrapping_add(term(key, value));
     }

@@ -29,7 +29,7 @@ use crate::primitives::{Mutex, RwLock};
 
 /// What an open store knows of its read models.
 pub(crate) struct ReadModels {
-    /// The digest of an empty slot.
+    /// The store's own number, which the digests of its slots begin with.
     own: Digest,
     /// Held shared by whoever reads rows, alone while a commit is put: what one call reads is the
     /// state of one commit.
@@ -118,7 +118,7 @@ impl ReadModels {
         });
         let (mut named, generation) = found.map_err(index_failed)?;
         let before = named;
-        let mut done = 0;
+        let (mut done, own) = (0, self.own.of(model));
         let mut whole = |slot: &mut u32| -> Result<Option<(Slot, Checkpoint)>, Error> {
             let id = *slot;
             if id == 0 {
@@ -127,7 +127,7 @@ impl ReadModels {
             let state = if self.checked.read().slots.contains(&id) {
                 known(index, generation, id)?
             } else {
-                check::check(index, (generation, id), self.own, &mut done, progress)?
+                check::check(index, (generation, id), own, &mut done, progress)?
             };
             let Some(state) = state else {
                 tracing::warn!(model, slot = id, "the rows of a read model do not add up");
@@ -174,7 +174,7 @@ impl ReadModels {
                     rows: 0,
                     ..*checkpoint
                 },
-                digest: self.own.0,
+                digest: self.own.of(model).0,
             };
             kv.apply(vec![state.encode(id), named.encode(model)])?;
             naming.highest = id;

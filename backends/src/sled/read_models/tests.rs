@@ -201,6 +201,25 @@ fn a_slot_of_another_store_is_not_named() {
     assert_eq!(found, ModelSlots::default());
 }
 
+/// The number of a slot that is gone is given again after the next opening; an old directory entry
+/// that sled has rolled back to may name it.
+#[test]
+fn a_slot_of_another_model_is_not_named() {
+    let (_, _, mut after) = two_commits();
+    let named = after.remove(&layout::directory_key("orders"));
+    assert_eq!(named, None);
+    let own = after.remove(&layout::directory_key(MODEL)).unwrap();
+    let named = Directory::decode(&layout::directory_key(MODEL), &own).unwrap();
+    let (key, value) = named.encode("orders");
+    after.extend(value.map(|value| (key, value)));
+    let found = models()
+        .slots(&index_with(&after), "orders", &mut |_| {
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert_eq!(found, ModelSlots::default());
+}
+
 #[test]
 fn a_row_that_is_damaged_while_it_is_served_costs_the_slot() {
     let (index, models) = (index(), models());
