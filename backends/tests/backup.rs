@@ -52,8 +52,8 @@ fn assert_continues(store: &SledStore, before: &[EventEnvelope], old_epoch: uuid
     );
     let info = store.info().unwrap();
     assert_ne!(info.epoch, old_epoch);
-    let (origin, epoch) = (info.origin, info.epoch);
-    assert_eq!(store.identity(), LogIdentity { origin, epoch });
+    assert_eq!(store.identity().origin, info.origin);
+    assert_eq!(store.identity().epoch, info.epoch);
     assert_eq!(*epoch.event_id.as_uuid(), info.epoch);
     assert_eq!(store.verify().unwrap().records, all.len() as u64);
     fill(store, 1_000_000, 1_000_010, 50);

@@ -130,7 +130,7 @@ fn recorded(
         stream,
         sequence,
         position: Some(position),
-        origin_position: Some(position),
+        birth: None,
         kind: RecordKind::Event,
         event_type: new.event_type,
         revision: new.revision,
