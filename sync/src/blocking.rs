@@ -241,6 +241,7 @@ impl BlockingTidelog {
     /// # Errors
     /// As there.
     pub fn close(&self) -> Result<(), Error> {
+        self.log.processes().stop();
         self.store.inner().close_blocking()
     }
 }

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use tidelog_backends::{Progress, SledStore, SledStoreBuilder};
 use tidelog_core::{
-    Aggregate, Clock, Durability, Error, IdSource, Limits, PayloadCodec, SnapshotStrategy,
-    SystemClock, SystemIds,
+    Aggregate, Clock, Durability, Error, IdSource, Limits, PayloadCodec, ProcessManager, Sleeper,
+    SnapshotStrategy, SystemClock, SystemIds,
 };
 
+use crate::processes::{self, Manager};
 use crate::repositories::Settings;
 use crate::tidelog::Tidelog;
 
@@ -38,6 +39,7 @@ const CACHE_BYTES: u64 = 8 << 20;
 pub struct TidelogBuilder {
     store: SledStoreBuilder,
     settings: Settings,
+    managers: Vec<Manager>,
 }
 
 impl TidelogBuilder {
@@ -51,7 +53,9 @@ impl TidelogBuilder {
                 max_attempts: None,
                 clock: Arc::new(SystemClock),
                 ids: Arc::new(SystemIds),
+                sleeper: None,
             },
+            managers: Vec::new(),
         }
     }
 
@@ -150,6 +154,22 @@ impl TidelogBuilder {
         self
     }
 
+    /// Runs `manager` while the store is open, on a thread that all managers share: its checkpoint,
+    /// timers included, is this store's. Closing the store, or dropping its last handle, lets its
+    /// commands under way end first.
+    ///
+    /// See [`Tidelog::process_manager`].
+    pub fn process_manager<M: ProcessManager>(mut self, manager: M) -> Self {
+        self.managers.push(processes::manager(manager));
+        self
+    }
+
+    /// How process managers and their timers wait; by the machine's own passing of time, unless set.
+    pub fn sleeper(mut self, sleeper: Arc<dyn Sleeper>) -> Self {
+        self.settings.sleeper = Some(sleeper);
+        self
+    }
+
     /// Called while opening, and during every later long operation; `Break` cancels it.
     pub fn progress(
         mut self,
@@ -169,7 +189,7 @@ impl TidelogBuilder {
     /// one, [`Error::UnsupportedFormat`] for a newer one, [`Error::InvalidInput`] for an impossible
     /// option, [`Error::Damaged`], [`Error::Cancelled`], [`Error::Io`].
     pub fn open(self) -> Result<Tidelog, Error> {
-        Ok(Tidelog::new(self.store.open()?, self.settings))
+        Tidelog::start(self.store.open()?, self.settings, self.managers)
     }
 }
 

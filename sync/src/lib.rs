@@ -73,7 +73,7 @@ pub use listeners::{
     ContainerBuilder, EventListenerContainer, ListenerControl, ListenerOptions, ListenerPhase,
     ListenerStatus, RunningListeners, StartAt, ThreadSleeper,
 };
-pub use processes::{DueTimer, DueTimers, ProcessListener, TimerLoop};
+pub use processes::{DueTimer, DueTimers, FoldedTimers, ProcessListener, TimerLoop};
 pub use tidelog::Tidelog;
 
 pub use tidelog_backends::*;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 use tidelog_backends::SledStore;
-use tidelog_core::{Aggregate, AggregateRepository, Clock, IdSource, SnapshotStrategy};
+use tidelog_core::{Aggregate, AggregateRepository, Clock, IdSource, Sleeper, SnapshotStrategy};
 
 /// How repositories are made.
 #[derive(Clone)]
@@ -17,6 +17,8 @@ pub(crate) struct Settings {
     pub(crate) max_attempts: Option<u32>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn IdSource>,
+    /// How managers and timers wait, when it is not by a thread of their own.
+    pub(crate) sleeper: Option<Arc<dyn Sleeper>>,
 }
 
 /// The repositories over one face of the store.

@@ -8,13 +8,14 @@ use tidelog_backends::{BackupReport, Losses, SledStore, StoreInfo, VerifyReport}
 use tidelog_core::{
     Aggregate, AggregateRepository, AppendBatch, AppendReceipt, Command, CommandError,
     CommandHandler, CommandResponse, Context, Decide, Error, Event, EventEnvelope, EventLog,
-    EventStore, EventStream, ExpectedVersion, Loaded, LogQuery, MultiStreamStore, StreamHead,
-    StreamId, StreamQuery, Subscribe, TypedEventStore,
+    EventStore, EventStream, ExpectedVersion, Loaded, LogQuery, MultiStreamStore, ProcessManager,
+    StreamHead, StreamId, StreamQuery, Subscribe, TypedEventStore,
 };
 
 use crate::blocking::BlockingTidelog;
 use crate::builder::TidelogBuilder;
-use crate::listeners::{ContainerBuilder, EventListenerContainer};
+use crate::listeners::{ContainerBuilder, EventListenerContainer, ListenerControl};
+use crate::processes::{Bus, Manager, Processes};
 use crate::repositories::{Repositories, Settings};
 
 /// An embedded event store with all that is done with it: execute commands, load aggregates,
@@ -52,7 +53,9 @@ use crate::repositories::{Repositories, Settings};
 pub struct Tidelog(Arc<Inner>);
 
 struct Inner {
-    asynchronous: Repositories,
+    // Dropped first: it waits for the threads that hold the repositories, too.
+    processes: Processes,
+    asynchronous: Arc<Repositories>,
     blocking: Repositories,
 }
 
@@ -73,13 +76,19 @@ impl Tidelog {
         TidelogBuilder::new(path.as_ref())
     }
 
-    pub(crate) fn new(store: SledStore, settings: Settings) -> Self {
+    pub(crate) fn start(
+        store: SledStore,
+        settings: Settings,
+        managers: Vec<Manager>,
+    ) -> Result<Self, Error> {
         let settings = Arc::new(settings);
         let blocking = store.blocking().inner().clone();
-        Self(Arc::new(Inner {
-            asynchronous: Repositories::new(store, Arc::clone(&settings)),
+        let asynchronous = Arc::new(Repositories::new(store, Arc::clone(&settings)));
+        Ok(Self(Arc::new(Inner {
+            processes: Processes::start(managers, &Bus(Arc::clone(&asynchronous)))?,
+            asynchronous,
             blocking: Repositories::new(blocking, settings),
-        }))
+        })))
     }
 
     /// The same calls for threads without a runtime: each works on the calling thread, commits
@@ -91,6 +100,10 @@ impl Tidelog {
     /// The store below, for whatever is generic over stores.
     pub fn store(&self) -> &SledStore {
         self.0.asynchronous.store()
+    }
+
+    pub(crate) fn processes(&self) -> &Processes {
+        &self.0.processes
     }
 
     pub(crate) fn blocking_repositories(&self) -> &Repositories {
@@ -243,6 +256,15 @@ impl Tidelog {
             .ids(Arc::clone(&settings.ids))
     }
 
+    /// Shows and steers a process manager of this store: how far it is, which processes are parked
+    /// and why; resumes and skips them.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] when the store was opened without it.
+    pub fn process_manager<M: ProcessManager>(&self) -> Result<ListenerControl, Error> {
+        self.0.processes.control::<M>()
+    }
+
     /// Facts about the store: identity, counts, bytes, health.
     ///
     /// # Errors
@@ -309,6 +331,14 @@ impl Tidelog {
     /// # Errors
     /// As [`SledStore::close`].
     pub async fn close(&self) -> Result<(), Error> {
+        if !self.0.processes.is_empty() {
+            let inner = Arc::clone(&self.0);
+            self.on_thread(move |_| {
+                inner.processes.stop();
+                Ok(())
+            })
+            .await?;
+        }
         self.store().close().await
     }
 

@@ -68,27 +68,6 @@ async fn let_others_in() {
     .await;
 }
 
-/// Pending timers, folded anew for each look.
-struct Folded(MemoryStore);
-
-impl DueTimers for Folded {
-    async fn level(&self, _: u64) -> Result<(), Error> {
-        Ok(())
-    }
-
-    async fn earliest(&self, limit: usize) -> Result<Vec<DueTimer>, Error> {
-        let mut table = RowTable::new(Timers::of(Arc::new(Transfers)))?;
-        for event in self.0.read_all(LogQuery::all()).collect().await? {
-            table.apply(&event).unwrap();
-        }
-        let found = table.find::<Timestamp>("due", ..)?.into_iter();
-        Ok(found
-            .map(|(_, stream, timer)| (stream, timer))
-            .take(limit)
-            .collect())
-    }
-}
-
 /// What may happen next.
 #[derive(Clone, Debug)]
 enum Op {
@@ -309,7 +288,7 @@ fn start(
     let listener = ProcessListener::new(Transfers, bus.clone()).with_clock(shown());
     let fires = TimerLoop::new(
         &listener,
-        Folded(store.clone()),
+        FoldedTimers::new(Transfers, store).unwrap(),
         Arc::clone(&sleeper) as Arc<dyn Sleeper>,
     );
     let retry = RetryPolicy::for_ever();

@@ -137,6 +137,13 @@ impl<S: EventLog + CheckpointStore> EventListenerContainer<S> {
         shared.map(ListenerControl::new).collect()
     }
 
+    /// Runs until it is stopped or the store is closed; a listener that cannot go on stands still.
+    pub(crate) async fn run_until_stopped(self) {
+        if let Err(error) = self.serve(WhenStopped::Wait).await {
+            tracing::error!(%error, "a listener's state was not saved; its last events come again");
+        }
+    }
+
     async fn serve(self, when_stopped: WhenStopped) -> Result<(), Error> {
         let controls = self.controls();
         let stop_all = || controls.iter().for_each(ListenerControl::stop);

@@ -13,7 +13,7 @@ use tidelog_core::{
 /// Executes what a [`ProcessManager`] wants done; run by an
 /// [`EventListenerContainer`](crate::EventListenerContainer), or fed from elsewhere.
 ///
-/// `TidelogBuilder::process_manager` does this for a
+/// [`TidelogBuilder::process_manager`](crate::TidelogBuilder::process_manager) does this for a
 /// [`Tidelog`](crate::Tidelog), timers included; this is for other stores, and for a runtime of
 /// one's own.
 pub struct ProcessListener<M, B> {
@@ -26,9 +26,13 @@ pub struct ProcessListener<M, B> {
 
 impl<M: ProcessManager, B: CommandBus> ProcessListener<M, B> {
     /// Executes the commands of `manager` on `bus`.
-    pub fn new(manager: impl Into<Arc<M>>, bus: B) -> Self {
+    pub fn new(manager: M, bus: B) -> Self {
+        Self::of(Arc::new(manager), bus)
+    }
+
+    pub(super) fn of(manager: Arc<M>, bus: B) -> Self {
         Self {
-            manager: manager.into(),
+            manager,
             bus,
             clock: Arc::new(SystemClock),
             ids: Arc::new(SystemIds),

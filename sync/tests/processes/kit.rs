@@ -173,25 +173,3 @@ pub fn rest<F: Future + ?Sized>(mut future: std::pin::Pin<&mut F>) -> Poll<F::Ou
         }
     }
 }
-
-/// Timers of a memory store, folded anew for each look.
-pub struct Folded(pub MemoryStore, pub Kind);
-
-impl DueTimers for Folded {
-    async fn level(&self, position: u64) -> Result<(), Error> {
-        assert!(position <= self.0.last_position());
-        Ok(())
-    }
-
-    async fn earliest(&self, limit: usize) -> Result<Vec<DueTimer>, Error> {
-        let mut table = RowTable::new(Timers::of(Arc::new(Orders(self.1))))?;
-        for event in self.0.read_all(LogQuery::all()).collect().await? {
-            table.apply(&event).unwrap();
-        }
-        let found = table.find::<Timestamp>("due", ..)?.into_iter();
-        Ok(found
-            .map(|(_, stream, timer)| (stream, timer))
-            .take(limit)
-            .collect())
-    }
-}

@@ -9,6 +9,7 @@
 )]
 
 mod domain;
+mod facade;
 mod kit;
 mod steps;
 mod timers;

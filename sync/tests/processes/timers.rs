@@ -34,7 +34,7 @@ impl Running {
 
     fn of(world: &World, kind: Kind) -> Self {
         let sleeper = Arc::new(ManualSleeper::new(Arc::clone(&world.clock)));
-        let timers = Folded(world.store.clone(), kind);
+        let timers = FoldedTimers::new(Orders(kind), &world.store).unwrap();
         let fires = TimerLoop::new(&world.listener(kind), timers, sleeper);
         let mut running = Self(Box::pin(fires.run(world.store.last_position())));
         running.rest();
@@ -140,11 +140,8 @@ fn a_timer_set_while_it_waits_for_a_later_one_is_heard_of() {
     place(&world, "o1", 20);
     let sleeper = Arc::new(ManualSleeper::new(Arc::clone(&world.clock)));
     let listener = world.listener(Kind::TimersOnly);
-    let fires = TimerLoop::new(
-        &listener,
-        Folded(world.store.clone(), Kind::TimersOnly),
-        sleeper,
-    );
+    let timers = FoldedTimers::new(Orders(Kind::TimersOnly), &world.store).unwrap();
+    let fires = TimerLoop::new(&listener, timers, sleeper);
     let mut running = Running(Box::pin(fires.run(1)));
     running.rest();
     place(&world, "o2", 5);
