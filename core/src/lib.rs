@@ -79,6 +79,7 @@ pub use process::{
 pub use projection::{
     Change, Checkpoint, Entry, Feed, FeedError, FoundRow, KeyedRow, Lookup, ModelSlots, Prepared,
     Projection, RowKey, RowStore, RowTable, Rows, RowsError, Slot, Space, check_model_name,
+    parked_streams,
 };
 pub use query::{EditableRepository, QueryHandler, Repository};
 pub use read::{

@@ -7,10 +7,12 @@ use tidelog_backends::{BackupReport, Losses, SledStore, StoreInfo, VerifyReport}
 use tidelog_core::{
     Aggregate, AggregateRepository, AppendBatch, AppendReceipt, Blocking, BlockingEventStream,
     BlockingRepository, Command, CommandError, CommandResponse, Context, Decide, Error, Event,
-    EventEnvelope, ExpectedVersion, Loaded, LogQuery, StreamHead, StreamId, StreamQuery, Subscribe,
-    TypedEventStore,
+    EventEnvelope, ExpectedVersion, Loaded, LogQuery, Projection, StreamHead, StreamId,
+    StreamQuery, Subscribe, TypedEventStore,
 };
 
+use crate::projections::{BlockingReadModel, ProjectionStatus};
+use crate::repositories::Repositories;
 use crate::tidelog::Tidelog;
 
 /// A [`Tidelog`] whose calls block the calling thread and commit on it: no runtime is needed, and
@@ -42,7 +44,7 @@ pub struct BlockingTidelog {
 
 impl BlockingTidelog {
     pub(crate) fn new(log: Tidelog) -> Self {
-        let store = Blocking::new(log.blocking_repositories().store().clone());
+        let store = Blocking::new(log.inner().blocking_repositories().store().clone());
         Self { log, store }
     }
 
@@ -56,13 +58,30 @@ impl BlockingTidelog {
         &self.store
     }
 
+    fn repositories(&self) -> &Repositories {
+        self.log.inner().blocking_repositories()
+    }
+
     fn of<A: Aggregate>(&self) -> Arc<AggregateRepository<A, SledStore>> {
-        self.log.blocking_repositories().of::<A>()
+        self.repositories().of::<A>()
     }
 
     /// See [`Tidelog::repository`].
     pub fn repository<A: Aggregate>(&self) -> BlockingRepository<A, SledStore> {
         self.of::<A>().blocking()
+    }
+
+    /// See [`Tidelog::projection`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn projection<P: Projection>(&self) -> Result<BlockingReadModel<P>, Error> {
+        Ok(self.log.projection()?.blocking())
+    }
+
+    /// See [`Tidelog::projections`].
+    pub fn projections(&self) -> Vec<ProjectionStatus> {
+        self.log.projections()
     }
 
     /// See [`Tidelog::execute`].
@@ -74,7 +93,8 @@ impl BlockingTidelog {
         C: Command,
         C::Aggregate: Decide<C>,
     {
-        pollster::block_on(self.of::<C::Aggregate>().execute(command))
+        let inner = self.log.inner();
+        pollster::block_on(inner.execute(self.repositories(), command, None))
     }
 
     /// See [`Tidelog::execute_with`].
@@ -90,7 +110,8 @@ impl BlockingTidelog {
         C: Command,
         C::Aggregate: Decide<C>,
     {
-        pollster::block_on(self.of::<C::Aggregate>().execute_with(command, context))
+        let inner = self.log.inner();
+        pollster::block_on(inner.execute(self.repositories(), command, Some(context)))
     }
 
     /// See [`Tidelog::load`].
@@ -106,7 +127,9 @@ impl BlockingTidelog {
     /// # Errors
     /// As there.
     pub fn append(&self, batch: AppendBatch) -> Result<AppendReceipt, Error> {
-        self.store.append(batch)
+        let receipt = self.store.append(batch)?;
+        self.applied(receipt.last_position);
+        Ok(receipt)
     }
 
     /// See [`Tidelog::append_streams`].
@@ -114,7 +137,9 @@ impl BlockingTidelog {
     /// # Errors
     /// As there.
     pub fn append_streams(&self, parts: Vec<AppendBatch>) -> Result<Vec<AppendReceipt>, Error> {
-        self.store.append_streams(parts)
+        let receipts = self.store.append_streams(parts)?;
+        self.applied(receipts.iter().filter_map(|part| part.last_position).max());
+        Ok(receipts)
     }
 
     /// See [`Tidelog::persist_events`].
@@ -129,7 +154,14 @@ impl BlockingTidelog {
         context: &Context,
     ) -> Result<AppendReceipt, Error> {
         let store = self.store.inner();
-        pollster::block_on(store.persist_events(stream, expected, events, context))
+        let recorded = store.persist_events(stream, expected, events, context);
+        let receipt = pollster::block_on(recorded)?;
+        self.applied(receipt.last_position);
+        Ok(receipt)
+    }
+
+    fn applied(&self, position: Option<u64>) {
+        pollster::block_on(self.log.inner().applied(position));
     }
 
     /// See [`Tidelog::read_stream`].
@@ -241,7 +273,7 @@ impl BlockingTidelog {
     /// # Errors
     /// As there.
     pub fn close(&self) -> Result<(), Error> {
-        self.log.processes().stop();
+        self.log.inner().stop();
         self.store.inner().close_blocking()
     }
 }

@@ -8,13 +8,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidelog_backends::{Progress, SledStore, SledStoreBuilder};
+use tidelog_backends::{Phase, Progress, ProgressCallback, SledStore, SledStoreBuilder};
 use tidelog_core::{
-    Aggregate, Clock, Durability, Error, IdSource, Limits, PayloadCodec, ProcessManager, Sleeper,
-    SnapshotStrategy, SystemClock, SystemIds,
+    Aggregate, Clock, Durability, Error, IdSource, Limits, PayloadCodec, ProcessManager,
+    Projection, Sleeper, SnapshotStrategy, SystemClock, SystemIds,
 };
 
+use crate::inner::Inner;
 use crate::processes::{self, Manager};
+use crate::projections::{ProjectionOptions, Registrations};
 use crate::repositories::Settings;
 use crate::tidelog::Tidelog;
 
@@ -39,7 +41,9 @@ const CACHE_BYTES: u64 = 8 << 20;
 pub struct TidelogBuilder {
     store: SledStoreBuilder,
     settings: Settings,
+    projections: Registrations<SledStore>,
     managers: Vec<Manager>,
+    progress: Option<ProgressCallback>,
 }
 
 impl TidelogBuilder {
@@ -55,8 +59,58 @@ impl TidelogBuilder {
                 ids: Arc::new(SystemIds),
                 sleeper: None,
             },
+            projections: Registrations::default(),
             managers: Vec::new(),
+            progress: None,
         }
+    }
+
+    /// Feeds `projection` from the log while the store is open; [`Tidelog::projection`] has its rows.
+    ///
+    /// An event that fails is tried 3 times, then the projection stops, unless
+    /// [`projection_with`](Self::projection_with) says otherwise.
+    pub fn projection<P: Projection>(self, projection: P) -> Self {
+        self.projection_with(projection, ProjectionOptions::default())
+    }
+
+    /// Feeds `projection` from the log while the store is open, with these options.
+    pub fn projection_with<P: Projection>(
+        mut self,
+        projection: P,
+        options: ProjectionOptions,
+    ) -> Self {
+        self.projections.add(P::NAME, projection, options, false);
+        self
+    }
+
+    /// Feeds `projection`, and lets the calls of this handle that append answer only when it has
+    /// taken in what they have recorded; [`open`](Self::open) answers when it has caught up, which
+    /// is told as [`Phase::Projections`](crate::Phase::Projections).
+    ///
+    /// It costs each append a wake-up there and back, some 20 to 50 µs. What is durable is never
+    /// reported as failed: where the projection is stopped, being rebuilt, or holds the event
+    /// parked, the call answers without it, and [`Tidelog::projections`] says so.
+    pub fn inline_projection<P: Projection>(mut self, projection: P) -> Self {
+        let options = ProjectionOptions::default();
+        self.projections.add(P::NAME, projection, options, true);
+        self
+    }
+
+    /// Runs `manager` while the store is open, on a thread that all managers share: its checkpoint,
+    /// timers included, is this store's. Closing the store, or dropping its last handle, lets its
+    /// commands under way end first.
+    ///
+    /// See [`Tidelog::process_manager`].
+    pub fn process_manager<M: ProcessManager>(mut self, manager: M) -> Self {
+        self.managers.push(processes::manager(manager));
+        self
+    }
+
+    /// How projections, process managers and their timers wait; by the machine's own passing of time,
+    /// unless set.
+    pub fn sleeper(mut self, sleeper: Arc<dyn Sleeper>) -> Self {
+        self.settings.sleeper = Some(sleeper);
+        self
     }
 
     /// When snapshots of aggregates are taken; never, unless set.
@@ -154,28 +208,15 @@ impl TidelogBuilder {
         self
     }
 
-    /// Runs `manager` while the store is open, on a thread that all managers share: its checkpoint,
-    /// timers included, is this store's. Closing the store, or dropping its last handle, lets its
-    /// commands under way end first.
-    ///
-    /// See [`Tidelog::process_manager`].
-    pub fn process_manager<M: ProcessManager>(mut self, manager: M) -> Self {
-        self.managers.push(processes::manager(manager));
-        self
-    }
-
-    /// How process managers and their timers wait; by the machine's own passing of time, unless set.
-    pub fn sleeper(mut self, sleeper: Arc<dyn Sleeper>) -> Self {
-        self.settings.sleeper = Some(sleeper);
-        self
-    }
-
     /// Called while opening, and during every later long operation; `Break` cancels it.
     pub fn progress(
         mut self,
         callback: impl Fn(Progress) -> ControlFlow<()> + Send + Sync + 'static,
     ) -> Self {
-        self.store = self.store.progress(callback);
+        let callback: ProgressCallback = Arc::new(callback);
+        let of_store = Arc::clone(&callback);
+        self.store = self.store.progress(move |progress| of_store(progress));
+        self.progress = Some(callback);
         self
     }
 
@@ -187,9 +228,20 @@ impl TidelogBuilder {
     /// # Errors
     /// [`Error::Locked`] when it is open elsewhere, [`Error::NotAStore`] for a path that cannot be
     /// one, [`Error::UnsupportedFormat`] for a newer one, [`Error::InvalidInput`] for an impossible
-    /// option, [`Error::Damaged`], [`Error::Cancelled`], [`Error::Io`].
+    /// option or projection, [`Error::Damaged`], [`Error::Cancelled`], [`Error::Io`].
     pub fn open(self) -> Result<Tidelog, Error> {
-        Tidelog::start(self.store.open()?, self.settings, self.managers)
+        self.projections.check()?;
+        let (store, callback) = (self.store.open()?, self.progress);
+        let progress = |done, total| {
+            let phase = Phase::Projections;
+            let progress = Progress { phase, done, total };
+            callback
+                .as_ref()
+                .map_or(ControlFlow::Continue(()), |callback| callback(progress))
+        };
+        let (settings, projections) = (self.settings, self.projections);
+        let inner = Inner::start(store, settings, projections, self.managers, progress)?;
+        Ok(Tidelog::new(inner))
     }
 }
 
@@ -199,6 +251,7 @@ impl fmt::Debug for TidelogBuilder {
             .field("store", &self.store)
             .field("snapshots", &self.settings.snapshots)
             .field("aggregate_cache", &self.settings.cache_bytes)
+            .field("projections", &self.projections)
             .finish_non_exhaustive()
     }
 }

@@ -60,8 +60,10 @@
 mod blocking;
 mod builder;
 pub mod guide;
+mod inner;
 mod listeners;
 mod processes;
+mod projections;
 mod repositories;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -74,6 +76,10 @@ pub use listeners::{
     ListenerStatus, RunningListeners, StartAt, ThreadSleeper,
 };
 pub use processes::{DueTimer, DueTimers, FoldedTimers, ProcessListener, TimerLoop};
+pub use projections::{
+    BlockingReadModel, ProjectionOptions, ProjectionState, ProjectionStatus, Projections,
+    ProjectionsBuilder, ReadModel,
+};
 pub use tidelog::Tidelog;
 
 pub use tidelog_backends::*;

@@ -9,14 +9,15 @@ use tidelog_core::{
     Aggregate, AggregateRepository, AppendBatch, AppendReceipt, Command, CommandError,
     CommandHandler, CommandResponse, Context, Decide, Error, Event, EventEnvelope, EventLog,
     EventStore, EventStream, ExpectedVersion, Loaded, LogQuery, MultiStreamStore, ProcessManager,
-    StreamHead, StreamId, StreamQuery, Subscribe, TypedEventStore,
+    Projection, StreamHead, StreamId, StreamQuery, Subscribe, TypedEventStore,
 };
 
 use crate::blocking::BlockingTidelog;
 use crate::builder::TidelogBuilder;
+use crate::inner::{Inner, Owner};
 use crate::listeners::{ContainerBuilder, EventListenerContainer, ListenerControl};
-use crate::processes::{Bus, Manager, Processes};
-use crate::repositories::{Repositories, Settings};
+use crate::projections::{ProjectionStatus, ReadModel};
+use crate::repositories::Repositories;
 
 /// An embedded event store with all that is done with it: execute commands, load aggregates,
 /// append, read, follow, check, back up.
@@ -50,14 +51,7 @@ use crate::repositories::{Repositories, Settings};
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Tidelog(Arc<Inner>);
-
-struct Inner {
-    // Dropped first: it waits for the threads that hold the repositories, too.
-    processes: Processes,
-    asynchronous: Arc<Repositories>,
-    blocking: Repositories,
-}
+pub struct Tidelog(Arc<Owner>);
 
 impl Tidelog {
     /// Opens the store in directory `path` with default options, making it if need be.
@@ -76,19 +70,12 @@ impl Tidelog {
         TidelogBuilder::new(path.as_ref())
     }
 
-    pub(crate) fn start(
-        store: SledStore,
-        settings: Settings,
-        managers: Vec<Manager>,
-    ) -> Result<Self, Error> {
-        let settings = Arc::new(settings);
-        let blocking = store.blocking().inner().clone();
-        let asynchronous = Arc::new(Repositories::new(store, Arc::clone(&settings)));
-        Ok(Self(Arc::new(Inner {
-            processes: Processes::start(managers, &Bus(Arc::clone(&asynchronous)))?,
-            asynchronous,
-            blocking: Repositories::new(blocking, settings),
-        })))
+    pub(crate) fn new(inner: Inner) -> Self {
+        Self(Arc::new(Owner::new(inner)))
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        self.0.inner()
     }
 
     /// The same calls for threads without a runtime: each works on the calling thread, commits
@@ -97,25 +84,37 @@ impl Tidelog {
         BlockingTidelog::new(self.clone())
     }
 
-    /// The store below, for whatever is generic over stores.
+    /// The store below, for whatever is generic over stores. Its appends do not wait for inline
+    /// projections.
     pub fn store(&self) -> &SledStore {
-        self.0.asynchronous.store()
+        self.inner().store()
     }
 
-    pub(crate) fn processes(&self) -> &Processes {
-        &self.0.processes
+    fn repositories(&self) -> &Repositories {
+        self.inner().repositories()
     }
 
-    pub(crate) fn blocking_repositories(&self) -> &Repositories {
-        &self.0.blocking
-    }
-
-    /// The repository of the aggregate type `A`; always the same one, with its cache.
+    /// The repository of the aggregate type `A`; always the same one, with its cache. What is executed
+    /// on it does not wait for inline projections.
     pub fn repository<A: Aggregate>(&self) -> AggregateRepository<A, SledStore> {
-        AggregateRepository::clone(&self.0.asynchronous.of::<A>())
+        AggregateRepository::clone(&self.repositories().of::<A>())
     }
 
-    /// Executes `command` on its aggregate and answers when its events are durable.
+    /// The read model of `P`, which [`TidelogBuilder::projection`] has registered.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] when it was not.
+    pub fn projection<P: Projection>(&self) -> Result<ReadModel<P>, Error> {
+        self.inner().projections().get()
+    }
+
+    /// How far each projection is, in the order they were registered in.
+    pub fn projections(&self) -> Vec<ProjectionStatus> {
+        self.inner().projections().status()
+    }
+
+    /// Executes `command` on its aggregate and answers when its events are durable, and inline
+    /// projections have taken them in.
     ///
     /// # Errors
     /// As [`AggregateRepository::execute`].
@@ -124,11 +123,8 @@ impl Tidelog {
         C: Command,
         C::Aggregate: Decide<C>,
     {
-        self.0
-            .asynchronous
-            .of::<C::Aggregate>()
-            .execute(command)
-            .await
+        let inner = self.inner();
+        inner.execute(self.repositories(), command, None).await
     }
 
     /// Executes `command` with the time, identity and metadata of `context`. With a command id in
@@ -145,10 +141,9 @@ impl Tidelog {
         C: Command,
         C::Aggregate: Decide<C>,
     {
-        self.0
-            .asynchronous
-            .of::<C::Aggregate>()
-            .execute_with(command, context)
+        let inner = self.inner();
+        inner
+            .execute(self.repositories(), command, Some(context))
             .await
     }
 
@@ -157,7 +152,7 @@ impl Tidelog {
     /// # Errors
     /// As [`AggregateRepository::load`].
     pub async fn load<A: Aggregate>(&self, aggregate_id: &str) -> Result<Option<Loaded<A>>, Error> {
-        self.0.asynchronous.of::<A>().load(aggregate_id).await
+        self.repositories().of::<A>().load(aggregate_id).await
     }
 
     /// Records `batch` and answers when it is as durable as it asks for.
@@ -165,7 +160,9 @@ impl Tidelog {
     /// # Errors
     /// As [`EventStore::append`].
     pub async fn append(&self, batch: AppendBatch) -> Result<AppendReceipt, Error> {
-        self.store().append(batch).await
+        let receipt = self.store().append(batch).await?;
+        self.inner().applied(receipt.last_position).await;
+        Ok(receipt)
     }
 
     /// Records events of several streams, all or none.
@@ -176,7 +173,10 @@ impl Tidelog {
         &self,
         parts: Vec<AppendBatch>,
     ) -> Result<Vec<AppendReceipt>, Error> {
-        self.store().append_streams(parts).await
+        let receipts = self.store().append_streams(parts).await?;
+        let last = receipts.iter().filter_map(|part| part.last_position).max();
+        self.inner().applied(last).await;
+        Ok(receipts)
     }
 
     /// Records typed events on `stream`, with the ids, time and metadata of `context`.
@@ -190,9 +190,12 @@ impl Tidelog {
         events: Vec<E>,
         context: &Context,
     ) -> Result<AppendReceipt, Error> {
-        self.store()
-            .persist_events(stream, expected, events, context)
-            .await
+        let recorded = self
+            .store()
+            .persist_events(stream, expected, events, context);
+        let receipt = recorded.await?;
+        self.inner().applied(receipt.last_position).await;
+        Ok(receipt)
     }
 
     /// Reads one stream as bytes. A stream never appended to is empty.
@@ -250,7 +253,7 @@ impl Tidelog {
     /// [`EventListenerContainer`](crate::EventListenerContainer). A container keeps the store open
     /// until it ends: stop it before closing, so that it saves how far it is.
     pub fn listeners(&self) -> ContainerBuilder {
-        let settings = self.0.asynchronous.settings();
+        let settings = self.repositories().settings();
         EventListenerContainer::builder(self.store().clone())
             .clock(Arc::clone(&settings.clock))
             .ids(Arc::clone(&settings.ids))
@@ -262,7 +265,7 @@ impl Tidelog {
     /// # Errors
     /// [`Error::InvalidInput`] when the store was opened without it.
     pub fn process_manager<M: ProcessManager>(&self) -> Result<ListenerControl, Error> {
-        self.0.processes.control::<M>()
+        self.inner().processes().control::<M>()
     }
 
     /// Facts about the store: identity, counts, bytes, health.
@@ -331,13 +334,13 @@ impl Tidelog {
     /// # Errors
     /// As [`SledStore::close`].
     pub async fn close(&self) -> Result<(), Error> {
-        if !self.0.processes.is_empty() {
-            let inner = Arc::clone(&self.0);
-            self.on_thread(move |_| {
-                inner.processes.stop();
+        let inner = Arc::clone(self.inner());
+        if inner.has_threads() {
+            let stopped = self.on_thread(move |_| {
+                inner.stop();
                 Ok(())
-            })
-            .await?;
+            });
+            stopped.await?;
         }
         self.store().close().await
     }

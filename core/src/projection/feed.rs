@@ -53,6 +53,20 @@ pub struct Feed<P: Projection, S> {
     parked: BTreeMap<StreamId, ParkedStream>,
 }
 
+/// The streams that are parked in a slot, in the order of their names.
+///
+/// # Errors
+/// [`RowsError`].
+pub fn parked_streams<S: RowStore>(store: &S, slot: &Slot) -> Result<Vec<ParkedStream>, RowsError> {
+    let all = (Bound::Unbounded, Bound::Unbounded);
+    let entries = store.scan(slot, Space::Parked, all, Direction::Forward, usize::MAX)?;
+    let parked = entries.iter().map(|(_, bytes)| {
+        postcard::from_bytes(bytes)
+            .map_err(|error| RowsError::Lost(format!("a parked stream: {error}").into()))
+    });
+    parked.collect()
+}
+
 impl<P: Projection, S: RowStore> Feed<P, S> {
     /// Goes on with a slot that stands at `checkpoint`.
     ///
@@ -64,14 +78,10 @@ impl<P: Projection, S: RowStore> Feed<P, S> {
         slot: Slot,
         checkpoint: Checkpoint,
     ) -> Result<Self, RowsError> {
-        let all = (Bound::Unbounded, Bound::Unbounded);
-        let entries = store.scan(&slot, Space::Parked, all, Direction::Forward, usize::MAX)?;
-        let mut parked = BTreeMap::new();
-        for (_, bytes) in entries {
-            let entry: ParkedStream = postcard::from_bytes(&bytes)
-                .map_err(|error| RowsError::Lost(format!("a parked stream: {error}").into()))?;
-            parked.insert(entry.stream.clone(), entry);
-        }
+        let parked = parked_streams(&store, &slot)?.into_iter();
+        let parked = parked
+            .map(|parked| (parked.stream.clone(), parked))
+            .collect();
         Ok(Self {
             of,
             store,

@@ -16,7 +16,7 @@ use crate::envelope::EventEnvelope;
 use crate::error::Error;
 use crate::failure::HandlerError;
 
-pub use feed::Feed;
+pub use feed::{Feed, parked_streams};
 pub use key::RowKey;
 pub use lookup::Lookup;
 pub use prepared::Prepared;
