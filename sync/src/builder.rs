@@ -11,10 +11,11 @@ use std::time::Duration;
 use tidelog_backends::{Phase, Progress, ProgressCallback, SledStore, SledStoreBuilder};
 use tidelog_core::{
     Aggregate, Clock, Durability, Error, IdSource, Limits, PayloadCodec, ProcessManager,
-    Projection, Sleeper, SnapshotStrategy, SystemClock, SystemIds,
+    Projection, RowKey, Sleeper, SnapshotStrategy, SystemClock, SystemIds,
 };
 
 use crate::inner::Inner;
+use crate::kept::{self, KeptRow, KeptRows};
 use crate::processes::{self, Manager};
 use crate::projections::{ProjectionOptions, Registrations};
 use crate::repositories::Settings;
@@ -93,6 +94,20 @@ impl TidelogBuilder {
     pub fn inline_projection<P: Projection>(mut self, projection: P) -> Self {
         let options = ProjectionOptions::default();
         self.projections.add(P::NAME, projection, options, true);
+        self
+    }
+
+    /// Keeps rows called `name` that are written by hand; [`Tidelog::kept`] has them. The log is
+    /// their home: see [`KeptRepository`](crate::KeptRepository).
+    pub fn kept<K: RowKey, V: KeptRow>(mut self, name: &str) -> Self {
+        let as_projection = kept::projection_name(name);
+        match KeptRows::<K, V>::new(name) {
+            Ok(rows) => {
+                let options = ProjectionOptions::default();
+                self.projections.add(&as_projection, rows, options, true);
+            }
+            Err(error) => self.projections.refuse(&as_projection, error),
+        }
         self
     }
 

@@ -61,6 +61,7 @@ mod blocking;
 mod builder;
 pub mod guide;
 mod inner;
+mod kept;
 mod listeners;
 mod processes;
 mod projections;
@@ -71,6 +72,7 @@ mod tidelog;
 
 pub use blocking::BlockingTidelog;
 pub use builder::TidelogBuilder;
+pub use kept::{BlockingKept, KeptRepository, KeptRow};
 pub use listeners::{
     ContainerBuilder, EventListenerContainer, ListenerControl, ListenerOptions, ListenerPhase,
     ListenerStatus, RunningListeners, StartAt, ThreadSleeper,

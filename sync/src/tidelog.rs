@@ -9,12 +9,13 @@ use tidelog_core::{
     Aggregate, AggregateRepository, AppendBatch, AppendReceipt, Command, CommandError,
     CommandHandler, CommandResponse, Context, Decide, Error, Event, EventEnvelope, EventLog,
     EventStore, EventStream, ExpectedVersion, Loaded, LogQuery, MultiStreamStore, ProcessManager,
-    Projection, StreamHead, StreamId, StreamQuery, Subscribe, TypedEventStore,
+    Projection, RowKey, StreamHead, StreamId, StreamQuery, Subscribe, TypedEventStore,
 };
 
 use crate::blocking::BlockingTidelog;
 use crate::builder::TidelogBuilder;
 use crate::inner::{Inner, Owner};
+use crate::kept::{KeptRepository, KeptRow};
 use crate::listeners::{ContainerBuilder, EventListenerContainer, ListenerControl};
 use crate::projections::{ProjectionStatus, ReadModel};
 use crate::repositories::Repositories;
@@ -106,6 +107,14 @@ impl Tidelog {
     /// [`Error::InvalidInput`] when it was not.
     pub fn projection<P: Projection>(&self) -> Result<ReadModel<P>, Error> {
         self.inner().projections().get()
+    }
+
+    /// The rows called `name`, which [`TidelogBuilder::kept`] has registered with these types.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] when they were not.
+    pub fn kept<K: RowKey, V: KeptRow>(&self, name: &str) -> Result<KeptRepository<K, V>, Error> {
+        KeptRepository::new(self.inner(), name)
     }
 
     /// How far each projection is, in the order they were registered in.

@@ -347,7 +347,7 @@ impl<S> fmt::Debug for ProjectionsBuilder<S> {
 pub(crate) struct Registrations<S>(Vec<Registration<S>>);
 
 struct Registration<S> {
-    name: &'static str,
+    name: Box<str>,
     version: u32,
     inline: bool,
     prepared: Result<Arc<dyn Any + Send + Sync>, Error>,
@@ -364,7 +364,7 @@ impl<S> Default for Registrations<S> {
 
 impl<S> fmt::Debug for Registrations<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = self.0.iter().map(|registration| registration.name);
+        let names = self.0.iter().map(|registration| &*registration.name);
         f.debug_list().entries(names).finish()
     }
 }
@@ -373,7 +373,7 @@ impl<S: EventLog + RowStore> Registrations<S> {
     /// Registers `projection` as `name`, which is its own unless it is one of several of its type.
     pub(crate) fn add<P: Projection>(
         &mut self,
-        name: &'static str,
+        name: &str,
         projection: P,
         options: ProjectionOptions,
         inline: bool,
@@ -381,7 +381,7 @@ impl<S: EventLog + RowStore> Registrations<S> {
         let prepared = Prepared::new(projection).map(Arc::new);
         let of = prepared.clone();
         self.0.push(Registration {
-            name,
+            name: name.into(),
             version: P::VERSION,
             inline,
             prepared: prepared.map(|prepared| prepared as Arc<dyn Any + Send + Sync>),
@@ -389,6 +389,17 @@ impl<S: EventLog + RowStore> Registrations<S> {
                 let worker = TypedWorker::new(model, of.ok()?, options, tools);
                 Some(Box::new(worker))
             }),
+        });
+    }
+
+    /// Something that cannot be registered; [`check`](Self::check) says so.
+    pub(crate) fn refuse(&mut self, name: &str, error: Error) {
+        self.0.push(Registration {
+            name: name.into(),
+            version: 0,
+            inline: false,
+            prepared: Err(error),
+            make: Box::new(|_, _| None),
         });
     }
 
@@ -405,7 +416,7 @@ impl<S: EventLog + RowStore> Registrations<S> {
                 .any(|r| r.name == registration.name)
             {
                 let reason = "there are two of it; each needs a name of its own";
-                return Err(Error::invalid("projection", registration.name, reason));
+                return Err(Error::invalid("projection", &registration.name, reason));
             }
         }
         Ok(())
@@ -428,7 +439,7 @@ impl<S: EventLog + RowStore> Registrations<S> {
         };
         let (mut prepared, mut models, mut workers) = (Vec::new(), Vec::new(), Vec::new());
         for one in self.0 {
-            let model = Arc::new(Model::new(one.name, one.version, one.inline));
+            let model = Arc::new(Model::new(&one.name, one.version, one.inline));
             prepared.push(one.prepared?);
             workers.extend((one.make)(Arc::clone(&model), tools.clone()));
             models.push(model);
