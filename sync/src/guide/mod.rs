@@ -6,6 +6,8 @@
 //! | chapter | what |
 //! |---|---|
 //! | [1 Events](events) | facts, their types and revisions, how they are recorded |
+//! | [2 Aggregates](aggregates) | the state that events add up to |
+//! | [3 Commands and handlers](commands) | what is decided, by hand and by a repository |
 
 /// A chapter of the guide, in a file of its own.
 macro_rules! chapter {
@@ -16,3 +18,5 @@ macro_rules! chapter {
 }
 
 chapter!(events, "01_events.md");
+chapter!(aggregates, "02_aggregates.md");
+chapter!(commands, "03_commands.md");
