@@ -8,6 +8,8 @@
 //! | [1 Events](events) | facts, their types and revisions, how they are recorded |
 //! | [2 Aggregates](aggregates) | the state that events add up to |
 //! | [3 Commands and handlers](commands) | what is decided, by hand and by a repository |
+//! | [8 Changing events](changing_events) | upcasters, and what a program does not know |
+//! | [11 Testing](testing) | scenarios, properties, stores in memory |
 
 /// A chapter of the guide, in a file of its own.
 macro_rules! chapter {
@@ -20,3 +22,5 @@ macro_rules! chapter {
 chapter!(events, "01_events.md");
 chapter!(aggregates, "02_aggregates.md");
 chapter!(commands, "03_commands.md");
+chapter!(changing_events, "08_changing_events.md");
+chapter!(testing, "11_testing.md");
