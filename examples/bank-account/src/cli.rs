@@ -13,6 +13,7 @@ use crate::commands::{CloseAccount, Deposit, OpenAccount, Refusal, Withdraw};
 use crate::event::{BankAccountEvent, CDS};
 use crate::import::{ImportError, Report, import};
 use crate::money;
+use crate::read_models;
 
 /// A bank whose accounts live in an embedded event store.
 ///
@@ -156,7 +157,7 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
     if let Action::Repair { to } = &cli.action {
         return told(repair_into(&store, to, &mut io::stdout()));
     }
-    let bank = Tidelog::open(&store)?;
+    let bank = read_models::bank(&store).open()?;
     let done = act(&bank, &store, cli.action, &mut io::stdout()).await;
     // The first failure is the one to tell.
     let done = done.and(bank.close().await.map_err(CliError::from));

@@ -1,6 +1,7 @@
 //! The tidelog example: a bank account, and a real ledger imported into it.
 //!
-//! One file a building block, to be copied: [`event`], [`aggregate`], [`commands`], [`query`], [`transfer`].
+//! One file a building block, to be copied: [`event`], [`aggregate`], [`commands`], [`query`], [`read_models`],
+//! [`transfer`].
 //! The program around them is [`cli`], the import of the ledger [`import`].
 
 pub mod aggregate;
@@ -10,4 +11,5 @@ pub mod event;
 pub mod import;
 pub mod money;
 pub mod query;
+pub mod read_models;
 pub mod transfer;

@@ -1,35 +1,11 @@
-//! Questions about the bank as a whole, and the read model that answers them.
-//!
-//! The read model is fed from the log and can always be made anew from it.
+//! Questions about the bank as a whole, answered from its read models.
 
-use serde::{Deserialize, Serialize};
-use tidelog::{
-    Aggregate, EditableRepository, Error, EventEnvelope, LogQuery, MemoryRepository, QueryHandler,
-    Repository, Tidelog,
-};
+use tidelog::{Error, QueryHandler, ReadModel, Repository, Tidelog};
 
-use crate::aggregate::BankAccount;
-use crate::event::BankAccountEvent;
+use crate::read_models::{AccountRow, Accounts, Months};
 
 /// Rows fetched from a repository at once.
 const PAGE: usize = 1_000;
-
-/// One account in the read model.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AccountRow {
-    /// Whose it is.
-    pub holder: String,
-    /// What is in it, in cents.
-    pub cents: u64,
-    /// How many deposits it had.
-    pub deposits: u64,
-    /// What they add up to, in cents.
-    pub deposited_cents: u64,
-    /// CDs paid for by them.
-    pub cds: u64,
-    /// Whether it was closed.
-    pub closed: bool,
-}
 
 /// Asks for the sums over all accounts.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +31,13 @@ pub struct LargestAccounts {
     pub count: usize,
 }
 
+/// Asks for the accounts of one holder.
+#[derive(Clone, Debug)]
+pub struct AccountsOf {
+    /// Whose they are.
+    pub holder: String,
+}
+
 /// Asks for the deposits of each month, oldest first.
 #[derive(Clone, Copy, Debug)]
 pub struct DepositsByMonth;
@@ -66,61 +49,24 @@ pub struct BankQueries<A, M> {
     accounts: A,
     /// Cents deposited by month, `1997-01`.
     months: M,
-    /// The last position taken in.
-    position: u64,
 }
 
-/// [`BankQueries`] with its rows in memory.
-pub type BankInMemory =
-    BankQueries<MemoryRepository<String, AccountRow>, MemoryRepository<String, u64>>;
+/// [`BankQueries`] over the read models of the store.
+pub type Bank = BankQueries<ReadModel<Accounts>, ReadModel<Months>>;
 
-impl<A, M> BankQueries<A, M>
-where
-    A: EditableRepository<String, AccountRow>,
-    M: EditableRepository<String, u64>,
-{
-    /// Takes in what the log has and the read model has not.
+impl Bank {
+    /// Queries over `bank`, which was opened with its [read models](crate::read_models::bank), once these
+    /// hold all that is recorded now.
     ///
     /// # Errors
-    /// What reading met, or an event that is none of a bank account.
-    pub async fn catch_up(&mut self, bank: &Tidelog) -> Result<(), Error> {
-        let mut pages = bank.read_all(LogQuery::from(self.position + 1));
-        while let Some(page) = pages.next_page().await.transpose()? {
-            for envelope in page {
-                let position = envelope.position;
-                if envelope.aggregate_type() == BankAccount::TYPE {
-                    self.take_in(&envelope.decode()?).await?;
-                }
-                self.position = position.unwrap_or(self.position);
-            }
-        }
-        Ok(())
-    }
-
-    async fn take_in(&self, envelope: &EventEnvelope<BankAccountEvent>) -> Result<(), Error> {
-        let id = envelope.aggregate_id().to_owned();
-        let mut row = self.accounts.get(&id).await?.unwrap_or_default();
-        match &envelope.event {
-            BankAccountEvent::Opened { holder } => row.holder.clone_from(holder),
-            BankAccountEvent::Deposited { cents, cds } => {
-                row.cents = row.cents.saturating_add(*cents);
-                row.deposits += 1;
-                row.deposited_cents = row.deposited_cents.saturating_add(*cents);
-                row.cds = row.cds.saturating_add(*cds);
-                let month = envelope
-                    .event_time
-                    .to_datetime()
-                    .format("%Y-%m")
-                    .to_string();
-                let before = self.months.get(&month).await?.unwrap_or(0);
-                self.months
-                    .put(month, before.saturating_add(*cents))
-                    .await?;
-            }
-            BankAccountEvent::Withdrawn { cents } => row.cents = row.cents.saturating_sub(*cents),
-            BankAccountEvent::Closed => row.closed = true,
-        }
-        self.accounts.put(id, row).await
+    /// [`Error::Stopped`] when a read model stands still.
+    pub async fn of(bank: &Tidelog) -> Result<Self, Error> {
+        let (accounts, months) = (bank.projection()?, bank.projection()?);
+        let queries = Self { accounts, months };
+        let now = bank.last_position();
+        queries.accounts.wait_for(now).await?;
+        queries.months.wait_for(now).await?;
+        Ok(queries)
     }
 }
 
@@ -202,5 +148,15 @@ where
     async fn handle(&self, _: DepositsByMonth) -> Result<Self::Answer, Error> {
         // A row a month: a thousand of them are more than eighty years.
         self.months.scan(.., PAGE).await
+    }
+}
+
+impl QueryHandler<AccountsOf> for Bank {
+    type Answer = Vec<(String, AccountRow)>;
+    type Error = Error;
+
+    async fn handle(&self, query: AccountsOf) -> Result<Self::Answer, Error> {
+        let accounts = &self.accounts;
+        accounts.find(Accounts::HOLDER, &query.holder, PAGE).await
     }
 }

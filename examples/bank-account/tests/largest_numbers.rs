@@ -12,7 +12,8 @@ use bank_account::aggregate::BankAccount;
 use bank_account::commands::{DepositForCds, OpenAccount, Withdraw};
 use bank_account::event::BankAccountEvent;
 use bank_account::import::Report;
-use bank_account::query::{BankInMemory, DepositsByMonth, LargestAccounts, Totals};
+use bank_account::query::{AccountsOf, Bank, DepositsByMonth, LargestAccounts, Totals};
+use bank_account::read_models;
 use tidelog::{Aggregate, Context, ExpectedVersion, QueryHandler, StreamId, Tidelog};
 
 const LARGEST: u64 = u64::MAX;
@@ -49,10 +50,9 @@ async fn rich_bank(bank: &Tidelog) {
 #[tokio::test]
 async fn sums_stop_at_the_largest_number() {
     let dir = tempfile::tempdir().unwrap();
-    let bank = Tidelog::open(dir.path().join("bank")).unwrap();
+    let bank = read_models::bank(&dir.path().join("bank")).open().unwrap();
     rich_bank(&bank).await;
-    let mut queries = BankInMemory::default();
-    queries.catch_up(&bank).await.unwrap();
+    let queries = Bank::of(&bank).await.unwrap();
     let totals = queries.handle(Totals).await.unwrap();
     assert_eq!((totals.accounts, totals.deposits), (2, 3));
     assert_eq!((totals.deposited_cents, totals.cds), (LARGEST, LARGEST));
@@ -65,6 +65,10 @@ async fn sums_stop_at_the_largest_number() {
         largest.collect::<Vec<_>>(),
         [(LARGEST, LARGEST, LARGEST); 2]
     );
+    let holder = "Ada".to_owned();
+    let of_ada = queries.handle(AccountsOf { holder }).await.unwrap();
+    let ids: Vec<_> = of_ada.iter().map(|(id, _)| &**id).collect();
+    assert_eq!(ids, ["a", "b"]);
     let months = queries.handle(DepositsByMonth).await.unwrap();
     assert_eq!(months.len(), 1);
     assert_eq!(months[0].1, LARGEST);
@@ -75,7 +79,7 @@ async fn sums_stop_at_the_largest_number() {
 #[tokio::test]
 async fn a_history_that_no_command_made_is_summed_without_a_panic() {
     let dir = tempfile::tempdir().unwrap();
-    let bank = Tidelog::open(dir.path().join("bank")).unwrap();
+    let bank = read_models::bank(&dir.path().join("bank")).open().unwrap();
     let account = StreamId::new(BankAccount::TYPE, "a").unwrap();
     let events = vec![
         BankAccountEvent::Withdrawn { cents: 1 },
@@ -88,8 +92,7 @@ async fn a_history_that_no_command_made_is_summed_without_a_panic() {
     bank.persist_events(&account, ExpectedVersion::NoStream, events, &Context::new())
         .await
         .unwrap();
-    let mut queries = BankInMemory::default();
-    queries.catch_up(&bank).await.unwrap();
+    let queries = Bank::of(&bank).await.unwrap();
     let totals = queries.handle(Totals).await.unwrap();
     assert_eq!((totals.deposits, totals.deposited_cents), (2, LARGEST));
 }

@@ -8,7 +8,10 @@
 )]
 
 mod common;
+mod counting;
+mod cursors;
 mod inline;
 mod poison;
+mod progress;
 mod reading;
 mod rebuild;

@@ -11,9 +11,8 @@ use tidelog::{Error, QueryHandler, Tidelog};
 
 use crate::import::Imported;
 use crate::money::{self, group};
-use crate::query::{
-    AccountRow, BankInMemory, DepositsByMonth, LargestAccounts, Totals, TotalsAnswer,
-};
+use crate::query::{Bank, DepositsByMonth, LargestAccounts, Totals, TotalsAnswer};
+use crate::read_models::AccountRow;
 
 /// Columns of the longest bar.
 const BAR: u64 = 40;
@@ -29,7 +28,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Reads the whole log of `bank`, which stands in directory `store`.
+    /// Asks the read models of `bank`, which stands in directory `store`.
     ///
     /// # Errors
     /// What reading met.
@@ -38,8 +37,7 @@ impl Report {
         store: &Path,
         imported: Option<Imported>,
     ) -> Result<Self, Error> {
-        let mut queries = BankInMemory::default();
-        queries.catch_up(bank).await?;
+        let queries = Bank::of(bank).await?;
         let bytes = bytes_on_disk(store).map_err(|error| Error::io("measure", store, error))?;
         Ok(Self {
             totals: queries.handle(Totals).await?,
