@@ -48,6 +48,7 @@ faults:
 	$(CARGO) test --locked -p tidelog-backends --features failpoints --test faults_injected -- --nocapture --test-threads 1
 	$(CARGO) test --locked -p tidelog-backends --features shuttle --lib models -- --nocapture
 	$(CARGO) test --locked -p bank-account --test kill --test index_loss -- --nocapture
+	$(CARGO) test --locked -p tidelog --test kill -- --nocapture
 
 # Each fuzz target for $(FUZZ_SECONDS) seconds; needs a nightly toolchain and cargo-fuzz. Fails at the
 # first finding, which then stands in fuzz/artifacts.

@@ -20,7 +20,8 @@ pub struct ParkedStream {
     pub sequence: u64,
     /// Sequence of the newest event that is held behind it, or its own.
     pub last_sequence: u64,
-    /// How often it was tried.
+    /// How often it was tried; 0 while the stream is being taken in again and none has failed since,
+    /// also when that was cut off. The event is then the last one that was taken in.
     pub attempts: u32,
     /// When it was given up.
     pub since: Timestamp,

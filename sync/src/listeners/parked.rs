@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidelog_core::{
-    CheckpointStore, Error, EventEnvelope, EventLog, HandlerError, ParkedStream, Poison,
+    CheckpointStore, Error, EventEnvelope, EventId, EventLog, HandlerError, ParkedStream, Poison,
     RecordKind, StreamId, StreamQuery,
 };
 
@@ -14,6 +14,26 @@ use super::unit::answer;
 
 /// Events of a parked stream that are read at once.
 const HELD_PAGE: u64 = 64;
+/// The reason of a stream none of whose events has failed since it is being taken in again.
+const TAKEN_IN: &str = "it is being taken in again";
+
+/// The last of a parked stream's events that is settled.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Passed {
+    pub(super) sequence: u64,
+    pub(super) position: Option<u64>,
+    pub(super) event_id: Option<EventId>,
+}
+
+impl Passed {
+    pub(super) fn event(event: &EventEnvelope) -> Self {
+        Self {
+            sequence: event.sequence,
+            position: event.position,
+            event_id: Some(event.event_id),
+        }
+    }
+}
 
 impl<S: EventLog + CheckpointStore> Session<'_, S> {
     pub(super) fn resume(&mut self, stream: &StreamId, skip: bool, reply: Reply) {
@@ -36,7 +56,13 @@ impl<S: EventLog + CheckpointStore> Session<'_, S> {
                 .get_mut(stream)
                 .filter(|parked| parked.held() > 0)
             {
-                Some(parked) => parked.sequence += u64::from(skip),
+                // Where none has failed since it is being taken in, none is skipped.
+                Some(parked) if skip && parked.attempts > 0 => {
+                    parked.sequence += 1;
+                    parked.attempts = 0;
+                    parked.reason = TAKEN_IN.into();
+                }
+                Some(_) => {}
                 None => {
                     let reason = "nothing of it is parked";
                     return answer(reply, Err(Error::invalid("stream", stream, reason)));
@@ -99,10 +125,16 @@ impl<S: EventLog + CheckpointStore> Session<'_, S> {
                 .parked
                 .get(&stream)
                 .map(|p| p.last_sequence);
-            self.pass_held(&stream, last.unwrap_or(0), None);
+            self.pass_held(
+                &stream,
+                Passed {
+                    sequence: last.unwrap_or(0),
+                    ..Passed::default()
+                },
+            );
             return self.read_held(&stream);
         };
-        let (last, position) = (last.sequence, last.position);
+        let last = Passed::event(last);
         let mut any = false;
         for event in events {
             if event.kind != RecordKind::Control && self.unit.handler.takes(&event) {
@@ -111,17 +143,20 @@ impl<S: EventLog + CheckpointStore> Session<'_, S> {
             }
         }
         if !any {
-            self.pass_held(&stream, last, position);
+            self.pass_held(&stream, last);
             self.read_held(&stream);
         }
     }
 
-    /// The held events of `stream` up to this one are settled.
-    pub(super) fn pass_held(&mut self, stream: &StreamId, sequence: u64, position: Option<u64>) {
+    /// The held events of `stream` up to this one are settled. None has failed since.
+    pub(super) fn pass_held(&mut self, stream: &StreamId, passed: Passed) {
         self.dirty = true;
         if let Some(parked) = self.unit.shared.view().parked.get_mut(stream) {
-            parked.sequence = sequence + 1;
-            parked.position = position.unwrap_or(parked.position);
+            parked.sequence = passed.sequence + 1;
+            parked.position = passed.position.unwrap_or(parked.position);
+            parked.event_id = passed.event_id.unwrap_or(parked.event_id);
+            parked.attempts = 0;
+            parked.reason = TAKEN_IN.into();
         }
     }
 

@@ -14,7 +14,7 @@ use tidelog_core::{
 
 use super::control::{Reply, Request};
 use super::lane::{Lanes, Next};
-use super::parked::passed_until;
+use super::parked::{Passed, passed_until};
 use super::unit::{Unit, answer};
 
 /// Most records taken above the settled mark: what bounds the memory of a listener one of whose
@@ -399,7 +399,7 @@ impl<'a, S: EventLog + CheckpointStore> Session<'a, S> {
             }
             return;
         }
-        self.pass_held(&event.stream, event.sequence, event.position);
+        self.pass_held(&event.stream, Passed::event(event));
         if next == Next::Read {
             self.read_held(&event.stream);
         }

@@ -1,5 +1,6 @@
 //! Parked streams: visible, durable, and taken in again.
 
+use std::future::Future;
 use std::time::Duration;
 
 use tidelog::*;
@@ -145,6 +146,27 @@ fn skipping_passes_over_the_one_event_alone() {
     driven.answer(driven.mail.clone().skip(&id("a"))).unwrap();
     assert_eq!(driven.parked(), []);
     assert_eq!(told.handled_of("a"), [2]);
+}
+
+#[test]
+fn a_resume_that_was_cut_off_stays_parked_where_it_was_and_skips_nothing() {
+    let (store, time, told, mut driven) = set_up("aaaa");
+    told.to("a", 1, Does::FailsForGood);
+    driven.settle();
+    told.heal_all();
+    told.to("a", 3, Does::Hangs);
+    let (mail, a) = (driven.mail.clone(), id("a"));
+    let mut asked = Box::pin(mail.resume(&a));
+    let cx = &mut std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(asked.as_mut().poll(cx).is_pending());
+    driven.pass(&time, Duration::from_secs(1));
+    driven.crash();
+    let mut driven = again(&store, &time, &told);
+    assert_eq!(driven.parked(), [("a".to_owned(), 3, 4)]);
+    assert_eq!(driven.mail.parked()[0].attempts, 0);
+    told.heal_all();
+    driven.answer(driven.mail.clone().skip(&a)).unwrap();
+    assert_eq!(told.handled_of("a"), [1, 2, 3, 4]);
 }
 
 #[test]
