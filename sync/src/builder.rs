@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use tidelog_backends::{Phase, Progress, ProgressCallback, SledStore, SledStoreBuilder};
 use tidelog_core::{
-    Aggregate, Clock, Durability, Error, IdSource, Limits, PayloadCodec, ProcessManager,
-    Projection, RowKey, Sleeper, SnapshotStrategy, SystemClock, SystemIds,
+    Aggregate, Clock, Durability, Error, IdSource, Limits, PayloadCodec, Poison, ProcessManager,
+    Projection, RowKey, Sleeper, SnapshotStrategy, SystemClock, SystemIds, Timers,
 };
 
 use crate::inner::Inner;
@@ -111,12 +111,21 @@ impl TidelogBuilder {
         self
     }
 
-    /// Runs `manager` while the store is open, on a thread that all managers share: its checkpoint,
-    /// timers included, is this store's. Closing the store, or dropping its last handle, lets its
+    /// Runs `manager` while the store is open, on a thread that all managers share. Its checkpoint is
+    /// kept as that of a listener `pm.<name>`; its timers are a projection `timers.<name>`. Closing the store, or dropping its last handle, lets its
     /// commands under way end first.
     ///
     /// See [`Tidelog::process_manager`].
     pub fn process_manager<M: ProcessManager>(mut self, manager: M) -> Self {
+        let manager = Arc::new(manager);
+        let timers = Timers::of(Arc::clone(&manager));
+        // What it cannot say about one process's timer shall not keep the others' from firing.
+        let options = ProjectionOptions {
+            poison: Poison::Park,
+            ..ProjectionOptions::default()
+        };
+        let name = <Timers<M> as Projection>::NAME;
+        self.projections.add(name, timers, options, false);
         self.managers.push(processes::manager(manager));
         self
     }

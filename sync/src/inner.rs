@@ -61,7 +61,7 @@ impl Inner {
         projections.catch_up(progress)?;
         let asynchronous = Arc::new(Repositories::new(store, Arc::clone(&settings)));
         Ok(Self {
-            processes: Processes::start(managers, &Bus(Arc::clone(&asynchronous)))?,
+            processes: Processes::start(managers, &Bus(Arc::clone(&asynchronous)), &projections)?,
             projections,
             asynchronous,
             blocking: Repositories::new(blocking, settings),

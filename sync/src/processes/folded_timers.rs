@@ -29,13 +29,9 @@ impl<M: ProcessManager> FoldedTimers<M> {
     /// # Errors
     /// [`Error::InvalidInput`] when the manager's name cannot be one.
     pub fn new(manager: M, log: &impl EventLog) -> Result<Self, Error> {
-        Self::of(Arc::new(manager), log)
-    }
-
-    pub(super) fn of(manager: Arc<M>, log: &impl EventLog) -> Result<Self, Error> {
         Ok(Self {
             fold: Mutex::new(Fold {
-                table: RowTable::new(Timers::of(manager))?,
+                table: RowTable::new(Timers::of(Arc::new(manager)))?,
                 events: log.subscribe(Subscribe::All { after: 0 }),
                 position: 0,
             }),

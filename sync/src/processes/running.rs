@@ -8,21 +8,23 @@ use std::thread::{self, JoinHandle};
 
 use futures_util::future::{join_all, select};
 use parking_lot::Mutex;
+use tidelog_backends::SledStore;
 use tidelog_core::{
     BoxFuture, Command, CommandBus, CommandError, CommandResponse, Context, Decide, Error, EventId,
-    EventLog, EventStore, ProcessManager, Sleeper, StreamId,
+    EventLog, EventStore, ProcessManager, Sleeper, StreamId, Timers,
 };
 
-use super::{FoldedTimers, ProcessListener, TimerLoop};
+use super::{ProcessListener, TimerLoop};
 use crate::listeners::{EventListenerContainer, ListenerControl, ThreadSleeper};
+use crate::projections::Projections;
 use crate::repositories::Repositories;
 
 /// A manager that is to be run, whatever its type.
-pub(crate) type Manager = Box<dyn FnOnce(&Bus, &mut Starting) -> Result<(), Error> + Send>;
+pub(crate) type Manager = Box<dyn FnOnce(&mut Starting<'_>) -> Result<(), Error> + Send>;
 
-/// `manager`, to be run once the store is open.
-pub(crate) fn manager<M: ProcessManager>(manager: M) -> Manager {
-    Box::new(|bus, starting| starting.add(manager, bus))
+/// `manager`, to be run once the store is open; its timers are among the store's projections.
+pub(crate) fn manager<M: ProcessManager>(manager: Arc<M>) -> Manager {
+    Box::new(|starting| starting.add(manager))
 }
 
 /// Executes managers' commands. It keeps the store open, as the thread does that holds it; whoever
@@ -51,20 +53,22 @@ impl CommandBus for Bus {
 }
 
 /// Managers that are about to run.
-pub(crate) struct Starting {
+pub(crate) struct Starting<'a> {
+    bus: &'a Bus,
+    projections: &'a Projections<SledStore>,
     sleeper: Arc<dyn Sleeper>,
     runs: Vec<BoxFuture<'static, ()>>,
     controls: HashMap<TypeId, ListenerControl>,
 }
 
-impl Starting {
-    fn add<M: ProcessManager>(&mut self, manager: M, bus: &Bus) -> Result<(), Error> {
-        let manager = Arc::new(manager);
+impl Starting<'_> {
+    fn add<M: ProcessManager>(&mut self, manager: Arc<M>) -> Result<(), Error> {
+        let bus = self.bus;
         let (store, settings) = (bus.0.store(), bus.0.settings());
-        let listener = ProcessListener::of(Arc::clone(&manager), bus.clone())
+        let listener = ProcessListener::of(manager, bus.clone())
             .with_clock(Arc::clone(&settings.clock))
             .with_ids(Arc::clone(&settings.ids));
-        let timers = FoldedTimers::of(manager, store)?;
+        let timers = self.projections.get::<Timers<M>>()?;
         let timers = TimerLoop::new(&listener, timers, Arc::clone(&self.sleeper));
         let name = ProcessListener::<M, Bus>::listener_name();
         let container = EventListenerContainer::builder(store.clone())
@@ -97,9 +101,15 @@ pub(crate) struct Processes {
 
 impl Processes {
     /// Starts `managers`; without any there is no thread.
-    pub(crate) fn start(managers: Vec<Manager>, bus: &Bus) -> Result<Self, Error> {
+    pub(crate) fn start(
+        managers: Vec<Manager>,
+        bus: &Bus,
+        projections: &Projections<SledStore>,
+    ) -> Result<Self, Error> {
         let settings = bus.0.settings();
         let mut starting = Starting {
+            bus,
+            projections,
             sleeper: settings
                 .sleeper
                 .clone()
@@ -108,7 +118,7 @@ impl Processes {
             controls: HashMap::new(),
         };
         for manager in managers {
-            manager(bus, &mut starting)?;
+            manager(&mut starting)?;
         }
         let Starting { runs, controls, .. } = starting;
         let mut thread = None;

@@ -11,9 +11,11 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::select;
 use tidelog_core::{
-    Clock, CommandBus, Error, HandlerError, IdSource, ProcessManager, RetryPolicy, Sleeper,
-    StepOrigin, Steps, StreamId, Timer, Timestamp,
+    Clock, CommandBus, Error, EventLog, HandlerError, IdSource, ProcessManager, RetryPolicy,
+    RowStore, Sleeper, StepOrigin, Steps, StreamId, Timer, Timers, Timestamp,
 };
+
+use crate::projections::ReadModel;
 
 use super::process_listener::{ProcessListener, TimersChanged};
 
@@ -30,14 +32,34 @@ pub trait DueTimers: Send + Sync + 'static {
     /// Returns once everything up to `position` is in it.
     ///
     /// # Errors
-    /// What keeps it from that; [`Error::Closed`] ends the loop.
+    /// As [`ReadModel::wait_for`]; [`Error::Closed`] ends the loop.
     fn level(&self, position: u64) -> impl Future<Output = Result<(), Error>> + Send;
 
     /// The timers that are due first, at most `limit`, in the order of their moments.
     ///
     /// # Errors
-    /// What reading met; [`Error::Closed`] ends the loop.
+    /// As [`ReadModel::find_range`]; [`Error::Closed`] ends the loop.
     fn earliest(&self, limit: usize) -> impl Future<Output = Result<Vec<DueTimer>, Error>> + Send;
+}
+
+impl<M, S> DueTimers for ReadModel<Timers<M>, S>
+where
+    M: ProcessManager,
+    S: EventLog + RowStore,
+{
+    async fn level(&self, position: u64) -> Result<(), Error> {
+        match self.wait_for(position).await {
+            // Others' timers do not wait for the one that cannot be told.
+            Err(Error::Parked { .. }) => Ok(()),
+            level => level,
+        }
+    }
+
+    async fn earliest(&self, limit: usize) -> Result<Vec<DueTimer>, Error> {
+        let found = self.find_range::<Timestamp>("due", .., limit).await?;
+        let timers = found.into_iter().map(|(_, stream, timer)| (stream, timer));
+        Ok(timers.collect())
+    }
 }
 
 /// A timer of a stream.
