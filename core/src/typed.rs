@@ -79,9 +79,7 @@ impl EventEnvelope<Bytes> {
     /// # Errors
     /// [`Error::Codec`], naming stream and sequence; see [`decode_event`](crate::decode_event).
     pub fn decode_event<E: Event>(&self) -> Result<E, Error> {
-        let recorded = RecordedEvent::from_envelope(self);
-        codec::decode_events(&recorded)
-            .and_then(|decoded| codec::exactly_one(&recorded, decoded))
+        codec::decode_exactly_one(RecordedEvent::from_envelope(self))
             .map_err(|error| error.recorded_at(&self.stream, self.sequence))
     }
 
@@ -91,7 +89,7 @@ impl EventEnvelope<Bytes> {
     /// # Errors
     /// [`Error::Codec`], naming stream and sequence; see [`decode_event`](crate::decode_event).
     pub fn decode_all<E: Event>(&self) -> Result<Decoded<E>, Error> {
-        codec::decode_events(&RecordedEvent::from_envelope(self))
+        codec::decode_events(RecordedEvent::from_envelope(self))
             .map_err(|error| error.recorded_at(&self.stream, self.sequence))
     }
 

@@ -24,7 +24,7 @@ use crate::aggregate::Aggregate;
 use crate::content_type::ContentType;
 use crate::error::Error;
 use crate::event::Event;
-use crate::upcast::{Decoded, RawEvent, Unknown};
+use crate::upcast::{Decoded, RawEvent, Unknown, Upcasters};
 
 use checked::Kind;
 use content_de::ContentReader;
@@ -120,8 +120,12 @@ pub fn decode_event<E: Event>(
     content_type: &ContentType,
     payload: &[u8],
 ) -> Result<E, Error> {
-    let recorded = RecordedEvent::from_bytes(event_type, revision, content_type, payload);
-    exactly_one(&recorded, decode_events(&recorded)?)
+    decode_exactly_one(RecordedEvent::from_bytes(
+        event_type,
+        revision,
+        content_type,
+        payload,
+    ))
 }
 
 /// The events of a payload without an envelope around it.
@@ -132,7 +136,7 @@ pub(crate) fn decode_bytes<E: Event>(
     content_type: &ContentType,
     payload: &[u8],
 ) -> Result<Decoded<E>, Error> {
-    decode_events(&RecordedEvent::from_bytes(
+    decode_events(RecordedEvent::from_bytes(
         event_type,
         revision,
         content_type,
@@ -140,11 +144,53 @@ pub(crate) fn decode_bytes<E: Event>(
     ))
 }
 
-/// The one event in `decoded`.
-pub(crate) fn exactly_one<E>(
-    recorded: &RecordedEvent<'_>,
-    decoded: Decoded<E>,
-) -> Result<E, Error> {
+/// The one event that a record is read as.
+#[inline]
+pub(crate) fn decode_exactly_one<E: Event>(recorded: RecordedEvent<'_>) -> Result<E, Error> {
+    if let Some(upcasters) = steps::<E>(recorded) {
+        return exactly_one(recorded, follow(upcasters, recorded)?);
+    }
+    match decode_today(recorded) {
+        Err(error) => exactly_one(recorded, not_of_today(recorded, error)?.into()),
+        read => read,
+    }
+}
+
+/// The events that a record is read as: what all typed reading goes through.
+#[inline]
+pub(crate) fn decode_events<E: Event>(recorded: RecordedEvent<'_>) -> Result<Decoded<E>, Error> {
+    if let Some(upcasters) = steps::<E>(recorded) {
+        return follow(upcasters, recorded);
+    }
+    match decode_today(recorded) {
+        Ok(event) => Ok(Decoded::one(event)),
+        Err(error) => Ok(not_of_today(recorded, error)?.into()),
+    }
+}
+
+/// The upcasters of the type, if they have anything to do with this record.
+#[inline]
+fn steps<E: Event>(recorded: RecordedEvent<'_>) -> Option<&'static Upcasters> {
+    E::upcasters().filter(|upcasters| upcasters.concern(recorded.event_type, recorded.revision))
+}
+
+fn follow<E: Event>(
+    upcasters: &Upcasters,
+    recorded: RecordedEvent<'_>,
+) -> Result<Decoded<E>, Error> {
+    let mut events = Vec::new();
+    upcasters.follow(&recorded, &mut |&recorded| {
+        match decode_today(recorded) {
+            Ok(event) => events.push(event),
+            Err(error) => events.extend(not_of_today(recorded, error)?),
+        }
+        Ok(())
+    })?;
+    Ok(events.into())
+}
+
+#[cold]
+fn exactly_one<E>(recorded: RecordedEvent<'_>, decoded: Decoded<E>) -> Result<E, Error> {
     let count = decoded.len();
     decoded.into_one().ok_or_else(|| {
         recorded.refuse(format_args!(
@@ -153,35 +199,14 @@ pub(crate) fn exactly_one<E>(
     })
 }
 
-/// The events that a record is read as: what all typed reading goes through.
-pub(crate) fn decode_events<E: Event>(recorded: &RecordedEvent<'_>) -> Result<Decoded<E>, Error> {
-    let upcasters = E::upcasters()
-        .filter(|upcasters| upcasters.concern(recorded.event_type, recorded.revision));
-    let Some(upcasters) = upcasters else {
-        return Ok(decode_one(recorded)?.map_or_else(Decoded::none, Decoded::one));
-    };
-    let mut events = Vec::new();
-    upcasters.follow(recorded, &mut |recorded| {
-        events.extend(decode_one(recorded)?);
-        Ok(())
-    })?;
-    Ok(events.into())
-}
-
-/// The event of today that `recorded` is; `None` for one that is unknown and skipped.
-fn decode_one<E: Event>(recorded: &RecordedEvent<'_>) -> Result<Option<E>, Error> {
-    if let Some(event) = E::upcast(recorded)? {
-        return Ok(Some(event));
-    }
-    // Whether it is known is only asked once it could not be read: what is known costs nothing then.
-    let error = match decode_known(recorded) {
-        Ok(event) => return Ok(Some(event)),
-        Err(error) => error,
-    };
+/// What becomes of a record that could not be read as an event of today: whether it is known is only
+/// asked now, so that what is known costs nothing for it.
+#[cold]
+fn not_of_today<E: Event>(recorded: RecordedEvent<'_>, error: Error) -> Result<Option<E>, Error> {
     let Some(why) = unknown::<E>(recorded) else {
         return Err(error);
     };
-    match E::unknown(recorded) {
+    match E::unknown(&recorded) {
         Unknown::Skip => Ok(None),
         Unknown::Keep(event) => Ok(Some(event)),
         Unknown::Fail => Err(recorded.refuse(why)),
@@ -189,7 +214,7 @@ fn decode_one<E: Event>(recorded: &RecordedEvent<'_>) -> Result<Option<E>, Error
 }
 
 /// Why this program does not know `recorded`; `None` when it should be able to read it.
-fn unknown<E: Event>(recorded: &RecordedEvent<'_>) -> Option<String> {
+fn unknown<E: Event>(recorded: RecordedEvent<'_>) -> Option<String> {
     let types = E::types();
     match types.iter().find(|of| of.name == recorded.event_type) {
         Some(known) if recorded.revision > known.revision => Some(format!(
@@ -210,8 +235,12 @@ fn unknown<E: Event>(recorded: &RecordedEvent<'_>) -> Option<String> {
     }
 }
 
-fn decode_known<E: Event>(recorded: &RecordedEvent<'_>) -> Result<E, Error> {
-    let &RecordedEvent {
+#[inline]
+fn decode_today<E: Event>(recorded: RecordedEvent<'_>) -> Result<E, Error> {
+    if let Some(event) = E::upcast(&recorded)? {
+        return Ok(event);
+    }
+    let RecordedEvent {
         event_type,
         revision,
         content_type,

@@ -70,6 +70,12 @@ impl<E> Decoded<E> {
     }
 }
 
+impl<E> From<Option<E>> for Decoded<E> {
+    fn from(event: Option<E>) -> Self {
+        Self(Events::Few(event))
+    }
+}
+
 impl<E> From<Vec<E>> for Decoded<E> {
     fn from(mut events: Vec<E>) -> Self {
         if events.len() < 2 {
