@@ -73,6 +73,38 @@ const BLOCKS: &[(&str, &str, &[&str])] = &[
         ],
     ),
     (
+        "a query handler over a repository",
+        "06_reading_and_queries.md",
+        &[
+            "impl<R: Repository<String, u64>> QueryHandler<EventsOf> for Questions<R>",
+            "async fn handle(&self, query: EventsOf)",
+            ".wait_for(done.last_position)",
+            ".scan((after, Bound::Unbounded), 100)",
+        ],
+    ),
+    (
+        "the diagram of a query",
+        "06_reading_and_queries.md",
+        &[
+            "sequenceDiagram",
+            "Caller->>+QueryHandler",
+            "QueryHandler->>+Repository",
+            "Repository->>+Sled",
+        ],
+    ),
+    (
+        "a projection with its rows, lookups and failures",
+        "07_projections.md",
+        &[
+            "impl Projection for Accounts",
+            "rows.update(",
+            "Lookup::by(\"holder\"",
+            ".inline_projection(Accounts)",
+            "Poison::Park",
+            "counts.resume(&stream)",
+        ],
+    ),
+    (
         "events of earlier programs",
         "08_changing_events.md",
         &[

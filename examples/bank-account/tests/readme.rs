@@ -1,4 +1,4 @@
-//! The example of the README runs, is short, and stands in the README as it is.
+//! The examples of the README run, are short, and stand in the README as they are.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,8 +11,9 @@ use std::path::Path;
 use std::process::Command;
 
 const SOURCE: &str = include_str!("../examples/readme.rs");
+const VISITS: &str = include_str!("../examples/visits.rs");
 
-fn run_in(dir: &Path) -> String {
+fn run_in(dir: &Path, example: &str) -> String {
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args([
@@ -20,7 +21,7 @@ fn run_in(dir: &Path) -> String {
         "--quiet",
         "--offline",
         "--example",
-        "readme",
+        example,
         "--manifest-path",
         manifest,
     ]);
@@ -39,21 +40,31 @@ fn run_in(dir: &Path) -> String {
 #[test]
 fn the_example_runs_and_goes_on_where_it_was() {
     let dir = tempfile::tempdir().unwrap();
-    assert_eq!(run_in(dir.path()), "Some(Page(3))\n");
-    assert_eq!(run_in(dir.path()), "Some(Page(6))\n");
+    assert_eq!(run_in(dir.path(), "readme"), "Some(Page(3))\n");
+    assert_eq!(run_in(dir.path(), "readme"), "Some(Page(6))\n");
 }
 
 #[test]
-fn the_example_is_under_forty_lines() {
+fn the_read_model_goes_on_where_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(run_in(dir.path(), "visits"), "[(\"home\", 1)]\n");
+    assert_eq!(run_in(dir.path(), "visits"), "[(\"home\", 2)]\n");
+}
+
+#[test]
+fn the_examples_are_short() {
     assert!(SOURCE.lines().count() < 40);
+    assert!(VISITS.lines().count() <= 30);
 }
 
 #[test]
-fn the_readme_shows_the_example_word_for_word() {
+fn the_readme_shows_the_examples_word_for_word() {
     let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
     let readme = std::fs::read_to_string(readme).expect("README.md at the top of the repository");
-    assert!(
-        readme.contains(SOURCE.trim_end()),
-        "README.md must contain examples/bank-account/examples/readme.rs as it is"
-    );
+    for (name, source) in [("readme", SOURCE), ("visits", VISITS)] {
+        assert!(
+            readme.contains(source.trim_end()),
+            "README.md must contain examples/bank-account/examples/{name}.rs as it is"
+        );
+    }
 }

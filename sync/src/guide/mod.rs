@@ -8,6 +8,8 @@
 //! | [1 Events](events) | facts, their types and revisions, how they are recorded |
 //! | [2 Aggregates](aggregates) | the state that events add up to |
 //! | [3 Commands and handlers](commands) | what is decided, by hand and by a repository |
+//! | [6 Reading and queries](reading_and_queries) | rows, repositories, queries, events themselves |
+//! | [7 Projections](projections) | read models that follow the log |
 //! | [8 Changing events](changing_events) | upcasters, and what a program does not know |
 //! | [11 Testing](testing) | scenarios, properties, stores in memory |
 
@@ -22,5 +24,7 @@ macro_rules! chapter {
 chapter!(events, "01_events.md");
 chapter!(aggregates, "02_aggregates.md");
 chapter!(commands, "03_commands.md");
+chapter!(reading_and_queries, "06_reading_and_queries.md");
+chapter!(projections, "07_projections.md");
 chapter!(changing_events, "08_changing_events.md");
 chapter!(testing, "11_testing.md");
