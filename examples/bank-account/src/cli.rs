@@ -1,8 +1,11 @@
 //! The command line.
 
+mod transfers;
+
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -14,6 +17,7 @@ use crate::event::{BankAccountEvent, CDS};
 use crate::import::{ImportError, Report, import};
 use crate::money;
 use crate::read_models;
+use crate::transfer::{RequestTransfer, TransferRefusal, Transfers};
 
 /// A bank whose accounts live in an embedded event store.
 ///
@@ -69,6 +73,21 @@ pub enum Action {
         #[arg(value_parser = money::parse, allow_hyphen_values = true)]
         amount: u64,
     },
+    /// Move money from one account to another.
+    Transfer {
+        /// Out of this account.
+        from: String,
+        /// Into this one.
+        to: String,
+        /// How much, as 12.34.
+        #[arg(value_parser = money::parse, allow_hyphen_values = true)]
+        amount: u64,
+        /// How soon it must have been taken out of the first account.
+        #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+        within: u64,
+    },
+    /// Show the transfers that cannot go on, and why. Transfers that were cut off go on first.
+    Parked,
     /// Close an account.
     Close {
         /// The account.
@@ -106,6 +125,17 @@ pub enum CliError {
     /// The bank's rules say no.
     #[error("refused: {0}")]
     Refused(#[from] Refusal),
+    /// The transfer is not one.
+    #[error("refused: {0}")]
+    NoTransfer(#[from] TransferRefusal),
+    /// The transfer has ended, and the money is not where it was to go.
+    #[error("transfer {id}: {what}")]
+    NotMoved {
+        /// The transfer.
+        id: String,
+        /// How it has ended.
+        what: String,
+    },
     /// The import stopped.
     #[error(transparent)]
     Import(#[from] ImportError),
@@ -124,7 +154,7 @@ impl CliError {
     /// What the process answers.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Refused(_) => ExitCode::from(3),
+            Self::Refused(_) | Self::NoTransfer(_) | Self::NotMoved { .. } => ExitCode::from(3),
             _ => ExitCode::FAILURE,
         }
     }
@@ -134,6 +164,16 @@ impl From<ExecuteError<Refusal>> for CliError {
     fn from(error: ExecuteError<Refusal>) -> Self {
         match error {
             ExecuteError::Rejected(refusal) => Self::Refused(refusal),
+            ExecuteError::Store(error) => Self::Store(error),
+            conflict @ ExecuteError::Conflict { .. } => Self::Conflict(conflict.to_string()),
+        }
+    }
+}
+
+impl From<ExecuteError<TransferRefusal>> for CliError {
+    fn from(error: ExecuteError<TransferRefusal>) -> Self {
+        match error {
+            ExecuteError::Rejected(refusal) => Self::NoTransfer(refusal),
             ExecuteError::Store(error) => Self::Store(error),
             conflict @ ExecuteError::Conflict { .. } => Self::Conflict(conflict.to_string()),
         }
@@ -157,7 +197,11 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
     if let Action::Repair { to } = &cli.action {
         return told(repair_into(&store, to, &mut io::stdout()));
     }
-    let bank = read_models::bank(&store).open()?;
+    let mut bank = read_models::bank(&store);
+    if matches!(cli.action, Action::Transfer { .. } | Action::Parked) {
+        bank = bank.process_manager(Transfers);
+    }
+    let bank = bank.open()?;
     let done = act(&bank, &store, cli.action, &mut io::stdout()).await;
     // The first failure is the one to tell.
     let done = done.and(bank.close().await.map_err(CliError::from));
@@ -239,6 +283,22 @@ async fn act(
             bank.execute(Withdraw { account_id, cents }).await?;
             show(bank, &id, out).await?;
         }
+        Action::Transfer {
+            from,
+            to,
+            amount,
+            within,
+        } => {
+            let command = RequestTransfer {
+                transfer_id: None,
+                from,
+                to,
+                cents: amount,
+                within: Duration::from_secs(within),
+            };
+            transfers::transfer(bank, command, out).await?;
+        }
+        Action::Parked => transfers::parked(bank, out).await?,
         Action::Close { id } => {
             let closed = bank.execute(CloseAccount { account_id: id }).await?;
             writeln!(out, "closed {}", closed.aggregate_id)?;
