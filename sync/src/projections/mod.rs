@@ -182,7 +182,8 @@ impl<S: EventLog + RowStore> Projections<S> {
     }
 
     /// Returns once every inline projection has taken in everything up to `position`, or cannot
-    /// for now: it is stopped, or being rebuilt. What an append waits for. Cancel safe.
+    /// for now: it is stopped, or its rows are being made and none serve. What an append waits for.
+    /// Cancel safe.
     pub async fn applied(&self, position: u64) {
         for model in self.shared.models.iter().filter(|model| model.inline) {
             while !model.lets_go(position) {

@@ -35,6 +35,8 @@ pub(crate) enum Serving {
 #[derive(Clone, Debug)]
 pub(crate) struct Progress {
     pub(crate) state: ProjectionState,
+    /// Whether the rows that are asked are fed; not while there are none, or only old ones.
+    pub(crate) is_fed: bool,
     /// What is waited for has come when this is as far; 0 while only old rows serve.
     pub(crate) reached: u64,
     /// Where the rows that are asked stand.
@@ -54,6 +56,7 @@ impl Model {
             serving: RwLock::new(Serving::Checking),
             progress: Mutex::new(Progress {
                 state: ProjectionState::Checking,
+                is_fed: false,
                 reached: 0,
                 position: 0,
                 rows: 0,
@@ -139,13 +142,12 @@ impl Model {
     /// Whether an append up to `position` need not wait any longer.
     pub(crate) fn lets_go(&self, position: u64) -> bool {
         let progress = self.progress.lock();
-        progress.reached >= position
-            || matches!(
-                progress.state,
-                ProjectionState::Rebuilding { .. }
-                    | ProjectionState::Stopped(_)
-                    | ProjectionState::Closed
-            )
+        let is_ended = matches!(
+            progress.state,
+            ProjectionState::Stopped(_) | ProjectionState::Closed
+        );
+        let is_checking = matches!(progress.state, ProjectionState::Checking);
+        progress.reached >= position || is_ended || (!progress.is_fed && !is_checking)
     }
 
     pub(crate) fn is_checking(&self) -> bool {

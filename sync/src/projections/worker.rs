@@ -351,16 +351,24 @@ impl<P: Projection, S: EventLog + RowStore> TypedWorker<P, S> {
             }
             RowsError::Lost(reason) => {
                 tracing::warn!(what = %self.model.what(), %reason, "rows are made anew");
-                self.begin_anew(&reason)
+                self.begin_anew(role, &reason)
             }
         }
     }
 
-    fn begin_anew(&mut self, reason: &str) -> Result<(), Ended> {
-        self.active = None;
-        self.building = None;
-        self.serve(Serving::Nothing);
+    /// Goes on without the rows that are lost; other rows of the model stay what they are.
+    fn begin_anew(&mut self, lost: Role, reason: &str) -> Result<(), Ended> {
         self.losses += 1;
+        match lost {
+            Role::Active => {
+                self.active = None;
+                self.serve(Serving::Nothing);
+                if self.building.is_some() {
+                    return Ok(());
+                }
+            }
+            Role::Building => self.building = None,
+        }
         let made = if self.losses > MAX_LOSSES {
             Err(RowsError::Lost(reason.into()))
         } else {
@@ -406,10 +414,6 @@ impl<P: Projection, S: EventLog + RowStore> TypedWorker<P, S> {
         drop(serving);
         self.active = Some(new);
         self.losses = 0;
-        for reply in self.rebuilds.drain(..) {
-            // Nobody waits any more when this fails.
-            let _ = reply.send(Ok(()));
-        }
         Ok(())
     }
 
@@ -438,6 +442,7 @@ impl<P: Projection, S: EventLog + RowStore> TypedWorker<P, S> {
         let first = fed.and_then(|feed| feed.parked().min_by_key(|parked| parked.position));
         self.model.publish(Progress {
             state,
+            is_fed: fed.is_some(),
             reached: fed.map_or(0, Feed::settled),
             position: fed.map_or(0, Feed::settled),
             rows: fed.map_or(0, Feed::rows),
@@ -536,7 +541,10 @@ impl<P: Projection, S: EventLog + RowStore> Worker for TypedWorker<P, S> {
         match self.look() {
             Ok(()) => {}
             Err(RowsError::Failed(Error::Closed | Error::Cancelled { .. })) => return Err(Ended),
-            Err(RowsError::Lost(reason)) => self.begin_anew(&reason)?,
+            Err(RowsError::Lost(reason)) => {
+                self.building = None;
+                self.begin_anew(Role::Active, &reason)?;
+            }
             Err(RowsError::Failed(error)) => self.broken = Some(error),
         }
         if let Some(error) = &self.broken {
@@ -584,24 +592,32 @@ impl<P: Projection, S: EventLog + RowStore> Worker for TypedWorker<P, S> {
             return Ok(());
         }
         self.touched = false;
-        if self.can_switch(last)
-            && let Err(error) = self.switch()
-        {
-            self.rows_failed(Role::Building, error)?;
-        }
-        let stopped = self.broken.as_ref().or_else(|| {
-            let building = self.building.as_ref()?;
-            match &building.trouble {
-                Trouble::Stopped(error) => Some(error),
-                _ => None,
+        let mut answer = None;
+        if self.can_switch(last) {
+            match self.switch() {
+                Ok(()) => answer = Some(Ok(())),
+                Err(error) => self.rows_failed(Role::Building, error)?,
             }
+        }
+        let stopped = self.building.as_ref().and_then(|new| match &new.trouble {
+            Trouble::Stopped(error) => Some(error.clone()),
+            _ => None,
         });
-        if let Some(error) = stopped.cloned() {
+        if stopped.is_some() && self.active.is_some() {
+            // The rows there are serve on.
+            self.building = None;
+        }
+        if let Some(error) = self.broken.clone().or(stopped) {
+            answer = Some(Err(error));
+        }
+        // Whoever gets an answer sees what it speaks of.
+        self.publish();
+        if let Some(answer) = answer {
             for reply in self.rebuilds.drain(..) {
-                let _ = reply.send(Err(error.clone()));
+                // Nobody waits any more when this fails.
+                let _ = reply.send(answer.clone());
             }
         }
-        self.publish();
         Ok(())
     }
 

@@ -154,6 +154,56 @@ fn a_broken_read_model_keeps_no_till_closed_and_no_append_waiting() {
 }
 
 #[test]
+fn while_rows_are_made_anew_the_old_ones_have_what_was_appended() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = builder(dir.path())
+        .inline_projection(Sums::default())
+        .open()
+        .unwrap()
+        .blocking();
+    let sums = log.projection::<Sums>().unwrap();
+    for _ in 0..20 {
+        log.append(batch("a", &[1; 100])).unwrap();
+    }
+    let again = sums.clone();
+    let rebuilding = std::thread::spawn(move || (0..5).try_for_each(|_| again.rebuild()));
+    for n in 1..=200 {
+        log.append(batch("a", &[1])).unwrap();
+        assert_eq!(sums.get(&"a".into()).unwrap().unwrap().events, 2_000 + n);
+    }
+    rebuilding.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_rebuild_that_fails_says_so_and_the_old_rows_serve_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let lever = Lever::default();
+    let log = builder(dir.path())
+        .inline_projection(Sums(lever.clone()))
+        .open()
+        .unwrap()
+        .blocking();
+    let sums = log.projection::<Sums>().unwrap();
+    log.append(batch("a", &[7])).unwrap();
+    lever.fail_permanently(7);
+    let failed = sums.rebuild();
+    assert!(
+        matches!(failed, Err(Error::Stopped { position: 1, .. })),
+        "{failed:?}"
+    );
+    for n in 1..=20 {
+        log.append(batch("a", &[1])).unwrap();
+        assert_eq!(sums.get(&"a".into()).unwrap().unwrap().events, 1 + n);
+    }
+    sums.wait_for(21).unwrap();
+    let state = sums.progress().state;
+    assert!(matches!(state, ProjectionState::Live), "{state:?}");
+    lever.mend(7);
+    sums.rebuild().unwrap();
+    assert_eq!(sums.get(&"a".into()).unwrap().unwrap().events, 21);
+}
+
+#[test]
 fn refused_projections_change_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("events");
