@@ -26,9 +26,11 @@ test:
 # Format, lints, docs and the quick tests; what every commit passes.
 check:
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --workspace --exclude tidelog-benches --all-targets --features tidelog-core/testing,tidelog-backends/failpoints -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --exclude tidelog-benches --no-deps --features tidelog-core/testing
+	$(CARGO) clippy --locked --workspace --exclude tidelog-benches --all-targets --features tidelog/proptest,tidelog-backends/failpoints -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --exclude tidelog-benches --no-deps --features tidelog/proptest
 	$(CARGO) test --locked -p tidelog-core --features testing
+	$(CARGO) test --locked -p tidelog-derive
+	$(CARGO) test --locked -p tidelog --test property_kit --test guide
 	$(CARGO) test --locked -p tidelog-backends --lib --test memory --test sled
 
 # Side by side with a raw file, tephra, SQLite, redb and fjall, then the parts alone. Prints ratios and

@@ -7,11 +7,8 @@
 //! use serde::{Deserialize, Serialize};
 //! use tidelog::{Aggregate, Command, Context, Decide, Event, Tidelog};
 //!
-//! #[derive(Clone, Serialize, Deserialize)]
+//! #[derive(Clone, Serialize, Deserialize, Event)]
 //! enum CounterEvent { Raised { by: u64 } }
-//! impl Event for CounterEvent {
-//!     fn event_type(&self) -> &'static str { "Raised" }
-//! }
 //!
 //! #[derive(Clone, Serialize, Deserialize)]
 //! struct Counter { value: u64 }

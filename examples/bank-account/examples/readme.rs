@@ -1,13 +1,8 @@
 //! Counts visits in an embedded event store: the example of the README.
 use std::convert::Infallible;
 use tidelog::{Aggregate, Command, Context, Decide, Event, Tidelog};
-#[derive(Clone, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, serde::Serialize, serde::Deserialize, Event)]
 struct Visited(u64);
-impl Event for Visited {
-    fn event_type(&self) -> &'static str {
-        "Visited"
-    }
-}
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 struct Page(u64);
 impl Aggregate for Page {
