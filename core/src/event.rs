@@ -72,8 +72,9 @@ pub trait Event: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
     }
 
     /// The serde name of the variant that `event_type` stands for; only needed when the two
-    /// differ, as after one was renamed. Unknown types may be returned as they are: decoding then
-    /// fails by name.
+    /// differ, as after the variant was renamed. Unknown types may be returned as they are: decoding
+    /// then fails by name. Where there are [`types`](Event::types), only those are read by it;
+    /// other recorded names are renamed by [`upcasters`](Event::upcasters).
     fn variant_name(event_type: &str) -> &str {
         event_type
     }

@@ -390,6 +390,25 @@ fn the_name_of_the_variant_that_keeps_is_no_way_in() {
     );
 }
 
+/// A newer program's event may have the name that serde gives another variant here.
+#[test]
+fn what_only_serde_calls_so_is_unknown() {
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Event)]
+    #[event(crate = tidelog_core)]
+    enum Billing {
+        #[event(type = "InvoicePaid")]
+        Paid(u8),
+        #[event(unknown)]
+        Other(RawEvent),
+    }
+    let read = |event_type| {
+        let decoded = record(event_type, 1, false, &5u8).decode_event::<Billing>();
+        decoded.unwrap()
+    };
+    assert_eq!(read("InvoicePaid"), Billing::Paid(5));
+    assert!(matches!(read("Paid"), Billing::Other(raw) if &*raw.event_type == "Paid"));
+}
+
 #[test]
 fn a_later_revision_is_unknown_and_an_earlier_one_without_a_step_is_an_error() {
     let later = facts("Withdrawn", 2, &Amount { cents: 5 });

@@ -260,10 +260,11 @@ fn decode_today<E: Event>(recorded: RecordedEvent<'_>) -> Result<E, Error> {
     .map_err(|fault| recorded.error(&Fault::new(format_args!("{fault}; {STAYS_READABLE}"))))?;
 
     let found = event.event_type();
-    if E::variant_name(found) != variant {
+    if found != event_type && (!E::types().is_empty() || E::variant_name(found) != variant) {
         return Err(recorded.error(&Fault::new(format_args!(
             "it was decoded as {found:?}: the program's type has no such event, or serde's \
-             untagged chose another; add it, or map its name in Event::variant_name"
+             untagged chose another; add it, let an upcaster rename it, or map its name in \
+             Event::variant_name"
         ))));
     }
     if event.revision() != revision {

@@ -8,6 +8,11 @@
 )]
 
 use std::fs;
+use std::path::Path;
+
+use tidelog::{
+    AppendBatch, CommandId, ContentType, ExpectedVersion, Metadata, NewEvent, StreamId, Tidelog,
+};
 
 mod common;
 use common::{assert_clean, assert_totals, data, import_all, ok, row, run};
@@ -96,6 +101,57 @@ fn a_strict_import_stops_at_the_first_bad_line_and_can_go_on() {
     let report = ok(&store, &["import", file.to_str().unwrap()]);
     assert_eq!(row(&report, "imported before"), "2");
     assert_eq!(row(&report, "deposits"), "4");
+}
+
+/// What the program recorded of lines 2 and 3 before deposits had revision 2.
+fn record_revision_1(store: &Path) {
+    let log = Tidelog::open(store).unwrap().blocking();
+    let id = |command: &str| {
+        CommandId::new(format!("faulty.txt:{command}"))
+            .unwrap()
+            .event_id(0)
+    };
+    let cds = Metadata::new().with("cds", "1");
+    for (customer, open, purchase, payload) in [
+        ("00001", "2:open", "2", [0x99, 0x09]),
+        ("00002", "3:open", "3", [0xb0, 0x09]),
+    ] {
+        let holder = format!("CDNOW customer {customer}");
+        let mut opened = vec![u8::try_from(holder.len()).unwrap()];
+        opened.extend(holder.into_bytes());
+        let events = vec![
+            NewEvent::new("Opened", 1, ContentType::Postcard, opened).with_id(id(open)),
+            NewEvent::new("Deposited", 1, ContentType::Postcard, payload.to_vec())
+                .with_id(id(purchase))
+                .with_metadata(cds.clone()),
+        ];
+        let account = StreamId::new("BankAccount", customer).unwrap();
+        for event in events {
+            let batch = AppendBatch::new(account.clone(), ExpectedVersion::Any, vec![event]);
+            log.append(batch).unwrap();
+        }
+    }
+    log.close().unwrap();
+}
+
+#[test]
+fn a_store_with_deposits_of_revision_1_is_imported_into_as_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, file) = (dir.path().join("bank"), dir.path().join("faulty.txt"));
+    fs::write(&file, FAULTY).unwrap();
+    record_revision_1(&store);
+    assert_eq!(
+        row(&ok(&store, &["report"]), "CDs in accepted deposits"),
+        "2"
+    );
+
+    let report = ok(&store, &["import", file.to_str().unwrap()]);
+    assert_eq!(row(&report, "imported before"), "2");
+    assert_eq!(row(&report, "deposits"), "4");
+    assert_eq!(row(&report, "total"), "$36.00");
+    assert_eq!(row(&report, "CDs in accepted deposits"), "6");
+    let history = ok(&store, &["history", "00001"]);
+    assert!(history.contains("deposited $11.77 for 1 CDs"), "{history}");
 }
 
 #[test]
