@@ -7,7 +7,7 @@ use std::time::Duration;
 use tidelog::{BlockingTidelog, Tidelog, TidelogBuilder};
 
 use crate::sweep::Random;
-use crate::{listeners, transfers};
+use crate::{listeners, projections, transfers};
 
 /// Set for the child: what [`Order::line`] made.
 pub const ORDER: &str = "TIDELOG_TEST_KILL_DOMAIN";
@@ -51,9 +51,9 @@ pub fn store_in(root: &Path) -> PathBuf {
 }
 
 /// Tiny segments, so that all of it happens often; every part adds what runs with the store.
-pub fn builder(dir: &Path) -> TidelogBuilder {
+pub fn builder(dir: &Path, child: u64, healed: u64) -> TidelogBuilder {
     let builder = Tidelog::builder(dir).segment_size(64 << 10);
-    transfers::builder(builder)
+    projections::builder(transfers::builder(builder), child, healed)
 }
 
 /// Something that a child does now and then.
@@ -76,11 +76,13 @@ pub fn run(order: &Order) {
     let mut random = Random(order.seed);
     loop {
         say("opening");
-        let log = builder(&store_in(&order.root)).open().unwrap().blocking();
+        let builder = builder(&store_in(&order.root), order.child, order.healed);
+        let log = builder.open().unwrap().blocking();
         say("opened");
         let mut parts: Vec<Box<dyn Part>> = vec![
             Box::new(listeners::Working::start(&log, order)),
             Box::new(transfers::Working::start(&log)),
+            Box::new(projections::Working::start(order)),
         ];
         for _ in 0..100 {
             let part = random.below(parts.len());

@@ -13,7 +13,7 @@ use tidelog::{EventEnvelope, LogQuery, Tidelog};
 
 use crate::child::{MARK, ORDER, Order, builder, store_in};
 use crate::sweep::{Random, Tally};
-use crate::{listeners, transfers};
+use crate::{listeners, projections, transfers};
 
 /// A child that has not said its word by then hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -143,6 +143,7 @@ impl Life {
             ("opening", 1, 60_000),
             ("opened", 1, 10_000),
             ("closing", 1, 10_000),
+            ("rebuilding", 1, 5_000),
         ];
         let (word, most, micros) = *self.random.pick(&moments);
         let mut left = 1 + self.random.below(most);
@@ -192,7 +193,7 @@ impl Life {
         let words: Vec<&str> = line.split(' ').collect();
         match words[0] {
             "did" | "opened" => *phase = "working".into(),
-            "opening" | "closing" => *phase = words[0].into(),
+            "opening" | "closing" | "rebuilding" => *phase = words[0].into(),
             _ => self.transfers.hear(&words),
         }
     }
@@ -212,6 +213,8 @@ impl Life {
         self.listeners.look(store, &events, &root, &mut self.tally);
         self.transfers.look(store, &events);
         log.blocking().close().unwrap();
+        let (child, healed) = (self.children, self.healed);
+        projections::look(copy.path(), child, healed, &events, &mut self.tally);
         if self.random.one_in(4) {
             // The cause of what was poisoned so far is gone.
             self.healed = events.len() as u64;
@@ -225,7 +228,8 @@ impl Life {
         if self.children == 0 {
             return std::mem::take(&mut self.tally);
         }
-        let log = builder(&self.store()).open().unwrap().blocking();
+        let log = builder(&self.store(), self.children, u64::MAX);
+        let log = log.open().unwrap().blocking();
         transfers::Oracle::rest(&log, &mut self.tally);
         let order = Order {
             child: self.children + 1,
@@ -234,6 +238,7 @@ impl Life {
             root: self.root().into(),
         };
         listeners::rest(&log, &order);
+        projections::rest(&log);
         let events = read_all(log.inner());
         self.listeners.heals(u64::MAX);
         self.listeners
@@ -242,6 +247,9 @@ impl Life {
         self.transfers.look(log.store().inner(), &events);
         log.verify().unwrap();
         log.close().unwrap();
+        drop(log);
+        let (store, child) = (self.store(), self.children);
+        projections::look(&store, child, u64::MAX, &events, &mut self.tally);
         std::mem::take(&mut self.tally)
     }
 }

@@ -1,4 +1,4 @@
-//! A process with listeners and transfers is killed at random, again and again.
+//! A process with projections, listeners and transfers is killed at random, again and again.
 //!
 //! One child does all of it at once on one store and is killed after a random word that it says.
 //! The parent then looks at a copy: what each part must have left. Before a child, the index is
@@ -30,6 +30,7 @@ mod listeners;
 #[allow(dead_code, reason = "only its texts are needed")]
 #[path = "../../../examples/bank-account/src/money.rs"]
 mod money;
+mod projections;
 #[path = "../../../backends/tests/tools/sweep.rs"]
 mod sweep;
 #[allow(unused_imports, reason = "its manager needs them, not this test")]
@@ -56,7 +57,7 @@ fn child_works_until_it_is_killed() {
 }
 
 #[test]
-fn a_killed_process_loses_no_event_of_a_listener_and_no_money_of_a_transfer() {
+fn a_killed_process_loses_no_row_no_event_of_a_listener_and_no_money_of_a_transfer() {
     let (seed, kills) = (sweep::seed(), if sweep::is_full() { 1_050 } else { 210 });
     say(&format!("TIDELOG_SEED={seed}, {kills} kills"));
     let tallies = thread::scope(|scope| {
