@@ -11,6 +11,8 @@
 //! | [6 Reading and queries](reading_and_queries) | rows, repositories, queries, events themselves |
 //! | [7 Projections](projections) | read models that follow the log |
 //! | [8 Changing events](changing_events) | upcasters, and what a program does not know |
+//! | [9 Listeners](listeners) | what reacts outside the log: retries, parked streams, checkpoints |
+//! | [10 Process managers](process_managers) | what crosses aggregates: steps, compensation, timers |
 //! | [11 Testing](testing) | scenarios, properties, stores in memory |
 
 /// A chapter of the guide, in a file of its own.
@@ -27,4 +29,6 @@ chapter!(commands, "03_commands.md");
 chapter!(reading_and_queries, "06_reading_and_queries.md");
 chapter!(projections, "07_projections.md");
 chapter!(changing_events, "08_changing_events.md");
+chapter!(listeners, "09_listeners.md");
+chapter!(process_managers, "10_process_managers.md");
 chapter!(testing, "11_testing.md");
