@@ -105,6 +105,28 @@ const BLOCKS: &[(&str, &str, &[&str])] = &[
         ],
     ),
     (
+        "the diagram of a query",
+        "06_reading_and_queries.md",
+        &[
+            "sequenceDiagram",
+            "QueryHandler->>+Repository",
+            "Repository->>+Sled",
+        ],
+    ),
+    (
+        "a query handler over a repository",
+        "06_reading_and_queries.md",
+        &[
+            "QueryHandler<EventsOf> for Questions<R>",
+            "impl Repository<String, u64>",
+        ],
+    ),
+    (
+        "a read model",
+        "07_projections.md",
+        &["impl Projection for Accounts"],
+    ),
+    (
         "events of earlier programs",
         "08_changing_events.md",
         &[
