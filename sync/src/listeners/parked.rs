@@ -252,11 +252,10 @@ impl<S: EventLog + CheckpointStore> Session<'_, S> {
         let mark = self.settled.mark().position;
         let now = self.unit.tools.clock.now();
         let mut view = self.unit.shared.view();
-        for (stream, ahead) in self
-            .ahead
-            .drain()
-            .filter(|(_, ahead)| ahead.position > mark)
-        {
+        // So many that what is saved stays far below its limit.
+        let room = MAX_SPAN.saturating_sub(view.parked.len());
+        let ahead = self.ahead.drain();
+        for (stream, ahead) in ahead.filter(|(_, ahead)| ahead.position > mark).take(room) {
             let is_held = view.parked.get(&stream).is_some_and(|p| p.held() > 0);
             if !is_held {
                 let passed = ParkedStream {
