@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use event_listener::{Event, EventListener};
 use parking_lot::Mutex;
 use tidelog_core::{Error, Slot, StreamId};
+
+use super::signal::{Listener, Signal};
 
 /// Answers whoever asked; dropped unanswered, it means that the store was closed.
 pub(crate) type Reply = oneshot::Sender<Result<(), Error>>;
@@ -27,7 +28,7 @@ pub(crate) enum Request {
 pub(crate) struct Mailbox {
     requests: Mutex<VecDeque<(usize, Request)>>,
     stopping: AtomicBool,
-    news: Event,
+    news: Signal,
 }
 
 impl Mailbox {
@@ -38,7 +39,7 @@ impl Mailbox {
             requests.push_back((model, request));
         }
         drop(requests);
-        self.news.notify(usize::MAX);
+        self.news.notify();
     }
 
     pub(crate) fn take(&self) -> Option<(usize, Request)> {
@@ -48,7 +49,7 @@ impl Mailbox {
     /// The runner is to end.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
-        self.news.notify(usize::MAX);
+        self.news.notify();
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -65,7 +66,7 @@ impl Mailbox {
         self.is_stopping() || !self.requests.lock().is_empty()
     }
 
-    pub(crate) fn listen(&self) -> EventListener {
+    pub(crate) fn listen(&self) -> Listener<'_> {
         self.news.listen()
     }
 }

@@ -1,10 +1,10 @@
 //! One read model as everybody sees it: which slot is asked, and how far it is.
 
-use event_listener::{Event, EventListener};
 use parking_lot::{Mutex, RwLock};
 use tidelog_core::{Error, ParkedStream, Slot};
 
 use super::progress::{ProjectionState, ProjectionStatus};
+use super::signal::{Listener, Signal};
 
 /// Shared by the runner, which writes it, and by those who ask.
 pub(crate) struct Model {
@@ -14,7 +14,7 @@ pub(crate) struct Model {
     /// Held for reading through one call, for writing through one commit: a call sees one state.
     pub(crate) serving: RwLock<Serving>,
     progress: Mutex<Progress>,
-    changed: Event,
+    changed: Signal,
 }
 
 /// Which rows are asked.
@@ -63,7 +63,7 @@ impl Model {
                 parked: 0,
                 first_parked: None,
             }),
-            changed: Event::new(),
+            changed: Signal::default(),
         }
     }
 
@@ -78,18 +78,18 @@ impl Model {
             *now = progress;
         }
         drop(now);
-        self.changed.notify(usize::MAX);
+        self.changed.notify();
     }
 
     /// Nothing is asked and nothing comes any more.
     pub(crate) fn close(&self) {
         *self.serving.write() = Serving::Closed;
         self.progress.lock().state = ProjectionState::Closed;
-        self.changed.notify(usize::MAX);
+        self.changed.notify();
     }
 
     /// Wakes when something was published after this call.
-    pub(crate) fn listen(&self) -> EventListener {
+    pub(crate) fn listen(&self) -> Listener<'_> {
         self.changed.listen()
     }
 

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use event_listener::EventListener;
 use tidelog_core::{EventLog, RowStore};
 
 use super::alarm::{Alarm, block_until};
 use super::cursors::Cursors;
+use super::signal::Listener;
 use super::worker::{Ended, Tools, Worker};
 
 /// After so long without work, what was committed is written out.
@@ -112,7 +112,7 @@ impl<S: EventLog + RowStore> Runner<S> {
             self.flush = Some(Alarm::after(CALM, self.tools.sleeper.as_ref()));
         }
         let mailbox = Arc::clone(&self.tools.mailbox);
-        let mut news = pin!(None::<EventListener>);
+        let mut news = pin!(None::<Listener<'_>>);
         let flush_now = block_until(|cx| {
             let asked = poll_news(&mut news, cx, || mailbox.listen(), || mailbox.has_news());
             let mut ready = asked || self.cursors.poll_live(cx);
@@ -159,10 +159,10 @@ impl<S: EventLog + RowStore> Runner<S> {
 }
 
 /// Whether `has` holds; if not, `cx` is woken when `listen` hears something.
-fn poll_news(
-    news: &mut Pin<&mut Option<EventListener>>,
+fn poll_news<'a>(
+    news: &mut Pin<&mut Option<Listener<'a>>>,
     cx: &mut Context<'_>,
-    listen: impl Fn() -> EventListener,
+    listen: impl Fn() -> Listener<'a>,
     has: impl Fn() -> bool,
 ) -> bool {
     loop {

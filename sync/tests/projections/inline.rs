@@ -4,6 +4,9 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Wake, Waker};
+
+use parking_lot::Mutex;
 
 use tidelog::{
     AppendBatch, Error, ExpectedVersion, Phase, ProjectionState, Tidelog, TidelogBuilder,
@@ -221,6 +224,40 @@ fn read_models_do_not_keep_the_store_open() {
     let again = builder(dir.path()).open().unwrap();
     assert!(matches!(counts.get(&"Sum".into()), Err(Error::Closed)));
     drop(again);
+}
+
+/// Drops what it holds when it wakes: on the thread of the projections.
+struct DropsOnWake(Mutex<Option<Tidelog>>);
+
+impl Wake for DropsOnWake {
+    fn wake(self: Arc<Self>) {
+        let held = self.0.lock().take();
+        drop(held);
+    }
+}
+
+#[test]
+fn the_last_handle_may_be_dropped_on_the_projections_own_thread() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = builder(dir.path()).projection(Counts).open().unwrap();
+    let counts = log.projection::<Counts>().unwrap();
+    let mut waiting = Box::pin(counts.wait_for(1));
+    let holds = Arc::new(DropsOnWake(Mutex::new(None)));
+    let waker = Waker::from(Arc::clone(&holds));
+    // Appended by the store alone, so that the waker has the last handle when it wakes.
+    let store = log.store().clone().blocking();
+    *holds.0.lock() = Some(log);
+    let cx = &mut Context::from_waker(&waker);
+    assert!(waiting.as_mut().poll(cx).is_pending());
+    store.append(batch("a", &[1])).unwrap();
+    drop(store);
+    loop {
+        match builder(dir.path()).open() {
+            Ok(_) => return,
+            Err(Error::Locked { .. }) => std::thread::yield_now(),
+            Err(other) => panic!("{other}"),
+        }
+    }
 }
 
 #[tokio::test]
