@@ -7,10 +7,11 @@ use tidelog_backends::{BackupReport, Losses, SledStore, StoreInfo, VerifyReport}
 use tidelog_core::{
     Aggregate, AggregateRepository, AppendBatch, AppendReceipt, Blocking, BlockingEventStream,
     BlockingRepository, Command, CommandError, CommandResponse, Context, Decide, Error, Event,
-    EventEnvelope, ExpectedVersion, Loaded, LogQuery, Projection, StreamHead, StreamId,
-    StreamQuery, Subscribe, TypedEventStore,
+    EventEnvelope, ExpectedVersion, Loaded, LogQuery, ProcessManager, Projection, StreamHead,
+    StreamId, StreamQuery, Subscribe, TypedEventStore,
 };
 
+use crate::listeners::{BlockingListenerControl, ContainerBuilder};
 use crate::projections::{BlockingReadModel, ProjectionStatus};
 use crate::repositories::Repositories;
 use crate::tidelog::Tidelog;
@@ -266,6 +267,19 @@ impl BlockingTidelog {
     /// As there.
     pub fn rebuild_index(&self) -> Result<(), Error> {
         self.store.inner().rebuild_index()
+    }
+
+    /// See [`Tidelog::listeners`].
+    pub fn listeners(&self) -> ContainerBuilder {
+        self.log.listeners()
+    }
+
+    /// See [`Tidelog::process_manager`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn process_manager<M: ProcessManager>(&self) -> Result<BlockingListenerControl, Error> {
+        Ok(self.log.process_manager::<M>()?.blocking())
     }
 
     /// See [`Tidelog::close`].

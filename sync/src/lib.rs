@@ -71,8 +71,8 @@ pub use blocking::BlockingTidelog;
 pub use builder::TidelogBuilder;
 pub use kept::{BlockingKept, KeptRepository, KeptRow};
 pub use listeners::{
-    ContainerBuilder, EventListenerContainer, ListenerControl, ListenerOptions, ListenerPhase,
-    ListenerStatus, RunningListeners, StartAt, ThreadSleeper,
+    BlockingListenerControl, ContainerBuilder, EventListenerContainer, ListenerControl,
+    ListenerOptions, ListenerPhase, ListenerStatus, RunningListeners, StartAt, ThreadSleeper,
 };
 pub use processes::{DueTimer, DueTimers, FoldedTimers, ProcessListener, TimerLoop};
 pub use projections::{

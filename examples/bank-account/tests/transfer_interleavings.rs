@@ -250,6 +250,17 @@ impl Bank {
     }
 }
 
+impl Bank {
+    /// Every transfer has ended once, and did to the accounts what its end stands for.
+    fn look_at_rest(&self) {
+        assert_eq!(self.control.parked(), []);
+        for (id, seen) in self.transfers() {
+            assert_eq!(seen.ends, 1, "{id} ends {seen:?}");
+            assert_eq!(seen.moves, seen.expected(), "{id}");
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Seen {
     state: Option<Transfer>,
@@ -332,11 +343,7 @@ proptest! {
             prop_assert_eq!(bank.balances() + in_flight, bank.money, "after {:?}", op);
         }
         bank.rest();
-        prop_assert_eq!(bank.control.parked(), vec![]);
-        for (id, seen) in bank.transfers() {
-            prop_assert_eq!(seen.ends, 1, "{} ends {:?}", id, seen);
-            prop_assert_eq!(&seen.moves, &seen.expected(), "{}", id);
-        }
+        bank.look_at_rest();
         // Run again from the beginning, all of it is found.
         let log = bank.log();
         let replay = bank.control.clone();
@@ -348,5 +355,50 @@ proptest! {
             if done { break; }
         }
         prop_assert_eq!(bank.log().len(), log.len());
+    }
+}
+
+/// The deterministic twin of the kills: each way that a transfer can end, cut after each poll.
+#[test]
+fn a_crash_after_any_poll_changes_nothing_of_how_a_transfer_ends() {
+    for (cents, within, target_closes, ends) in [
+        (50, 60, false, Phase::Completed),
+        (500, 60, false, Phase::Refused),
+        (50, 60, true, Phase::Refunded),
+        (50, 0, false, Phase::Refunded),
+    ] {
+        let mut crashed = 0;
+        for crash_at in 0..400 {
+            let mut bank = Bank::new(u32::MAX);
+            if target_closes {
+                bank.act(&Op::Close(1));
+            }
+            bank.act(&Op::Transfer(0, 1, cents, within));
+            let ended = |bank: &Bank| bank.transfers().values().all(|seen| seen.ends == 1);
+            let mut polls = 0;
+            // A deadline that has passed at once is met before the debit.
+            let order: &[usize] = if within == 0 { &[1, 1, 1, 0] } else { &[0, 1] };
+            while polls < crash_at && !ended(&bank) {
+                bank.poll(order[polls % order.len()]);
+                polls += 1;
+            }
+            if ended(&bank) && polls < crash_at {
+                break;
+            }
+            bank.restart();
+            crashed += 1;
+            for round in 0..400 {
+                bank.poll(order[round % order.len()]);
+            }
+            bank.rest();
+            bank.look_at_rest();
+            let seen = bank.transfers().remove("t1").unwrap();
+            assert_eq!(
+                seen.state.unwrap().phase,
+                ends,
+                "crashed after {crash_at} polls"
+            );
+        }
+        assert!((8..400).contains(&crashed), "{ends:?}: {crashed} crashes");
     }
 }

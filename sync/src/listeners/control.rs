@@ -10,6 +10,8 @@ use futures_util::task::AtomicWaker;
 use parking_lot::{Mutex, MutexGuard};
 use tidelog_core::{Cause, Error, HandlerError, Mark, ParkedStream, StreamId, Timestamp};
 
+use super::blocking::BlockingListenerControl;
+
 /// What a listener does at present.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -198,6 +200,11 @@ impl ListenerControl {
     /// The listener's name.
     pub fn name(&self) -> &str {
         self.0.name()
+    }
+
+    /// The same calls for threads without a runtime.
+    pub fn blocking(&self) -> BlockingListenerControl {
+        BlockingListenerControl::new(self.clone())
     }
 
     /// What it does and how far it is.

@@ -1,5 +1,6 @@
 //! Listeners over a store: what runs them, and what steers them.
 
+mod blocking;
 mod control;
 mod handler;
 mod lane;
@@ -21,6 +22,7 @@ use tidelog_core::{
     SystemIds,
 };
 
+pub use blocking::BlockingListenerControl;
 pub use control::{ListenerControl, ListenerPhase, ListenerStatus};
 pub use options::{ListenerOptions, StartAt};
 pub use timer_thread::ThreadSleeper;

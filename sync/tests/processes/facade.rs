@@ -188,3 +188,43 @@ async fn closing_asynchronously_ends_the_managers_first() {
     assert!(matches!(control.status().phase, ListenerPhase::Ended));
     Tidelog::open(&path).unwrap();
 }
+
+/// Whoever drops the last handle on the managers' own thread must not wait for that thread.
+#[test]
+fn the_last_handle_may_be_dropped_by_a_manager() {
+    struct Last(Arc<parking_lot::Mutex<Option<Tidelog>>>);
+    impl ProcessManager for Last {
+        const NAME: &'static str = "last";
+        fn on(
+            &self,
+            event: &EventEnvelope,
+            _: &mut Steps<impl CommandBus>,
+        ) -> Result<(), HandlerError> {
+            if event.aggregate_type() == "Order" {
+                drop(self.0.lock().take());
+            }
+            Ok(())
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("events");
+    let held = Arc::new(parking_lot::Mutex::new(None));
+    let log = Tidelog::builder(&path)
+        .process_manager(Last(Arc::clone(&held)))
+        .open()
+        .unwrap();
+    let control = log.process_manager::<Last>().unwrap();
+    place(&log.blocking(), "o1", None);
+    // The event may have come before there was anything to drop: then the next one does it.
+    *held.lock() = Some(log.clone());
+    place(&log.blocking(), "o2", None);
+    drop(log);
+    pollster::block_on(control.ended());
+    // The thread gives its handles up after it said that it ended.
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while let Err(error) = Tidelog::open(&path) {
+        assert_eq!(error.code(), "locked");
+        assert!(std::time::Instant::now() < deadline, "it is never closed");
+        std::thread::yield_now();
+    }
+}
