@@ -16,6 +16,7 @@ mod append;
 mod blocking;
 mod cache;
 mod clock;
+pub mod cloudevents;
 mod codec;
 mod command;
 mod content_type;

@@ -58,6 +58,7 @@ mod blocking;
 mod builder;
 pub mod guide;
 mod inner;
+mod jsonl;
 mod kept;
 mod listeners;
 mod processes;
@@ -69,6 +70,9 @@ mod tidelog;
 
 pub use blocking::BlockingTidelog;
 pub use builder::TidelogBuilder;
+pub use jsonl::{
+    ExportQuery, ExportReport, ImportError, ImportOptions, ImportReport, Sequences, export, import,
+};
 pub use kept::{BlockingKept, KeptRepository, KeptRow};
 pub use listeners::{
     BlockingListenerControl, ContainerBuilder, EventListenerContainer, ListenerControl,

@@ -1,0 +1,196 @@
+//! The attributes of one line, taken out one by one.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::refused;
+use crate::clock::Timestamp;
+use crate::error::Error;
+use crate::metadata::{Metadata, Tags};
+use crate::stream_id::StreamId;
+
+/// What is left of a line, in its order.
+pub(super) struct Attributes<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+/// A payload, and whether it stood there as JSON.
+pub(super) enum Data<'a> {
+    Json(&'a RawValue),
+    Bytes(Bytes),
+}
+
+impl<'a> Attributes<'a> {
+    pub(super) fn read(line: &'a [u8]) -> Result<Self, Error> {
+        serde_json::from_slice(line).map_err(|error| {
+            let begin = String::from_utf8_lossy(line.get(..40).unwrap_or(line));
+            Error::invalid("event line", begin.escape_debug(), error.to_string())
+        })
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(known, _)| known == name)
+    }
+
+    pub(super) fn take(&mut self, name: &str) -> Option<&'a RawValue> {
+        let at = self.0.iter().position(|(known, _)| known == name)?;
+        Some(self.0.remove(at).1)
+    }
+
+    pub(super) fn optional_text(&mut self, name: &str) -> Result<Option<Cow<'a, str>>, Error> {
+        let Some(value) = self.take(name) else {
+            return Ok(None);
+        };
+        match serde_json::from_str::<Text<'a>>(value.get()) {
+            Ok(Text(text)) => Ok(Some(text)),
+            Err(_) => Err(refused(name, value.get(), "it must be text")),
+        }
+    }
+
+    pub(super) fn text(&mut self, name: &str) -> Result<Cow<'a, str>, Error> {
+        self.optional_text(name)?
+            .ok_or_else(|| refused(name, "", "it is missing"))
+    }
+
+    pub(super) fn uuid(&mut self, name: &str) -> Result<Uuid, Error> {
+        let text = self.text(name)?;
+        uuid(&text).ok_or_else(|| refused(name, &text, "it must be a UUID in small letters"))
+    }
+
+    /// A number in decimal text, in the one form that it is written in.
+    pub(super) fn number<N: std::str::FromStr + ToString>(
+        &mut self,
+        name: &str,
+    ) -> Result<N, Error> {
+        let text = self.text(name)?;
+        number(name, &text)
+    }
+
+    /// A JSON number, when it is there.
+    pub(super) fn count(&mut self, name: &str) -> Result<Option<u32>, Error> {
+        let count = self.take(name).map(|value| {
+            serde_json::from_str(value.get())
+                .map_err(|_| refused(name, value.get(), "it must be a number below 2^32"))
+        });
+        count.transpose()
+    }
+
+    /// A time, by `name` or in microseconds by `micros`.
+    pub(super) fn time(&mut self, name: &str, micros: &str) -> Result<Option<Timestamp>, Error> {
+        if let Some(text) = self.optional_text(name)? {
+            let time = chrono::DateTime::parse_from_rfc3339(&text);
+            let time = time.map_err(|_| refused(name, &text, "it must be a time by RFC 3339"))?;
+            return Ok(Some(Timestamp::from(time.to_utc())));
+        }
+        let text = self.optional_text(micros)?;
+        text.map(|text| number(micros, &text).map(Timestamp::from_micros))
+            .transpose()
+    }
+
+    pub(super) fn subject(&mut self) -> Result<StreamId, Error> {
+        let subject = self.text("subject")?;
+        let Some((aggregate_type, aggregate_id)) = subject.split_once('/') else {
+            let reason = "it must name a stream, as BankAccount/acc-1";
+            return Err(refused("subject", &subject, reason));
+        };
+        StreamId::new(aggregate_type, aggregate_id)
+    }
+
+    pub(super) fn metadata(&mut self) -> Result<Metadata, Error> {
+        let Some(text) = self.optional_text("metadata")? else {
+            return Ok(Metadata::new());
+        };
+        let map: Result<std::collections::BTreeMap<String, String>, _> =
+            serde_json::from_str(&text);
+        map.map(Metadata::from)
+            .map_err(|_| refused("metadata", &text, "it must hold a JSON object of texts"))
+    }
+
+    pub(super) fn tags(&mut self) -> Result<Tags, Error> {
+        let Some(text) = self.optional_text("tags")? else {
+            return Ok(Tags::none());
+        };
+        let list: Result<Vec<String>, _> = serde_json::from_str(&text);
+        Tags::new(list.map_err(|_| refused("tags", &text, "it must hold a JSON array of texts"))?)
+    }
+
+    pub(super) fn data(&mut self) -> Result<Option<Data<'a>>, Error> {
+        let json = self.take("data");
+        let base64 = self.optional_text("data_base64")?;
+        match (json, base64) {
+            (None, None) => Ok(None),
+            (Some(json), None) => Ok(Some(Data::Json(json))),
+            (None, Some(base64)) => {
+                let bytes = STANDARD.decode(base64.as_bytes()).map_err(|_| {
+                    let begin: String = base64.chars().take(20).collect();
+                    refused("data_base64", &begin, "it must be base64 with padding")
+                })?;
+                Ok(Some(Data::Bytes(bytes.into())))
+            }
+            (Some(_), Some(_)) => {
+                let reason = "there is data_base64 beside it; which one is the payload?";
+                Err(refused("data", "", reason))
+            }
+        }
+    }
+
+    /// What is left.
+    pub(super) fn rest(self) -> impl Iterator<Item = (Cow<'a, str>, &'a RawValue)> {
+        self.0.into_iter()
+    }
+}
+
+/// In the one form that it is written in.
+pub(super) fn uuid(text: &str) -> Option<Uuid> {
+    let uuid = Uuid::try_parse(text).ok()?;
+    let mut buffer = Uuid::encode_buffer();
+    (uuid.hyphenated().encode_lower(&mut buffer) == text).then_some(uuid)
+}
+
+fn number<N: std::str::FromStr + ToString>(name: &str, text: &str) -> Result<N, Error> {
+    let number = text.parse::<N>().ok();
+    number
+        .filter(|number| number.to_string() == text)
+        .ok_or_else(|| refused(name, text, "it must be a whole number, as text"))
+}
+
+/// Borrowed where nothing in it is escaped.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Attributes<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Line;
+        impl<'de> Visitor<'de> for Line {
+            type Value = Attributes<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("one event as a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut attributes: Vec<(Cow<'de, str>, &'de RawValue)> = Vec::with_capacity(20);
+                while let Some(Text(name)) = map.next_key()? {
+                    if attributes.iter().any(|(known, _)| *known == name) {
+                        let twice = format!("attribute {name:?} stands twice");
+                        return Err(serde::de::Error::custom(twice));
+                    }
+                    // A line has some twenty; who sends thousands is not to be searched by each.
+                    if attributes.len() >= 256 {
+                        return Err(serde::de::Error::custom("more than 256 attributes"));
+                    }
+                    attributes.push((name, map.next_value()?));
+                }
+                Ok(Attributes(attributes))
+            }
+        }
+        deserializer.deserialize_map(Line)
+    }
+}

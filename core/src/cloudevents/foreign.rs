@@ -1,0 +1,90 @@
+//! Lines of other systems: new events here.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+
+use super::attributes::{self, Attributes, Data};
+use super::{BatchPlace, LineEvent, refused};
+use crate::content_type::ContentType;
+use crate::envelope::NewEvent;
+use crate::error::Error;
+use crate::id::EventId;
+use crate::metadata::{Metadata, TRACEPARENT};
+
+pub(super) fn read(source: &str, mut line: Attributes<'_>) -> Result<LineEvent, Error> {
+    let id = line.text("id")?;
+    let event_type = line.text("type")?;
+    let stream = line.subject()?;
+    let event_time = line.time("time", "time")?;
+    let content_type = line.optional_text("datacontenttype")?;
+    let content_type = content_type
+        .map(|name| ContentType::parse(&name))
+        .transpose()?;
+    let mut metadata = Metadata::new().with("cloudevents-source", source);
+    if let Some(traceparent) = line.optional_text(TRACEPARENT)? {
+        metadata.insert(TRACEPARENT, traceparent);
+    }
+    let event_id = if let Some(uuid) = attributes::uuid(&id) {
+        EventId::from_uuid(uuid)
+    } else {
+        metadata.insert("cloudevents-id", id.as_ref());
+        derived(source, &id)
+    };
+    let (content_type, payload) = match line.data()? {
+        None => (
+            content_type.unwrap_or(ContentType::Bytes),
+            Vec::new().into(),
+        ),
+        Some(Data::Bytes(bytes)) => (content_type.unwrap_or(ContentType::Bytes), bytes),
+        Some(Data::Json(json)) => of_json(content_type, json)?,
+    };
+    for (name, value) in line.rest() {
+        metadata.insert(format!("cloudevents-{name}"), as_text(value));
+    }
+    let mut event = NewEvent::new(event_type.as_ref(), 1, content_type, payload)
+        .with_id(event_id)
+        .with_metadata(metadata);
+    event.event_time = event_time;
+    Ok(LineEvent {
+        stream,
+        sequence: None,
+        batch: BatchPlace::ALONE,
+        event,
+    })
+}
+
+/// The payload of `data`: JSON as it stands, or of another content type the text in it.
+fn of_json(
+    content_type: Option<ContentType>,
+    json: &RawValue,
+) -> Result<(ContentType, bytes::Bytes), Error> {
+    let as_it_stands = || json.get().as_bytes().to_vec().into();
+    match content_type {
+        None | Some(ContentType::Json) => Ok((ContentType::Json, as_it_stands())),
+        Some(named) if named.as_str().ends_with("+json") => Ok((named, as_it_stands())),
+        Some(named) => match serde_json::from_str::<String>(json.get()) {
+            Ok(text) => Ok((named, text.into_bytes().into())),
+            Err(_) => {
+                let reason = "of a content type that is not JSON it must be text";
+                Err(refused("data", named.as_str(), reason))
+            }
+        },
+    }
+}
+
+/// The same for the same event whenever it comes.
+fn derived(source: &str, id: &str) -> EventId {
+    let mut hasher = blake3::Hasher::new_derive_key("tidelog 2026-11 event id of source and id");
+    hasher.update(&(source.len() as u64).to_le_bytes());
+    hasher.update(source.as_bytes());
+    hasher.update(id.as_bytes());
+    let mut bytes = [0; 16];
+    hasher.finalize_xof().fill(&mut bytes);
+    EventId::from_uuid(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+}
+
+/// Text as it is, anything else as its JSON.
+fn as_text(value: &RawValue) -> Cow<'_, str> {
+    serde_json::from_str::<String>(value.get()).map_or(Cow::Borrowed(value.get()), Cow::Owned)
+}
