@@ -98,7 +98,7 @@ impl TidelogBuilder {
     }
 
     /// Keeps rows called `name` that are written by hand; [`Tidelog::kept`] has them. The log is
-    /// their home: see [`KeptRepository`](crate::KeptRepository).
+    /// their home: see [`KeptRepository`](crate::KeptRepository). A name has at most 100 bytes.
     pub fn kept<K: RowKey, V: KeptRow>(mut self, name: &str) -> Self {
         let as_projection = kept::projection_name(name);
         match KeptRows::<K, V>::new(name) {

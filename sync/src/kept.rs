@@ -18,6 +18,8 @@ use crate::projections::ReadModel;
 
 /// The aggregate type of the streams that hold them.
 const TYPE: &str = "Rows";
+/// Longest name, in bytes: a read model's name is made of it.
+const MAX_NAME: usize = 100;
 
 /// Rows that no projection feeds, for settings and the like: the log is their home, so they survive
 /// all that it survives, and have a history. A cheap handle, which does not keep the store open;
@@ -73,6 +75,9 @@ pub(crate) struct KeptRows<K, V> {
 
 impl<K: RowKey, V: KeptRow> KeptRows<K, V> {
     pub(crate) fn new(name: &str) -> Result<Self, Error> {
+        if name.len() > MAX_NAME {
+            return Err(Error::too_large("name of kept rows", name.len(), MAX_NAME));
+        }
         Ok(Self {
             stream: StreamId::new(TYPE, name)?,
             of: PhantomData,

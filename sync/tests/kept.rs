@@ -77,4 +77,8 @@ fn names_and_types_that_were_not_registered_are_refused() {
     drop(log);
     let nameless = Tidelog::builder(dir.path()).kept::<u8, u8>("").open();
     assert!(matches!(nameless, Err(Error::InvalidInput { .. })));
+    let long = Tidelog::builder(dir.path())
+        .kept::<u8, u8>(&"x".repeat(101))
+        .open();
+    assert!(matches!(long, Err(Error::TooLarge { .. })));
 }
