@@ -40,33 +40,29 @@ struct Lagging {
 }
 
 impl Cursors {
-    /// One page for the foremost, and one for the hindmost. How many events were taken; `None` when
+    /// One page for the hindmost, and one for the foremost. How many events were taken; `None` when
     /// there was nothing to read.
     pub(crate) fn step(
         &mut self,
         log: &impl EventLog,
         workers: &mut [Box<dyn Worker>],
     ) -> Result<Option<usize>, Ended> {
-        let places = workers.iter().flat_map(|worker| worker.places()).flatten();
-        let mut places: Vec<u64> = places.collect();
-        places.sort_unstable();
-        places.dedup();
-        let Some(foremost) = places.last().copied() else {
-            self.live = None;
-            self.lagging = None;
-            return Ok(None);
-        };
         let mut taken = None;
+        // First, so that whoever is a page behind the foremost meets them before these go on: under
+        // steady load there is always more for them.
+        if let [hindmost, next, ..] = places(workers)[..] {
+            let page = self.lagging_page(log, hindmost, next);
+            taken = Some(deliver(workers, hindmost, page)?);
+        } else {
+            self.lagging = None;
+        }
+        let Some(foremost) = places(workers).last().copied() else {
+            self.live = None;
+            return Ok(taken);
+        };
         if let Some(page) = self.live_page(log, foremost) {
             let count = self.deliver(workers, foremost, page)?;
             taken = Some(taken.unwrap_or(0) + count);
-        }
-        if let [hindmost, next, ..] = places[..] {
-            let page = self.lagging_page(log, hindmost, next);
-            let count = deliver(workers, hindmost, page)?;
-            taken = Some(taken.unwrap_or(0) + count);
-        } else {
-            self.lagging = None;
         }
         Ok(taken)
     }
@@ -168,6 +164,15 @@ fn deliver(
         most = most.max(worker.take(from, &page)?);
     }
     Ok(most)
+}
+
+/// Where feeds stand that can go on, from the hindmost to the foremost.
+fn places(workers: &[Box<dyn Worker>]) -> Vec<u64> {
+    let places = workers.iter().flat_map(|worker| worker.places()).flatten();
+    let mut places: Vec<u64> = places.collect();
+    places.sort_unstable();
+    places.dedup();
+    places
 }
 
 fn last_of(events: &[EventEnvelope]) -> Option<u64> {

@@ -12,6 +12,8 @@ use tidelog::{
     ModelSlots, RowStore, RowsError, Slot, Space, StreamHead, StreamId, StreamQuery, Subscribe,
 };
 
+use crate::common::add;
+
 #[derive(Clone, Default)]
 pub struct Counting {
     pub store: MemoryStore,
@@ -25,6 +27,10 @@ struct Counts {
     commits: AtomicU64,
     /// What the next reads of the log answer.
     gap: Mutex<Option<Error>>,
+    /// What the next commits of rows answer.
+    failing: Mutex<Option<Error>>,
+    /// How many commits are followed by an append each.
+    followed: AtomicU64,
 }
 
 impl Counting {
@@ -37,6 +43,16 @@ impl Counting {
     /// Batches of rows written.
     pub fn commits(&self) -> u64 {
         self.counts.commits.load(Ordering::SeqCst)
+    }
+
+    /// Batches of rows are refused by this from now on.
+    pub fn fail_commits(&self, error: Option<Error>) {
+        *self.counts.failing.lock() = error;
+    }
+
+    /// The next so many batches of rows are followed by an append each: there is always more.
+    pub fn append_at_commits(&self, appends: u64) {
+        self.counts.followed.store(appends, Ordering::SeqCst);
     }
 
     /// Reads and subscriptions of the log answer this from now on.
@@ -121,6 +137,17 @@ impl RowStore for Counting {
         checkpoint: &Checkpoint,
     ) -> Result<u64, RowsError> {
         self.counts.commits.fetch_add(1, Ordering::SeqCst);
+        if let Some(error) = self.counts.failing.lock().clone() {
+            return Err(error.into());
+        }
+        let less = |left: u64| left.checked_sub(1);
+        let followed = &self.counts.followed;
+        if followed
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, less)
+            .is_ok()
+        {
+            add(&self.store, "more", 1);
+        }
         self.store.commit(slot, changes, checkpoint)
     }
 

@@ -1,8 +1,8 @@
 //! Which part of the log is read for whom: those that stand level share each read.
 
 use tidelog::{
-    Error, EventEnvelope, HandlerError, MemoryStore, Projection, Projections, ReadModel, RowStore,
-    Rows,
+    Error, EventEnvelope, EventLog, HandlerError, MemoryStore, Projection, Projections, ReadModel,
+    RowStore, Rows,
 };
 
 use crate::common::{Counts, Lever, Sum, Sums, add, added, append};
@@ -99,6 +99,25 @@ fn a_rebuild_is_fed_beside_the_live_ones_and_meets_them() {
     expect::<0>(&projections, 2_001);
     expect::<1>(&projections, 2_001);
     assert_eq!(store.reads(), before);
+}
+
+#[test]
+fn a_rebuild_ends_while_more_and_more_comes() {
+    const APPENDS: u64 = 2_000;
+    let store = Counting::default();
+    let projections = Projections::builder(store.clone())
+        .projection(Number::<0>)
+        .start()
+        .unwrap();
+    for n in 0..1_000 {
+        add(&store, "a", n);
+    }
+    expect::<0>(&projections, 1_000);
+    store.append_at_commits(APPENDS);
+    let model = projections.get::<Number<0>>().unwrap().blocking();
+    model.rebuild().unwrap();
+    let came = store.last_position() - 1_000;
+    assert!(came < APPENDS, "it ended only when nothing came any more");
 }
 
 #[test]
