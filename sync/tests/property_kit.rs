@@ -9,12 +9,18 @@
 
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 use tidelog::testing::aggregate_check;
-use tidelog::{Aggregate, Command, ContentType, Context, Decide, Event, RawEvent};
+use tidelog::testing::properties::AggregateCheck;
+use tidelog::{
+    Aggregate, AppendBatch, AppendReceipt, Command, ContentType, Context, Decide, Error, Event,
+    EventEnvelope, EventId, EventStore, EventStream, ExpectedVersion, Limits, MemoryStore,
+    RawEvent, StreamHead, StreamId, StreamQuery,
+};
 
 /// What is wrong with an account; each wrong one is a type of its own.
 trait Fault: Clone + std::fmt::Debug + PartialEq + Send + Sync + 'static {
@@ -251,6 +257,100 @@ fn one_that_decides_from_memory_instead_of_its_state_is_found_by_racing() {
     // One after the other it looks right, since what it remembers is the state then.
     let what = "raced, it recorded what it does not decide in the state that it was recorded after";
     assert_found(check, what, 1);
+}
+
+/// A store that is wrong itself.
+#[derive(Clone)]
+struct WrongStore {
+    inner: MemoryStore,
+    /// It takes an append wherever the stream is.
+    careless: bool,
+    /// It knows no event again.
+    forgetful: bool,
+    conflicts: Arc<AtomicU64>,
+}
+
+impl EventStore for WrongStore {
+    async fn append(&self, mut batch: AppendBatch) -> Result<AppendReceipt, Error> {
+        if self.careless {
+            batch.expected = ExpectedVersion::Any;
+        }
+        if self.forgetful {
+            for event in &mut batch.events {
+                event.event_id = EventId::generate();
+            }
+        }
+        let answer = self.inner.append(batch).await;
+        if matches!(answer, Err(Error::WrongVersion { .. })) {
+            self.conflicts.fetch_add(1, Ordering::SeqCst);
+        }
+        answer
+    }
+
+    fn read_stream(&self, query: StreamQuery) -> EventStream {
+        self.inner.read_stream(query)
+    }
+
+    async fn head(&self, stream: &StreamId) -> Result<Option<StreamHead>, Error> {
+        self.inner.head(stream).await
+    }
+
+    async fn find_event(
+        &self,
+        stream: &StreamId,
+        event_id: EventId,
+    ) -> Result<Option<EventEnvelope>, Error> {
+        self.inner.find_event(stream, event_id).await
+    }
+
+    fn limits(&self) -> Limits {
+        self.inner.limits()
+    }
+}
+
+/// Answers how many appends others were faster than.
+fn on_wrong_store(careless: bool, forgetful: bool) -> u64 {
+    let conflicts = Arc::<AtomicU64>::default();
+    let counted = Arc::clone(&conflicts);
+    let store = move || WrongStore {
+        inner: MemoryStore::new(),
+        careless,
+        forgetful,
+        conflicts: Arc::clone(&counted),
+    };
+    AggregateCheck::new(moves::<Right>(), store)
+        .commands(1..=20)
+        .seed(7)
+        .run();
+    conflicts.load(Ordering::SeqCst)
+}
+
+#[test]
+fn commands_that_race_meet_conflicts() {
+    assert!(on_wrong_store(false, false) > 100);
+}
+
+#[test]
+fn a_store_that_does_not_look_at_versions_is_found_by_racing() {
+    // What was kept of the account is old when the last command comes, and nobody notices.
+    let told = assert_found(
+        || assert_eq!(on_wrong_store(true, false), 0),
+        "raced, it recorded what it does not decide in the state that it was recorded after",
+        4,
+    );
+    assert!(told.contains("decides  Err(TooLittle)"), "{told}");
+    let last = told.lines().find(|line| line.starts_with("    4  "));
+    assert!(last.unwrap().ends_with(", from a kept state"), "{told}");
+}
+
+#[test]
+fn a_store_that_knows_no_event_again_is_found_by_repeating() {
+    let told = assert_found(
+        || assert_eq!(on_wrong_store(false, true), 0),
+        "executed again with its command id, is not known again",
+        1,
+    );
+    assert!(!told.contains("at the same time"), "{told}");
 }
 
 /// A counter whose state leaves something out of its snapshots.

@@ -385,3 +385,38 @@ fn all_errors_of_a_type_are_shown_at_once() {
     };
     assert_eq!(refusals(input).len(), 3);
 }
+
+#[test]
+fn each_message_points_at_what_is_wrong() {
+    let cases = [
+        (
+            "enum Fact { Opened, #[event(type = \"Opened\")] Reopened }",
+            "\"Opened\"",
+        ),
+        ("enum Fact { Opened, Opened }", "Opened"),
+        ("enum Fact { #[event(type = \"\")] A }", "\"\""),
+        ("enum Fact { #[event(revision = 0)] A }", "0"),
+        ("enum Fact { #[event(name = \"A\")] A }", "name"),
+        (
+            "#[event(content_type = \"xml\")] enum Fact { A }",
+            "\"xml\"",
+        ),
+        ("enum Fact {}", "Fact"),
+        ("union Fact { a: u8 }", "Fact"),
+        ("enum Fact { A, #[event(unknown)] B(String) }", "unknown"),
+        ("#[serde(untagged)] enum Fact { A }", "untagged"),
+        ("enum Fact { A { #[serde(flatten)] rest: u8 } }", "flatten"),
+        (
+            "struct Fact { #[event(revision = 2)] a: u8 }",
+            "#[event(revision = 2)]",
+        ),
+    ];
+    for (source, wrong) in cases {
+        let error = expand::event(source.parse().unwrap()).unwrap_err();
+        assert_eq!(
+            error.span().source_text().as_deref(),
+            Some(wrong),
+            "{source}: {error}"
+        );
+    }
+}

@@ -18,10 +18,12 @@ use crate::upcast::RawEvent;
 
 use super::failure::Broken;
 use super::sequential::{Conserved, Promises};
+use super::yielding::Turn;
 use super::{racing, sequential};
 
-/// Turns of a race for each command: about as many as executing one takes.
-const TURNS: usize = 12;
+/// Rounds by which a command begins later than the one that it runs beside: about as many as
+/// executing one takes.
+const LAGS: u8 = 16;
 /// How often a failing case is made smaller at most.
 const SHRINKS: u32 = 20_000;
 
@@ -36,7 +38,7 @@ const SHRINKS: u32 = 20_000;
 /// 4. from every snapshot on, the remaining events lead to the same state;
 /// 5. each event comes back from its bytes as it was, with its type and revision, and with the same
 ///    bytes when it is encoded again; [old events](Self::old_events) are read as events of today;
-/// 6. when several actors execute them at once, what is recorded is what the aggregate decides in
+/// 6. when several of them are executed at the same time, what is recorded is what the aggregate decides in
 ///    the state that it was recorded after, and each rejection is right in some state that was
 ///    there meanwhile;
 /// 7. each command, executed again with its command id, records nothing.
@@ -128,7 +130,7 @@ where
         self
     }
 
-    /// How many actors race; 3 unless set, at least 1.
+    /// How many commands run at the same time at most; 3 unless set, at least 1.
     #[must_use = "nothing is tried before `run`"]
     pub fn actors(mut self, actors: usize) -> Self {
         self.actors = actors.max(1);
@@ -168,18 +170,22 @@ where
     }
 
     fn run_commands(&self, seed: u64) -> Result<(), String> {
-        let turns = self.length.end().saturating_mul(TURNS);
-        let lists = (
-            vec(self.commands.clone(), self.length.clone()),
-            vec(any::<u8>(), 0..=turns),
-        );
+        let turn = (any::<bool>(), 0..LAGS, 0..3_u8, any::<bool>());
+        let turn = turn.prop_map(|(joins, lag, rests, cached)| Turn {
+            joins,
+            lag,
+            rests,
+            cached,
+        });
+        let lists = vec((self.commands.clone(), turn), self.length.clone());
         let events = AtomicUsize::new(0);
-        let tried = self.runner(seed).run(&lists, |(commands, schedule)| {
+        let tried = self.runner(seed).run(&lists, |list| {
+            let (commands, turns): (Vec<C>, Vec<Turn>) = list.into_iter().unzip();
             let decided =
                 sequential::check(&commands, &self.promises).map_err(|broken| failed(&broken))?;
             events.fetch_add(decided, Ordering::Relaxed);
             let store = (self.store)();
-            racing::check(&store, &commands, self.actors, &schedule, &self.promises)
+            racing::check(&store, &commands, &turns, self.actors, &self.promises)
                 .map_err(|broken| failed(&broken))
         });
         match tried {
@@ -191,12 +197,18 @@ where
             )),
             Ok(()) => Ok(()),
             Err(TestError::Abort(reason)) => Err(format!("given up: {reason}")),
-            Err(TestError::Fail(reason, (commands, _))) => {
+            Err(TestError::Fail(reason, list)) => {
                 let mut told = format!("{} breaks a promise: {reason}\n", A::TYPE);
-                let count = commands.len();
-                let _ = writeln!(told, "the smallest case has {count} commands:");
-                for (number, command) in (1..).zip(&commands) {
-                    let _ = writeln!(told, "    {number}  {command:?}");
+                let _ = writeln!(told, "the smallest case has {} commands:", list.len());
+                for (number, (command, turn)) in (1..).zip(&list) {
+                    let joins = turn.joins && number > 1;
+                    let beside = if joins { ", at the same time" } else { "" };
+                    let kept = if turn.cached {
+                        ", from a kept state"
+                    } else {
+                        ""
+                    };
+                    let _ = writeln!(told, "    {number}  {command:?}{beside}{kept}");
                 }
                 let _ = write!(told, "repeat it by .seed({seed})");
                 Err(told)

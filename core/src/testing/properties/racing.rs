@@ -1,4 +1,4 @@
-//! Several actors at once on one repository, and every command a second time.
+//! Several commands at once on one repository, and every command a second time.
 
 use std::fmt::Debug;
 
@@ -16,7 +16,7 @@ use crate::stream_id::StreamId;
 
 use super::failure::Broken;
 use super::sequential::{Promises, context, same};
-use super::yielding::{Yielding, run};
+use super::yielding::{Turn, Yielding, run};
 
 /// What became of one command.
 struct Done<R> {
@@ -28,12 +28,12 @@ struct Done<R> {
 
 type Answers<A, C> = Mutex<Vec<Result<Done<<A as Decide<C>>::Rejection>, Broken>>>;
 
-/// Executes `commands` by `actors` actors that take turns as `schedule` says, then all again.
+/// Executes `commands`, at most `actors` at a time and as `turns` say, then all again.
 pub(super) fn check<A, C, S>(
     store: &S,
     commands: &[C],
+    turns: &[Turn],
     actors: usize,
-    schedule: &[u8],
     promises: &Promises<A>,
 ) -> Result<(), Broken>
 where
@@ -49,24 +49,29 @@ where
     let answers: Answers<A, C> = Mutex::default();
     let plain = AggregateRepository::<A, _>::new(Yielding(store.clone())).with_max_attempts(10_000);
     let cached = plain.clone().with_cache(1 << 20);
-    let work = |actor: usize| -> BoxFuture<'_, ()> {
-        // Some remember states and some read them, so that old ones are met.
-        let repository = if actor.is_multiple_of(2) {
+    let work = |number: usize| -> BoxFuture<'_, ()> {
+        let repository = if turns[number].cached {
             &cached
         } else {
             &plain
         };
-        let (contexts, answers) = (&contexts, &answers);
+        let (command, context, answers) = (&commands[number], &contexts[number], &answers);
         Box::pin(async move {
-            let own = commands.iter().enumerate().skip(actor).step_by(actors);
-            for (number, command) in own {
-                let done = execute(store, repository, number, command, &contexts[number]).await;
-                answers.lock().push(done);
-            }
+            let done = execute(store, repository, number, command, context).await;
+            answers.lock().push(done);
         })
     };
-    if !run((0..actors).map(work).collect(), schedule) {
-        return Err(Broken::new("raced, the commands do not come to an end"));
+    let mut next = 0;
+    while next < commands.len() {
+        let joining = turns[next + 1..].iter().take_while(|turn| turn.joins);
+        let together = next..next + 1 + joining.take(actors - 1).count();
+        next = together.end;
+        if !run(together
+            .map(|number| (turns[number], work(number)))
+            .collect())
+        {
+            return Err(Broken::new("raced, the commands do not come to an end"));
+        }
     }
     let done = answers
         .into_inner()

@@ -1,7 +1,7 @@
-//! A store that lets others run before and after each of its calls, and who runs when.
+//! A store that lets others run before and after each of its calls, and which command runs when.
 
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use crate::append::{AppendBatch, AppendReceipt};
@@ -86,24 +86,33 @@ async fn pause() {
     .await;
 }
 
-/// Polls `actors` in the order that `schedule` says, each number being taken modulo how many are
-/// left; after it, one after the other. False when they do not come to an end.
-pub(super) fn run(mut actors: Vec<BoxFuture<'_, ()>>, schedule: &[u8]) -> bool {
+/// When one command runs, beside those that run at the same time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Turn {
+    /// It begins with the command before it, instead of after it.
+    pub(super) joins: bool,
+    /// It begins this many rounds later.
+    pub(super) lag: u8,
+    /// It gets on in every round, or passes over so many in between.
+    pub(super) rests: u8,
+    /// It starts from a state that was kept, if there is one.
+    pub(super) cached: bool,
+}
+
+/// Polls all of `actors` in rounds, each when it is its turn. False when they do not come to an end.
+pub(super) fn run(mut actors: Vec<(Turn, BoxFuture<'_, ()>)>) -> bool {
     /// More than any race of some dozen commands takes.
-    const TURNS: usize = 1_000_000;
+    const ROUNDS: usize = 1_000_000;
     let mut cx = Context::from_waker(Waker::noop());
-    for turn in 0..TURNS {
+    for round in 0..ROUNDS {
         if actors.is_empty() {
             return true;
         }
-        let of = schedule.get(turn).copied().map_or(0, usize::from);
-        let who = of % actors.len();
-        let ready = actors
-            .get_mut(who)
-            .is_some_and(|actor| Pin::as_mut(actor).poll(&mut cx).is_ready());
-        if ready {
-            drop(actors.remove(who));
-        }
+        actors.retain_mut(|(turn, actor)| {
+            let begins = round >= usize::from(turn.lag);
+            let rests = round % (usize::from(turn.rests) + 1) > 0;
+            !begins || rests || actor.as_mut().poll(&mut cx).is_pending()
+        });
     }
     false
 }
