@@ -456,10 +456,17 @@ impl<P: Projection, S: EventLog + RowStore> TypedWorker<P, S> {
             self.losses = 0;
             return self.start();
         }
-        for fed in [&mut self.active, &mut self.building].into_iter().flatten() {
-            if !fed.goes_on() {
-                fed.trouble = Trouble::None;
-                fed.attempts = 0;
+        for role in [Role::Active, Role::Building] {
+            let Some(fed) = self.fed(role).filter(|fed| !fed.goes_on()) else {
+                continue;
+            };
+            fed.trouble = Trouble::None;
+            fed.attempts = 0;
+            // What could not be written may be all that there is to do.
+            if fed.feed.is_whole()
+                && let Err(error) = self.commit(role)
+            {
+                self.rows_failed(role, error)?;
             }
         }
         Ok(())

@@ -9,6 +9,7 @@ use tidelog::{
 };
 
 use crate::common::{Counts, Lever, Sum, Sums, add, added, append, stream};
+use crate::counting::Counting;
 
 fn park() -> ProjectionOptions {
     ProjectionOptions {
@@ -259,4 +260,39 @@ fn a_panic_is_a_permanent_failure() {
         "{stopped}"
     );
     assert_eq!(panics.get(&1).unwrap(), None);
+}
+
+#[test]
+fn rows_that_cannot_be_written_stop_the_projection_and_are_written_when_it_goes_on() {
+    let store = Counting::default();
+    let lever = Lever::default();
+    let projections = Projections::builder(store.clone())
+        .projection(Sums(lever.clone()))
+        .start()
+        .unwrap();
+    let sums = projections.get::<Sums>().unwrap().blocking();
+    sums.wait_for(add(&store, "a", 1)).unwrap();
+    store.fail_commits(Some(Error::Engine {
+        engine: "the test's",
+        action: "write",
+        source: Arc::new(std::io::Error::other("the disk is full")),
+    }));
+    let position = add(&store, "a", 2);
+    let stopped = sums.wait_for(position).unwrap_err();
+    assert!(
+        stopped.to_string().contains("the disk is full"),
+        "{stopped}"
+    );
+    assert_eq!(sums.get(&"a".into()).unwrap(), Some(sum(1, 1)));
+    // Still full.
+    sums.retry().unwrap();
+    assert!(matches!(
+        sums.wait_for(position),
+        Err(Error::Stopped { .. })
+    ));
+    store.fail_commits(None);
+    sums.retry().unwrap();
+    sums.wait_for(position).unwrap();
+    assert_eq!(sums.get(&"a".into()).unwrap(), Some(sum(3, 2)));
+    assert_eq!(lever.calls(), 2, "nothing was taken in twice");
 }
