@@ -139,6 +139,16 @@ const BLOCKS: &[(&str, &str, &[&str])] = &[
         ],
     ),
     (
+        "a listener and its container",
+        "09_listeners.md",
+        &["impl EventListener for", "EventListenerContainer::builder("],
+    ),
+    (
+        "a process manager with a timer",
+        "10_process_managers.md",
+        &["impl ProcessManager for Transfers", "fn on_timer("],
+    ),
+    (
         "tests of a domain",
         "11_testing.md",
         &[

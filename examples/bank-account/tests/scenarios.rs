@@ -1,4 +1,4 @@
-//! The transfer by example: which commands follow from which of its events.
+//! The bank by example: which rows its events make, and which commands follow from a transfer's.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,12 +10,14 @@
 use std::time::Duration;
 
 use bank_account::commands::{Deposit, Refusal, Withdraw};
+use bank_account::event::{BankAccountEvent, CDS};
+use bank_account::read_models::{AccountRow, Accounts, Months};
 use bank_account::transfer::{
     ExpireTransfer, RecordCredit, RecordDebit, RecordRefund, RequestTransfer, Transfer,
     TransferEvent, Transfers,
 };
-use tidelog::Timestamp;
-use tidelog::testing::scenario::{ProcessScenario, Scenario};
+use tidelog::testing::scenario::{ProcessScenario, ProjectionScenario, Scenario};
+use tidelog::{ContentType, Metadata, NewEvent, Timestamp};
 
 const DEADLINE: Timestamp = Timestamp::from_micros(1_000_000_000_000_000);
 
@@ -133,4 +135,64 @@ fn a_transfer_expires_at_its_deadline() {
             transfer_id: "t1".into(),
         })
         .then_nothing();
+}
+
+fn opened(holder: &str) -> BankAccountEvent {
+    BankAccountEvent::Opened {
+        holder: holder.into(),
+    }
+}
+
+fn deposited(cents: u64, cds: u64) -> BankAccountEvent {
+    BankAccountEvent::Deposited { cents, cds }
+}
+
+/// A deposit of $11.77 as it was recorded before the number of CDs stood in it.
+fn deposited_before(cds: &str) -> NewEvent {
+    let cds = Metadata::new().with(CDS, cds);
+    NewEvent::new("Deposited", 1, ContentType::Postcard, &b"\x99\x09"[..]).with_metadata(cds)
+}
+
+#[test]
+fn an_account_is_one_row_found_by_its_holder() {
+    let row = |cents, deposits, deposited_cents, cds, closed| AccountRow {
+        holder: "Ada".into(),
+        cents,
+        deposits,
+        deposited_cents,
+        cds,
+        closed,
+    };
+    ProjectionScenario::new(Accounts)
+        .given("BankAccount/a", [opened("Ada"), deposited(500, 2)])
+        .when(
+            "BankAccount/a",
+            [BankAccountEvent::Withdrawn { cents: 200 }],
+        )
+        .then_row(&"a".into(), Some(row(300, 1, 500, 2, false)))
+        .when_recorded("BankAccount/a", deposited_before("3"))
+        .when("BankAccount/a", [BankAccountEvent::Closed])
+        .then_rows([("a".into(), row(1_477, 2, 1_677, 5, true))])
+        .when("BankAccount/b", [opened("Ada")])
+        .when("Transfer/t1", [requested()])
+        .then_found(
+            Accounts::HOLDER,
+            &"Ada".to_owned(),
+            ["a".into(), "b".into()],
+        );
+}
+
+#[test]
+fn deposits_count_for_the_month_in_which_they_happened() {
+    let january = Timestamp::from_micros(852_076_800_000_000);
+    let february = Timestamp::from_micros(854_755_200_000_000);
+    ProjectionScenario::new(Months)
+        .at(january)
+        .when(
+            "BankAccount/a",
+            [opened("Ada"), deposited(500, 0), deposited(1, 0)],
+        )
+        .at(february)
+        .when("BankAccount/b", [deposited(7, 0)])
+        .then_rows([("1997-01".into(), 501), ("1997-02".into(), 7)]);
 }
