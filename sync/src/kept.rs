@@ -163,6 +163,8 @@ impl<K: RowKey, V: KeptRow> Repository<K, V> for KeptRepository<K, V> {
 
 impl<K: RowKey, V: KeptRow> EditableRepository<K, V> for KeptRepository<K, V> {
     async fn put(&self, key: K, row: V) -> Result<(), Error> {
+        // Recorded, it would stop all rows for ever.
+        self.rows.check_row(&key, &row)?;
         let key = encoded(&key);
         self.record(Kept::RowPut { key, row }).await
     }
@@ -228,7 +230,8 @@ impl<K: RowKey, V: KeptRow> BlockingKept<K, V> {
     /// Puts `row` under `key`, durably.
     ///
     /// # Errors
-    /// As [`EventStore::append`](crate::EventStore::append).
+    /// [`Error::TooLarge`] for a key above 1 KiB or a row above 1 MiB, else as
+    /// [`EventStore::append`](crate::EventStore::append).
     pub fn put(&self, key: K, row: V) -> Result<(), Error> {
         block_on(self.0.put(key, row))
     }

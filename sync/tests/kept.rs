@@ -4,7 +4,7 @@
 
 use std::fs;
 
-use tidelog::{EditableRepository, Error, Repository, StreamId, Tidelog, TidelogBuilder};
+use tidelog::{EditableRepository, Error, Limits, Repository, StreamId, Tidelog, TidelogBuilder};
 
 fn builder(dir: &tempfile::TempDir) -> TidelogBuilder {
     Tidelog::builder(dir.path())
@@ -81,4 +81,33 @@ fn names_and_types_that_were_not_registered_are_refused() {
         .kept::<u8, u8>(&"x".repeat(101))
         .open();
     assert!(matches!(long, Err(Error::TooLarge { .. })));
+}
+
+#[test]
+fn what_no_row_can_hold_is_refused_before_it_is_recorded() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = {
+        let builder = Tidelog::builder(dir.path()).sparse_segments();
+        let limits = Limits {
+            payload_bytes: 4 << 20,
+            ..Limits::default()
+        };
+        let builder = builder.limits(limits).kept::<String, String>("texts");
+        builder.open().unwrap()
+    };
+    let texts = log.kept::<String, String>("texts").unwrap().blocking();
+    let long_key = texts.put("k".repeat(2_000), "text".into());
+    assert!(
+        matches!(long_key, Err(Error::TooLarge { .. })),
+        "{long_key:?}"
+    );
+    let long_row = texts.put("key".into(), "r".repeat((1 << 20) + 1));
+    assert!(
+        matches!(long_row, Err(Error::TooLarge { .. })),
+        "{long_row:?}"
+    );
+    assert_eq!(log.last_position(), 0);
+    // Nothing stands in the way of the next one.
+    texts.put("key".into(), "text".into()).unwrap();
+    assert_eq!(texts.get(&"key".into()).unwrap().unwrap(), "text");
 }

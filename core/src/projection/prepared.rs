@@ -5,8 +5,9 @@ use std::ops::RangeBounds;
 
 use super::entries::{self, InSlot};
 use super::key::RowKey;
-use super::lookup::{Lookup, names_hash};
+use super::lookup::{Lookup, entries_of, names_hash};
 use super::row_store::{Checkpoint, RowStore, RowsError, Slot};
+use super::rows::{key_bytes, row_bytes, rows_of};
 use super::{FoundRow, KeyedRow, Projection, check};
 use crate::clock::Timestamp;
 use crate::error::Error;
@@ -57,6 +58,17 @@ impl<P: Projection> Prepared<P> {
     pub fn can_serve(&self, checkpoint: &Checkpoint) -> bool {
         (P::ROWS_SINCE..P::VERSION).contains(&checkpoint.version)
             && checkpoint.lookups == self.names_hash
+    }
+
+    /// Whether there can be such a row, and its entries of lookups.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`], or [`Error::Codec`] for a row that postcard cannot hold.
+    pub fn check_row(&self, key: &P::Key, row: &P::Row) -> Result<(), Error> {
+        key_bytes(key)?;
+        row_bytes(rows_of::<P>(), row)?;
+        entries_of(&self.lookups, key, row)?;
+        Ok(())
     }
 
     /// The row under `key`.

@@ -81,6 +81,27 @@ pub(crate) fn rows_of<P: Projection>() -> RowsOf {
     }
 }
 
+/// The bytes of `key`, when a row can have it.
+pub(crate) fn key_bytes<K: RowKey>(key: &K) -> Result<Vec<u8>, Error> {
+    let bytes = encoded(key);
+    if bytes.len() > MAX_KEY_BYTES {
+        return Err(Error::too_large("key of a row", bytes.len(), MAX_KEY_BYTES));
+    }
+    Ok(bytes)
+}
+
+/// The bytes of `row`, when there can be such a row.
+pub(crate) fn row_bytes<V>(of: RowsOf, row: &V) -> Result<Vec<u8>, Error>
+where
+    V: Serialize + DeserializeOwned + 'static,
+{
+    let bytes = encode_row(of, row)?;
+    if bytes.len() > MAX_ROW_BYTES {
+        return Err(Error::too_large("row", bytes.len(), MAX_ROW_BYTES));
+    }
+    Ok(bytes)
+}
+
 impl<'a, K, V> Rows<'a, K, V>
 where
     K: RowKey,
@@ -139,13 +160,11 @@ where
     }
 
     fn touch(&mut self, key: K) -> Result<&mut Touched<K, V>, HandlerError> {
-        let bytes = encoded(&key);
-        if bytes.len() > MAX_KEY_BYTES {
-            let error = Error::too_large("key of a row", bytes.len(), MAX_KEY_BYTES);
+        let bytes = key_bytes(&key).map_err(|error| {
             let error = HandlerError::from(error);
             self.failed.get_or_insert(FeedError::Event(error.clone()));
-            return Err(error);
-        }
+            error
+        })?;
         match self.touched.entry(bytes) {
             btree_map::Entry::Occupied(known) => Ok(known.into_mut()),
             btree_map::Entry::Vacant(new) => match (self.base)(new.key()) {
@@ -174,13 +193,8 @@ where
             };
             let value = now
                 .as_ref()
-                .map(|now| encode_row(self.of, now))
+                .map(|now| row_bytes(self.of, now))
                 .transpose()?;
-            if let Some(value) = &value
-                && value.len() > MAX_ROW_BYTES
-            {
-                return Err(Error::too_large("row", value.len(), MAX_ROW_BYTES).into());
-            }
             if value == row.before {
                 continue;
             }

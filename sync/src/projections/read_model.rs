@@ -50,6 +50,11 @@ impl<P: Projection, S: EventLog + RowStore> ReadModel<P, S> {
         }
     }
 
+    /// Whether there can be such a row.
+    pub(crate) fn check_row(&self, key: &P::Key, row: &P::Row) -> Result<(), Error> {
+        self.of.check_row(key, row)
+    }
+
     /// The same calls for threads without a runtime.
     pub fn blocking(&self) -> BlockingReadModel<P, S> {
         BlockingReadModel(self.clone())
