@@ -57,6 +57,8 @@ pub(super) struct Session<'a, S> {
     being_saved: Vec<Reply>,
     pub(super) ending: Option<(End, BoxFuture<'static, ()>)>,
     turns: u32,
+    /// Whether a handler met a closed store.
+    met_closed: bool,
 }
 
 pub(super) struct Ahead {
@@ -115,6 +117,7 @@ impl<'a, S: EventLog + CheckpointStore> Session<'a, S> {
             being_saved: Vec::new(),
             ending: None,
             turns: 0,
+            met_closed: false,
         }
     }
 
@@ -130,6 +133,10 @@ impl<'a, S: EventLog + CheckpointStore> Session<'a, S> {
                 return self.finish(end).await;
             }
             self.begin_saving()?;
+            if std::mem::take(&mut self.met_closed) && self.unit.is_closed().await {
+                self.fail(Error::Closed);
+                continue;
+            }
             self.publish();
             let turn = poll_fn(|cx| self.poll_turn(cx)).await;
             match turn {
@@ -349,39 +356,45 @@ impl<'a, S: EventLog + CheckpointStore> Session<'a, S> {
         let Handled { event, result } = handled;
         match result {
             Ok(()) => self.succeeded(&event),
-            Err(error) if error.is_closed() => self.fail(Error::Closed),
+            Err(error) if error.is_closed() => {
+                // Whose store it is that was closed is looked at before anything follows from it.
+                self.met_closed = true;
+                let attempts = self.lanes.failed(&event.stream);
+                if !self.try_again(&event.stream, attempts) {
+                    self.give_up(&event, &error, attempts);
+                }
+            }
             Err(error) => {
                 if let Some(refused @ Error::Refused { .. }) = error.cause().downcast_ref() {
                     // The store's failure, not the event's: no stream is parked for it.
                     return self.fail(refused.clone());
                 }
                 let attempts = self.lanes.failed(&event.stream);
-                match self.delay(&error, attempts) {
-                    Some(wait) => {
-                        tracing::debug!(
-                            listener = self.unit.shared.name(), stream = %event.stream, attempts, %error,
-                            "an event was not handled; it is tried again"
-                        );
-                        let stream = event.stream.clone();
-                        self.retries.push(Box::pin(async move {
-                            wait.await;
-                            stream
-                        }));
-                    }
-                    None => self.give_up(&event, &error, attempts),
+                if error.is_permanent() || !self.try_again(&event.stream, attempts) {
+                    self.give_up(&event, &error, attempts);
+                } else {
+                    tracing::debug!(
+                        listener = self.unit.shared.name(), stream = %event.stream, attempts, %error,
+                        "an event was not handled; it is tried again"
+                    );
                 }
             }
         }
     }
 
-    fn delay(&self, error: &HandlerError, attempts: u32) -> Option<BoxFuture<'static, ()>> {
-        if error.is_permanent() {
-            return None;
-        }
+    /// Lets the stream's event be tried again after a wait; false when it was tried often enough.
+    fn try_again(&mut self, stream: &StreamId, attempts: u32) -> bool {
         // The two upper bits of this half of a UUID are always the same.
         let random = self.unit.tools.ids.next_uuid().as_u64_pair().1 << 2;
-        let wait = self.unit.options.retry.delay(attempts, random)?;
-        Some(self.unit.tools.sleeper.sleep(wait))
+        let Some(wait) = self.unit.options.retry.delay(attempts, random) else {
+            return false;
+        };
+        let (stream, wait) = (stream.clone(), self.unit.tools.sleeper.sleep(wait));
+        self.retries.push(Box::pin(async move {
+            wait.await;
+            stream
+        }));
+        true
     }
 
     fn succeeded(&mut self, event: &EventEnvelope) {

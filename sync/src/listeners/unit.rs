@@ -56,13 +56,14 @@ impl<S: EventLog + CheckpointStore> Unit<S> {
         if let Some(request) = self.next_replay_or_stop() {
             match request {
                 Request::Stop => return Ok(()),
-                request => self.obey(request).await,
+                request => drop(self.obey(request).await),
             }
         }
         loop {
             let error = match self.session().await {
                 Ok(End::Stop) => return Ok(()),
                 Ok(End::Replay { position, reply }) => {
+                    // Not moved, it goes on where it was.
                     self.replay(position, reply).await;
                     continue;
                 }
@@ -79,8 +80,9 @@ impl<S: EventLog + CheckpointStore> Unit<S> {
                     Request::Stop => return Ok(()),
                     Request::Resume { reply, .. } => answer(reply, Err(error.clone())),
                     request => {
-                        self.obey(request).await;
-                        break;
+                        if self.obey(request).await {
+                            break;
+                        }
                     }
                 }
             }
@@ -105,12 +107,21 @@ impl<S: EventLog + CheckpointStore> Unit<S> {
         found
     }
 
-    async fn obey(&self, request: Request) {
+    /// Does what is asked of a listener that does not run: whether it goes on.
+    async fn obey(&self, request: Request) -> bool {
         match request {
-            Request::Retry { reply } => answer(reply, Ok(())),
+            Request::Retry { reply } => {
+                // Whoever is answered must not meet the state of before.
+                self.shared.set_phase(ListenerPhase::Running);
+                answer(reply, Ok(()));
+                true
+            }
             Request::Replay { position, reply } => self.replay(position, reply).await,
-            Request::Resume { reply, .. } => answer(reply, Err(self.shared.was_told_to_stop())),
-            Request::Stop => {}
+            Request::Resume { reply, .. } => {
+                answer(reply, Err(self.shared.was_told_to_stop()));
+                false
+            }
+            Request::Stop => false,
         }
     }
 
@@ -162,12 +173,22 @@ impl<S: EventLog + CheckpointStore> Unit<S> {
     }
 
     /// Moves the checkpoint; for when no session is under way.
-    async fn replay(&self, position: u64, reply: Reply) {
+    async fn replay(&self, position: u64, reply: Reply) -> bool {
         let moved = self.move_to(position).await;
-        answer(reply, moved);
+        if let Ok(state) = &moved {
+            let mut view = self.shared.view();
+            view.mark = state.mark;
+            view.parked = state.parked.clone();
+            view.phase = ListenerPhase::Running;
+            drop(view);
+            self.shared.notify();
+        }
+        let is_moved = moved.is_ok();
+        answer(reply, moved.map(|_| ()));
+        is_moved
     }
 
-    async fn move_to(&self, position: u64) -> Result<(), Error> {
+    async fn move_to(&self, position: u64) -> Result<ListenerState, Error> {
         let after = position.saturating_sub(1);
         self.check_position(after)?;
         let name = self.shared.name();
@@ -180,7 +201,8 @@ impl<S: EventLog + CheckpointStore> Unit<S> {
         state
             .parked
             .retain(|_, stream| stream.held() > 0 && stream.position <= after);
-        self.save(&state).await
+        self.save(&state).await?;
+        Ok(state)
     }
 
     pub(super) fn check_position(&self, position: u64) -> Result<(), Error> {
@@ -197,6 +219,12 @@ impl<S: EventLog + CheckpointStore> Unit<S> {
         self.store
             .save(self.shared.name(), state.mark.position, bytes)
             .await
+    }
+
+    /// Whether it is this listener's store that is closed, when a handler met one that is.
+    pub(super) async fn is_closed(&self) -> bool {
+        let loaded = self.store.load(self.shared.name()).await;
+        matches!(loaded, Err(Error::Closed))
     }
 
     async fn mark_at(&self, position: u64) -> Result<Mark, Error> {

@@ -116,3 +116,76 @@ async fn on_tokio_handlers_may_use_tokio() {
     mail.stop();
     running.await.unwrap().unwrap();
 }
+
+/// Flips a bit in the commit with this number, in a store of one segment.
+fn damage(store: &Path, commit: u64) {
+    let path = store.join("log/00000001.seg");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let mut at = 4096;
+    while bytes[at + 16..at + 24] != commit.to_le_bytes() {
+        let len = u32::from_le_bytes(bytes[at + 4..at + 8].try_into().unwrap());
+        at = (at + 88 + len as usize).next_multiple_of(8);
+    }
+    bytes[at + 100] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_listener_of_a_repaired_store_stops_at_the_gap_and_goes_on_behind_it_when_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let (from, to) = (dir.path().join("a"), dir.path().join("b"));
+    let told = Told::default();
+    let log = Tidelog::open(&from).unwrap();
+    let running = listen(&log, &told);
+    let handled = note(log.store(), "a");
+    wait_for_all(&log, &running);
+    running.stop().unwrap();
+    // Taken in by nobody yet; the second of them is lost.
+    let [_, lost, _] = [(); 3].map(|()| note(log.store(), "b"));
+    log.blocking().close().unwrap();
+    drop(log);
+    let commit = lost; // one event a commit
+    damage(&from, commit);
+    repair(&from, &to).unwrap();
+
+    let log = Tidelog::open(&to).unwrap();
+    let running = listen(&log, &told);
+    let mail = running.control("mail").unwrap().blocking();
+    let stopped = mail.wait_for(lost).unwrap_err();
+    assert_eq!(stopped.code(), "gap");
+    assert_eq!(told.handled(), names(&[("a", 1), ("b", 1)]));
+    assert_eq!(mail.inner().status().settled, handled + 1);
+    mail.replay_from(lost + 1).unwrap();
+    wait_for_all(&log, &running);
+    assert_eq!(told.handled_of("b"), [1, 3]);
+    running.stop().unwrap();
+}
+
+#[test]
+fn a_restored_store_goes_on_where_its_backup_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, backup, restored) = (
+        dir.path().join("a"),
+        dir.path().join("b"),
+        dir.path().join("c"),
+    );
+    let told = Told::default();
+    let log = Tidelog::open(&path).unwrap();
+    let running = listen(&log, &told);
+    note(log.store(), "a");
+    wait_for_all(&log, &running);
+    running.stop().unwrap();
+    log.blocking().backup(&backup).unwrap();
+    drop(log);
+    restore_backup(&backup, &restored).unwrap();
+    let log = Tidelog::open(&restored).unwrap();
+    let running = listen(&log, &told);
+    note(log.store(), "a");
+    wait_for_all(&log, &running);
+    assert_eq!(
+        told.handled_of("a"),
+        [1, 2],
+        "nothing is handled twice by that"
+    );
+    running.stop().unwrap();
+}

@@ -94,7 +94,7 @@ fn a_started_listener_that_stopped_stands_until_it_is_told_to_try_again() {
     pollster::block_on(other.wait_for(position)).unwrap();
     told.heal_all();
     pollster::block_on(mail.retry()).unwrap();
-    while pollster::block_on(mail.wait_for(position)).is_err() {}
+    pollster::block_on(mail.wait_for(position)).unwrap();
     assert_eq!(told.handled_of("a"), [1]);
     running.stop().unwrap();
     let ended = pollster::block_on(mail.retry()).unwrap_err();
@@ -196,4 +196,40 @@ fn a_gap_stops_it_and_it_goes_on_behind_the_gap_when_told() {
     driven.answer(driven.mail.clone().replay_from(3)).unwrap();
     driven.settle();
     assert_eq!(told.handled(), names(&[("b", 1)]));
+}
+
+#[test]
+fn a_handler_that_meets_another_store_closed_fails_as_any_other() {
+    struct Elsewhere(MemoryStore);
+    impl EventListener for Elsewhere {
+        async fn on(&self, event: &EventEnvelope) -> Result<(), HandlerError> {
+            self.0.head(&event.stream).await?;
+            Ok(())
+        }
+    }
+    let (store, elsewhere) = (MemoryStore::new(), MemoryStore::new());
+    elsewhere.close();
+    let retry = RetryPolicy {
+        attempts: 2,
+        first: Duration::ZERO,
+        ceiling: Duration::ZERO,
+    };
+    let running = EventListenerContainer::builder(store.clone())
+        .listener_with(
+            "mail",
+            Elsewhere(elsewhere),
+            ListenerOptions::default().retry(retry),
+        )
+        .build()
+        .unwrap()
+        .start()
+        .unwrap();
+    let position = note(&store, "a");
+    let mail = running.control("mail").unwrap().blocking();
+    mail.wait_for(position).unwrap();
+    assert_eq!(mail.inner().parked()[0].attempts, 2);
+    // Its own, closed while the handler meets that: it ends.
+    note(&store, "a");
+    store.close();
+    pollster::block_on(mail.inner().ended());
 }
