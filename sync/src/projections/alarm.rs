@@ -10,7 +10,8 @@ use tidelog_core::{BoxFuture, Sleeper};
 
 /// Something that is due at a time.
 pub(crate) enum Alarm {
-    At(Instant),
+    /// `None`: later than any time there is.
+    At(Option<Instant>),
     Injected(BoxFuture<'static, ()>),
     Due,
 }
@@ -19,7 +20,7 @@ impl Alarm {
     pub(crate) fn after(duration: Duration, sleeper: Option<&Arc<dyn Sleeper>>) -> Self {
         match sleeper {
             Some(sleeper) => Self::Injected(sleeper.sleep(duration)),
-            None => Self::At(Instant::now() + duration),
+            None => Self::At(Instant::now().checked_add(duration)),
         }
     }
 
@@ -28,7 +29,7 @@ impl Alarm {
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> bool {
         let due = match self {
             Self::Due => true,
-            Self::At(at) => *at <= Instant::now(),
+            Self::At(at) => at.is_some_and(|at| at <= Instant::now()),
             Self::Injected(sleep) => Pin::new(sleep).poll(cx).is_ready(),
         };
         if due {
@@ -39,7 +40,7 @@ impl Alarm {
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match self {
-            Self::At(at) => Some(*at),
+            Self::At(at) => *at,
             Self::Injected(_) | Self::Due => None,
         }
     }

@@ -397,12 +397,14 @@ impl<P: Projection, S: EventLog + RowStore> BlockingReadModel<P, S> {
         position: impl Into<Option<u64>>,
         timeout: Duration,
     ) -> Result<bool, Error> {
-        let until = Instant::now() + timeout;
+        let until = Instant::now().checked_add(timeout);
         let mut waiting = pin!(self.0.wait_for(position));
         block_until(|cx| match waiting.as_mut().poll(cx) {
             Poll::Ready(answer) => (Poll::Ready(answer.map(|()| true)), None),
-            Poll::Pending if Instant::now() >= until => (Poll::Ready(Ok(false)), None),
-            Poll::Pending => (Poll::Pending, Some(until)),
+            Poll::Pending if until.is_some_and(|until| Instant::now() >= until) => {
+                (Poll::Ready(Ok(false)), None)
+            }
+            Poll::Pending => (Poll::Pending, until),
         })
     }
 

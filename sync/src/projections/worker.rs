@@ -247,6 +247,10 @@ impl<P: Projection, S: EventLog + RowStore> TypedWorker<P, S> {
     /// Feeds one page.
     fn feed(&mut self, role: Role, page: &[EventEnvelope]) -> Result<usize, Ended> {
         for (taken, event) in page.iter().enumerate() {
+            // A page may take a slow projection long.
+            if self.tools.mailbox.is_stopping() {
+                break;
+            }
             let Some(fed) = self.fed(role) else {
                 return Ok(taken);
             };
@@ -334,6 +338,7 @@ impl<P: Projection, S: EventLog + RowStore> TypedWorker<P, S> {
 
     /// Rows could not be read or written: begins anew, or stops.
     fn rows_failed(&mut self, role: Role, error: RowsError) -> Result<(), Ended> {
+        self.touched = true;
         match error {
             RowsError::Failed(Error::Closed | Error::Cancelled { .. }) => Err(Ended),
             RowsError::Failed(error) => {
@@ -377,9 +382,24 @@ impl<P: Projection, S: EventLog + RowStore> TypedWorker<P, S> {
         match made {
             Ok(feed) => self.building = Some(Fed::new(feed)),
             Err(RowsError::Failed(Error::Closed)) => return Err(Ended),
-            Err(error) => self.broken = Some(self.stopped_at(0, &HandlerError::from(error))),
+            Err(error) => {
+                let stopped = self.stopped_at(0, &HandlerError::from(error));
+                if self.active.is_some() {
+                    // The rows there are serve on.
+                    self.answer_rebuilds(&Err(stopped));
+                } else {
+                    self.broken = Some(stopped);
+                }
+            }
         }
         Ok(())
+    }
+
+    fn answer_rebuilds(&mut self, answer: &Result<(), Error>) {
+        for reply in self.rebuilds.drain(..) {
+            // Nobody waits any more when this fails.
+            let _ = reply.send(answer.clone());
+        }
     }
 
     /// Whether the rows being built may serve from now on.
@@ -502,8 +522,20 @@ impl<P: Projection, S: EventLog + RowStore> TypedWorker<P, S> {
         let query = StreamQuery::new(stream.clone());
         let query = query.from(held.sequence).to(held.last_sequence);
         let mut events = self.tools.store.read_stream(query);
-        while let Some(page) = block_on(events.next_page()).transpose()? {
+        while let Some(page) = block_on(events.next_page()) {
+            let page = match page {
+                Ok(page) => page,
+                Err(Error::Closed) => return Err(RowsError::Failed(Error::Closed)),
+                // Nothing is wrong with the rows: what came before is in them, the rest stays held.
+                Err(error) => {
+                    self.commit(role)?;
+                    return Ok(Err(error));
+                }
+            };
             for event in page {
+                if self.tools.mailbox.is_stopping() {
+                    return Err(RowsError::Failed(Error::Closed));
+                }
                 let now = self.tools.clock.now();
                 let Some(fed) = self.fed(role) else {
                     return Ok(Ok(()));
@@ -602,7 +634,13 @@ impl<P: Projection, S: EventLog + RowStore> Worker for TypedWorker<P, S> {
         let mut answer = None;
         if self.can_switch(last) {
             match self.switch() {
-                Ok(()) => answer = Some(Ok(())),
+                Ok(()) => {
+                    // They serve, and may have got no further than the ones before.
+                    answer = Some(match self.active.as_ref().map(|new| &new.trouble) {
+                        Some(Trouble::Stopped(error)) => Err(error.clone()),
+                        _ => Ok(()),
+                    });
+                }
                 Err(error) => self.rows_failed(Role::Building, error)?,
             }
         }
@@ -620,10 +658,7 @@ impl<P: Projection, S: EventLog + RowStore> Worker for TypedWorker<P, S> {
         // Whoever gets an answer sees what it speaks of.
         self.publish();
         if let Some(answer) = answer {
-            for reply in self.rebuilds.drain(..) {
-                // Nobody waits any more when this fails.
-                let _ = reply.send(answer.clone());
-            }
+            self.answer_rebuilds(&answer);
         }
         Ok(())
     }
@@ -641,7 +676,12 @@ impl<P: Projection, S: EventLog + RowStore> Worker for TypedWorker<P, S> {
                 if self.building.as_ref().is_none_or(Fed::is_stopped) {
                     match self.create() {
                         Ok(feed) => self.building = Some(Fed::new(feed)),
-                        Err(error) => self.rows_failed(Role::Building, error)?,
+                        Err(RowsError::Failed(Error::Closed)) => return Err(Ended),
+                        // What there is stays as it is.
+                        Err(error) => {
+                            let stopped = self.stopped_at(0, &HandlerError::from(error));
+                            self.answer_rebuilds(&Err(stopped));
+                        }
                     }
                 }
             }
@@ -700,7 +740,9 @@ impl<P: Projection, S: EventLog + RowStore> Worker for TypedWorker<P, S> {
 
     fn write_places(&mut self) -> Result<(), Ended> {
         for role in [Role::Active, Role::Building] {
-            let written = self.fed(role).map(|fed| fed.feed.commit_place());
+            // Changes wait for a commit of their own, which readers know of.
+            let clean = self.fed(role).filter(|fed| !fed.feed.is_dirty());
+            let written = clean.map(|fed| fed.feed.commit_place());
             if let Some(Err(error)) = written {
                 self.rows_failed(role, error)?;
             }

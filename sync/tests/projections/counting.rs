@@ -45,7 +45,7 @@ impl Counting {
         self.counts.commits.load(Ordering::SeqCst)
     }
 
-    /// Batches of rows are refused by this from now on.
+    /// Batches of rows, and new slots, are refused by this from now on.
     pub fn fail_commits(&self, error: Option<Error>) {
         *self.counts.failing.lock() = error;
     }
@@ -55,7 +55,7 @@ impl Counting {
         self.counts.followed.store(appends, Ordering::SeqCst);
     }
 
-    /// Reads and subscriptions of the log answer this from now on.
+    /// Reads and subscriptions answer this from now on.
     pub fn refuse(&self, error: Option<Error>) {
         *self.counts.gap.lock() = error;
     }
@@ -67,7 +67,10 @@ impl EventStore for Counting {
     }
 
     fn read_stream(&self, query: StreamQuery) -> EventStream {
-        self.store.read_stream(query)
+        match self.counts.gap.lock().clone() {
+            Some(error) => EventStream::failed(error),
+            None => self.store.read_stream(query),
+        }
     }
 
     async fn head(&self, stream: &StreamId) -> Result<Option<StreamHead>, Error> {
@@ -127,6 +130,9 @@ impl RowStore for Counting {
     }
 
     fn create_slot(&self, model: &str, checkpoint: &Checkpoint) -> Result<Slot, RowsError> {
+        if let Some(error) = self.counts.failing.lock().clone() {
+            return Err(error.into());
+        }
         self.store.create_slot(model, checkpoint)
     }
 

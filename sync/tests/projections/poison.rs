@@ -296,3 +296,98 @@ fn rows_that_cannot_be_written_stop_the_projection_and_are_written_when_it_goes_
     assert_eq!(sums.get(&"a".into()).unwrap(), Some(sum(3, 2)));
     assert_eq!(lever.calls(), 2, "nothing was taken in twice");
 }
+
+#[test]
+fn a_rebuild_that_gets_no_further_than_what_stopped_says_so() {
+    let store = MemoryStore::new();
+    let (projections, lever) = started(&store, ProjectionOptions::default());
+    let sums = projections.get::<Sums>().unwrap().blocking();
+    lever.fail_permanently(7);
+    add(&store, "a", 1);
+    assert!(sums.wait_for(add(&store, "a", 7)).is_err());
+    let still = sums.rebuild().unwrap_err();
+    assert!(
+        matches!(still, Error::Stopped { position: 2, .. }),
+        "{still}"
+    );
+    assert_eq!(sums.get(&"a".into()).unwrap(), Some(sum(1, 1)));
+    lever.mend(7);
+    sums.rebuild().unwrap();
+    assert_eq!(sums.get(&"a".into()).unwrap(), Some(sum(8, 2)));
+}
+
+#[test]
+fn held_events_that_cannot_be_read_stay_held_and_stop_nothing() {
+    let store = Counting::default();
+    let lever = Lever::default();
+    let projections = Projections::builder(store.clone())
+        .projection_with(Sums(lever.clone()), park())
+        .start()
+        .unwrap();
+    let sums = projections.get::<Sums>().unwrap().blocking();
+    lever.fail_permanently(7);
+    assert!(sums.wait_for(add(&store, "a", 7)).is_err());
+    lever.mend(7);
+    store.refuse(Some(Error::Cancelled { what: "reading" }));
+    let unread = sums.resume(&stream("a")).unwrap_err();
+    assert!(matches!(unread, Error::Cancelled { .. }), "{unread}");
+    let state = sums.progress().state;
+    assert!(matches!(state, ProjectionState::Live), "{state:?}");
+    assert_eq!(sums.parked().unwrap().len(), 1);
+    store.refuse(None);
+    sums.resume(&stream("a")).unwrap();
+    assert_eq!(sums.get(&"a".into()).unwrap(), Some(sum(7, 1)));
+}
+
+#[test]
+fn a_rebuild_that_has_no_place_to_begin_leaves_the_rows_fed() {
+    let store = Counting::default();
+    let projections = Projections::builder(store.clone())
+        .projection(Sums::default())
+        .start()
+        .unwrap();
+    let sums = projections.get::<Sums>().unwrap().blocking();
+    sums.wait_for(add(&store, "a", 1)).unwrap();
+    store.fail_commits(Some(Error::Engine {
+        engine: "the test's",
+        action: "write",
+        source: Arc::new(std::io::Error::other("the disk is full")),
+    }));
+    let refused = sums.rebuild().unwrap_err();
+    assert!(
+        refused.to_string().contains("the disk is full"),
+        "{refused}"
+    );
+    store.fail_commits(None);
+    sums.wait_for(add(&store, "a", 2)).unwrap();
+    let state = sums.progress().state;
+    assert!(matches!(state, ProjectionState::Live), "{state:?}");
+    assert_eq!(sums.get(&"a".into()).unwrap(), Some(sum(3, 2)));
+    sums.rebuild().unwrap();
+}
+
+#[test]
+fn times_without_end_are_no_panics() {
+    let store = MemoryStore::new();
+    let retry = RetryPolicy {
+        attempts: u32::MAX,
+        first: Duration::MAX,
+        ceiling: Duration::MAX,
+    };
+    let options = ProjectionOptions {
+        retry,
+        ..ProjectionOptions::default()
+    };
+    let (projections, lever) = started(&store, options);
+    let sums = projections.get::<Sums>().unwrap().blocking();
+    let position = add(&store, "a", 1);
+    assert!(sums.wait_for_timeout(position, Duration::MAX).unwrap());
+    lever.fail(7, 1);
+    let position = add(&store, "a", 7);
+    let counts = projections.get::<Counts>().unwrap().blocking();
+    counts.wait_for(position).unwrap();
+    until(|| matches!(sums.progress().state, ProjectionState::Waiting { .. }).then_some(()));
+    // Whoever does not want to wait for ever says so.
+    sums.retry().unwrap();
+    sums.wait_for(position).unwrap();
+}

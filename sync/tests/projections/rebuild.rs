@@ -307,3 +307,49 @@ fn a_first_build_that_stops_lets_its_rows_answer() {
         })
     );
 }
+
+/// Counts, and holds each event up until a gate is open.
+struct Slow(Gate, Lever);
+
+impl Projection for Slow {
+    const NAME: &'static str = "slow";
+    type Key = String;
+    type Row = Sum;
+
+    fn apply(
+        &self,
+        event: &EventEnvelope,
+        rows: &mut Rows<'_, String, Sum>,
+    ) -> Result<(), HandlerError> {
+        let taken = take_in(&self.1, event, rows);
+        self.0.pass();
+        taken
+    }
+}
+
+#[test]
+fn stopping_waits_for_one_event_and_not_for_a_page_of_them() {
+    let store = MemoryStore::new();
+    for _ in 0..200 {
+        add(&store, "a", 1);
+    }
+    let (gate, lever) = (Gate::default(), Lever::default());
+    let projections = start(&store, Slow(gate.clone(), lever.clone()));
+    let slow = projections.get::<Slow>().unwrap();
+    while lever.calls() == 0 {
+        std::thread::yield_now();
+    }
+    let stopping = std::thread::spawn(move || projections.stop());
+    while !matches!(slow.progress().state, ProjectionState::Closed) {
+        std::thread::yield_now();
+    }
+    gate.open();
+    stopping.join().unwrap();
+    assert_eq!(lever.calls(), 1);
+
+    let projections = start(&store, Slow(gate, lever.clone()));
+    let slow = projections.get::<Slow>().unwrap().blocking();
+    slow.wait_for(200).unwrap();
+    assert_eq!(slow.get(&"a".into()).unwrap().unwrap().events, 200);
+    assert_eq!(lever.calls(), 200, "what was taken in is kept");
+}
