@@ -226,6 +226,49 @@ fn read_models_do_not_keep_the_store_open() {
     drop(again);
 }
 
+#[test]
+fn rows_are_exact_though_the_index_is_made_again_while_they_are_fed() {
+    let dir = tempfile::tempdir().unwrap();
+    let builder = builder(dir.path()).inline_projection(Sums::default());
+    let log = builder.projection(Counts).open().unwrap().blocking();
+    let (sums, counts) = (
+        log.projection::<Sums>().unwrap(),
+        log.projection::<Counts>().unwrap(),
+    );
+    std::thread::scope(|scope| {
+        let appending = scope.spawn(|| {
+            for _ in 0..300 {
+                log.append(batch("a", &[1, 2])).unwrap();
+            }
+        });
+        for _ in 0..5 {
+            log.rebuild_index().unwrap();
+        }
+        appending.join().unwrap();
+    });
+    log.rebuild_index().unwrap();
+    // Whoever asks first finds that they are gone, and everything goes on by itself.
+    let last = log.last_position();
+    let expected = Sum {
+        total: 900,
+        events: 600,
+    };
+    loop {
+        sums.wait_for(last).unwrap();
+        counts.wait_for(last).unwrap();
+        match (sums.get(&"a".into()), counts.get(&"Sum".into())) {
+            (Ok(sum), Ok(count)) => {
+                assert_eq!((sum, count), (Some(expected), Some(600)));
+                break;
+            }
+            (Err(Error::Rebuilding { .. }), _) | (_, Err(Error::Rebuilding { .. })) => {
+                std::thread::yield_now();
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 /// Drops what it holds when it wakes: on the thread of the projections.
 struct DropsOnWake(Mutex<Option<Tidelog>>);
 
