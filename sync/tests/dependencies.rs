@@ -65,6 +65,21 @@ fn core_knows_no_engine_no_runtime_and_no_crate_above_it() {
 }
 
 #[test]
+fn the_derive_knows_no_crate_of_ours() {
+    assert_absent(
+        "tidelog-derive",
+        &["tidelog-core", "tidelog-backends", "tidelog", "serde"],
+    );
+}
+
+#[test]
+fn kits_for_tests_are_in_no_default_build() {
+    for package in ["tidelog", "bank-account"] {
+        assert_absent(package, &["proptest", "similar"]);
+    }
+}
+
+#[test]
 fn backends_have_no_runtime_no_network_and_no_crate_above_them() {
     assert_absent(
         "tidelog-backends",

@@ -7,6 +7,7 @@
     reason = "tests fail by panicking"
 )]
 
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 use tidelog::testing::aggregate_check;
-use tidelog::testing::properties::AggregateCheck;
+use tidelog::testing::properties::{AggregateCheck, strategies};
 use tidelog::{
     Aggregate, AppendBatch, AppendReceipt, Command, ContentType, Context, Decide, Error, Event,
     EventEnvelope, EventId, EventStore, EventStream, ExpectedVersion, Limits, MemoryStore,
@@ -541,4 +542,57 @@ fn commands_that_lead_to_nothing_test_nothing_and_say_so() {
 fn a_seed_repeats_the_failure_exactly() {
     let told = || failure(run::<LosesMoney>).0;
     assert_eq!(told(), told());
+}
+
+fn moved() -> impl Strategy<Value = Moved> {
+    prop_oneof![
+        any::<u64>().prop_map(Moved::In),
+        any::<u64>().prop_map(Moved::Out)
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
+
+    #[test]
+    fn histories_are_numbered_as_a_log_is(
+        history in strategies::history(moved(), "Account", 3, 0..40),
+    ) {
+        let mut sequences = BTreeMap::<StreamId, u64>::new();
+        for (position, envelope) in (1..).zip(&history) {
+            prop_assert_eq!(envelope.position, Some(position));
+            let sequence = sequences.entry(envelope.stream.clone()).or_default();
+            *sequence += 1;
+            prop_assert_eq!(envelope.sequence, *sequence);
+            prop_assert_eq!(envelope.aggregate_type(), "Account");
+            prop_assert_eq!(envelope.decode_all::<Moved>().unwrap().len(), 1);
+        }
+        prop_assert!(sequences.len() <= 3);
+        let times = history.iter().map(|envelope| envelope.recorded_time);
+        prop_assert!(times.is_sorted());
+    }
+
+    #[test]
+    fn drawn_events_are_taken_by_a_store(
+        event in strategies::new_event(),
+        stream in strategies::stream_id(),
+    ) {
+        let store = MemoryStore::new().blocking();
+        let batch = AppendBatch::new(stream.clone(), ExpectedVersion::NoStream, vec![event.clone()]);
+        store.append(batch).unwrap();
+        let back = store.read_stream(StreamQuery::new(stream)).next().unwrap().unwrap();
+        prop_assert!(back.same_content(&event));
+        prop_assert_eq!(&back.metadata, &event.metadata);
+    }
+
+    #[test]
+    fn drawn_envelopes_hold_their_event(
+        (event, envelope) in moved().prop_flat_map(|event| {
+            (Just(event.clone()), strategies::envelope(Just(event)))
+        }),
+        turns in strategies::interleaving(3, 5),
+    ) {
+        prop_assert_eq!(envelope.decode_event::<Moved>().unwrap(), event);
+        prop_assert!(turns.len() == 5 && turns.iter().all(|turn| *turn < 3));
+    }
 }
