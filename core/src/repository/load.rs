@@ -12,7 +12,7 @@ use crate::store::EventStore;
 use crate::stream_id::StreamId;
 
 impl<A: Aggregate, S: EventStore> AggregateRepository<A, S> {
-    /// The aggregate as it stands now; `None` when it has no events.
+    /// The aggregate as it stands now; `None` when it has no events, or none that is still read.
     ///
     /// # Errors
     /// [`Error::Codec`] or [`Error::Apply`] when its history cannot be read by this program,

@@ -245,9 +245,9 @@ pub struct Loaded<A> {
     pub stream: StreamId,
     /// Its state; shared with the cache.
     pub state: Arc<A>,
-    /// Sequence of the newest event in the state.
+    /// Sequence of the newest record that was read for it, whether or not that is read as an event.
     pub sequence: u64,
-    /// Id of that event.
+    /// Id of that record.
     pub event_id: EventId,
 }
 
