@@ -232,6 +232,12 @@ impl RowStore for MemoryStore {
         self.shared().check_open()
     }
 
+    fn renew(&self) -> Result<(), Error> {
+        self.shared().check_open()?;
+        self.lose_rows();
+        Ok(())
+    }
+
     fn on_thread<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Self) -> Result<T, Error> + Send + 'static,

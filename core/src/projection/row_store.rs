@@ -99,6 +99,13 @@ pub trait RowStore: Clone + Send + Sync + 'static {
     /// [`Error::Closed`], or the engine's failure.
     fn flush(&self) -> Result<(), Error>;
 
+    /// Begins the engine anew that keeps the rows: all rows of all models are gone, and slots made
+    /// from now on are sound. For when rows that were begun anew are lost again and again.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], or the engine's failure.
+    fn renew(&self) -> Result<(), Error>;
+
     /// Runs `work` where blocking is allowed: on the calling thread for a store of the blocking
     /// face, else on one of the store's own.
     fn on_thread<T: Send + 'static>(

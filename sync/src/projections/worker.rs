@@ -18,8 +18,8 @@ use super::mailbox::{Mailbox, Reply, Request};
 use super::model::{Model, Progress, Serving};
 use super::progress::ProjectionState;
 
-/// So often in a row rows may be lost before the projection stops: something is wrong with the
-/// store then, not with the rows.
+/// So often in a row rows may be lost before the engine that keeps them is begun anew: something is
+/// wrong with it then, not with the rows.
 const MAX_LOSSES: u32 = 3;
 
 /// The store was closed: the runner ends.
@@ -80,6 +80,8 @@ pub(crate) struct TypedWorker<P: Projection, S> {
     /// Why nothing can be fed at all.
     broken: Option<Error>,
     losses: u32,
+    /// Whether the engine was begun anew since rows came to serve; once is enough.
+    renewed: bool,
     /// Who waits for new rows to serve.
     rebuilds: Vec<Reply>,
     /// Whether anything happened that is not published yet.
@@ -139,6 +141,7 @@ impl<P: Projection, S: EventLog + RowStore> TypedWorker<P, S> {
             building: None,
             broken: None,
             losses: 0,
+            renewed: false,
             rebuilds: Vec::new(),
             touched: false,
         }
@@ -179,7 +182,14 @@ impl<P: Projection, S: EventLog + RowStore> TypedWorker<P, S> {
                 ControlFlow::Continue(())
             }
         };
-        let found = self.tools.store.slots(&self.model.name, &mut going_on)?;
+        let store = self.tools.store.clone();
+        let found = match store.slots(&self.model.name, &mut going_on) {
+            Err(Error::Damaged { .. }) if !self.renewed => {
+                self.renew()?;
+                store.slots(&self.model.name, &mut going_on)?
+            }
+            found => found?,
+        };
         let mut serving = Serving::Nothing;
         if let Some((slot, checkpoint)) = found.active {
             if checkpoint.version > P::VERSION {
@@ -214,9 +224,25 @@ impl<P: Projection, S: EventLog + RowStore> TypedWorker<P, S> {
         Feed::open(of, store, slot, checkpoint)
     }
 
-    fn create(&self) -> Result<Feed<P, S>, RowsError> {
-        let (of, store) = (Arc::clone(&self.of), self.tools.store.clone());
-        Feed::create(of, store, &self.model.name)
+    fn create(&mut self) -> Result<Feed<P, S>, RowsError> {
+        let create = |this: &Self| {
+            let (of, store) = (Arc::clone(&this.of), this.tools.store.clone());
+            Feed::create(of, store, &this.model.name)
+        };
+        match create(self) {
+            Err(RowsError::Failed(Error::Damaged { .. }) | RowsError::Lost(_)) if !self.renewed => {
+                self.renew()?;
+                create(self)
+            }
+            made => made,
+        }
+    }
+
+    /// Begins the engine anew: rows of other projections are lost with it, and made again too.
+    fn renew(&mut self) -> Result<(), Error> {
+        tracing::warn!(what = %self.model.what(), "the engine that keeps rows is begun anew");
+        self.renewed = true;
+        self.tools.store.renew()
     }
 
     fn newer(&self, checkpoint: &Checkpoint) -> Error {
@@ -374,10 +400,14 @@ impl<P: Projection, S: EventLog + RowStore> TypedWorker<P, S> {
             }
             Role::Building => self.building = None,
         }
-        let made = if self.losses > MAX_LOSSES {
-            Err(RowsError::Lost(reason.into()))
-        } else {
-            self.create()
+        let made = match self.losses > MAX_LOSSES {
+            true if self.renewed => Err(RowsError::Lost(reason.into())),
+            true => {
+                self.losses = 0;
+                let renewed = self.renew().map_err(RowsError::from);
+                renewed.and_then(|()| self.create())
+            }
+            false => self.create(),
         };
         match made {
             Ok(feed) => self.building = Some(Fed::new(feed)),
@@ -434,6 +464,7 @@ impl<P: Projection, S: EventLog + RowStore> TypedWorker<P, S> {
         drop(serving);
         self.active = Some(new);
         self.losses = 0;
+        self.renewed = false;
         Ok(())
     }
 
@@ -474,6 +505,7 @@ impl<P: Projection, S: EventLog + RowStore> TypedWorker<P, S> {
     fn retry(&mut self) -> Result<(), Ended> {
         if self.broken.take().is_some() {
             self.losses = 0;
+            self.renewed = false;
             return self.start();
         }
         for role in [Role::Active, Role::Building] {

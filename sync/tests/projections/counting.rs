@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tidelog::{
@@ -29,6 +29,8 @@ struct Counts {
     gap: Mutex<Option<Error>>,
     /// What the next commits of rows answer.
     failing: Mutex<Option<Error>>,
+    /// Whether all rows that are committed are lost, until the engine is begun anew.
+    spoilt: AtomicBool,
     /// How many commits are followed by an append each.
     followed: AtomicU64,
 }
@@ -48,6 +50,15 @@ impl Counting {
     /// Batches of rows, and new slots, are refused by this from now on.
     pub fn fail_commits(&self, error: Option<Error>) {
         *self.counts.failing.lock() = error;
+    }
+
+    /// Rows are lost whenever they are committed, until the engine is begun anew.
+    pub fn spoil(&self) {
+        self.counts.spoilt.store(true, Ordering::SeqCst);
+    }
+
+    pub fn is_spoilt(&self) -> bool {
+        self.counts.spoilt.load(Ordering::SeqCst)
     }
 
     /// The next so many batches of rows are followed by an append each: there is always more.
@@ -146,6 +157,9 @@ impl RowStore for Counting {
         if let Some(error) = self.counts.failing.lock().clone() {
             return Err(error.into());
         }
+        if self.is_spoilt() {
+            return Err(RowsError::Lost("the engine is damaged".into()));
+        }
         let less = |left: u64| left.checked_sub(1);
         let followed = &self.counts.followed;
         if followed
@@ -182,6 +196,11 @@ impl RowStore for Counting {
 
     fn flush(&self) -> Result<(), Error> {
         self.store.flush()
+    }
+
+    fn renew(&self) -> Result<(), Error> {
+        self.counts.spoilt.store(false, Ordering::SeqCst);
+        self.store.renew()
     }
 
     fn on_thread<T: Send + 'static>(

@@ -9,6 +9,7 @@ use tidelog::{
 };
 
 use crate::common::{Counts, Lever, Sum, Sums, add, take_in};
+use crate::counting::Counting;
 
 fn start<P: Projection>(store: &MemoryStore, projection: P) -> Projections<MemoryStore> {
     let builder = Projections::builder(store.clone());
@@ -284,6 +285,37 @@ fn rows_that_were_lost_are_made_again() {
     let counts = projections.get::<Counts>().unwrap().blocking();
     counts.wait_for(2).unwrap();
     assert_eq!(counts.get(&"Sum".into()).unwrap(), Some(2));
+}
+
+#[test]
+fn where_rows_are_lost_again_and_again_the_engine_is_begun_anew() {
+    let store = Counting::default();
+    let projections = Projections::builder(store.clone())
+        .projection(Sums::default())
+        .projection(Counts)
+        .start()
+        .unwrap();
+    let sums = projections.get::<Sums>().unwrap().blocking();
+    let counts = projections.get::<Counts>().unwrap().blocking();
+    for n in 0..10 {
+        sums.wait_for(add(&store, "a", n)).unwrap();
+    }
+    counts.wait_for(10).unwrap();
+    store.spoil();
+    let position = add(&store, "a", 10);
+    sums.wait_for(position).unwrap();
+    counts.wait_for(position).unwrap();
+    assert!(!store.is_spoilt());
+    // The other one's rows went with the engine: whoever asks finds out.
+    let read = || counts.get(&"Sum".into());
+    while matches!(read(), Err(Error::Rebuilding { .. })) {
+        std::thread::yield_now();
+    }
+    assert_eq!(read().unwrap(), Some(11));
+    while matches!(sums.get(&"a".into()), Err(Error::Rebuilding { .. })) {
+        std::thread::yield_now();
+    }
+    assert_eq!(sums.get(&"a".into()).unwrap().unwrap().total, 55);
 }
 
 #[test]

@@ -453,6 +453,12 @@ impl RowStore for SledStore {
         models.flush(index).map_err(index_failed)
     }
 
+    fn renew(&self) -> Result<(), Error> {
+        let shared = self.shared();
+        shared.format.ensure_writable(&shared.dir)?;
+        shared.streams.rebuild("rows could not be kept in it", None)
+    }
+
     fn on_thread<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Self) -> Result<T, Error> + Send + 'static,
