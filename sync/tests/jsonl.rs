@@ -555,6 +555,43 @@ async fn files_are_written_and_read_on_threads_of_their_own() {
     assert!(matches!(closed, Err(Error::Closed)), "{closed:?}");
 }
 
+#[test]
+fn inline_projections_have_what_was_imported_when_the_call_returns() {
+    struct Seen;
+    impl Projection for Seen {
+        const NAME: &'static str = "seen";
+        type Key = StreamId;
+        type Row = u64;
+        fn apply(
+            &self,
+            event: &EventEnvelope,
+            rows: &mut Rows<'_, StreamId, u64>,
+        ) -> Result<(), HandlerError> {
+            rows.update(event.stream.clone(), |seen| *seen += 1)
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let source = MemoryStore::new();
+    fill(&source);
+    let lines = lines_of(&source, &ExportQuery::all());
+    let builder = Tidelog::builder(dir.path().join("log")).inline_projection(Seen);
+    let log = builder.open().unwrap().blocking();
+    let seen = log.projection::<Seen>().unwrap();
+    log.import(lines.as_bytes(), &ImportOptions::default())
+        .unwrap();
+    let counts: Vec<u64> = seen
+        .scan(.., 9)
+        .unwrap()
+        .into_iter()
+        .map(|(_, n)| n)
+        .collect();
+    assert_eq!(counts.iter().sum::<u64>(), 60);
+    let more = lines_of(&source, &ExportQuery::all().to(3)) + "nonsense";
+    let renumber = ImportOptions::default().sequences(Sequences::Renumber);
+    log.import(more.as_bytes(), &renumber).unwrap_err();
+    assert_eq!(seen.progress().position, log.store().last_position());
+}
+
 /// Whoever drops the future does not leave work behind.
 #[tokio::test]
 async fn a_dropped_export_ends() {

@@ -124,7 +124,9 @@ impl BlockingTidelog {
         from: impl BufRead,
         options: &ImportOptions,
     ) -> Result<ImportReport, ImportError> {
-        import(from, self.store().inner(), options)
+        let done = import(from, self.store().inner(), options);
+        self.fold_in();
+        done
     }
 
     /// The same from a file.
@@ -136,6 +138,14 @@ impl BlockingTidelog {
         path: impl AsRef<Path>,
         options: &ImportOptions,
     ) -> Result<ImportReport, ImportError> {
-        import::from_file(path.as_ref(), self.store().inner(), options)
+        let done = import::from_file(path.as_ref(), self.store().inner(), options);
+        self.fold_in();
+        done
+    }
+
+    /// Inline projections have what was imported when the call returns, however it ended.
+    fn fold_in(&self) {
+        let last = self.store().last_position();
+        pollster::block_on(self.inner().inner().applied(Some(last)));
     }
 }
