@@ -256,8 +256,12 @@ impl<S: EventLog + CheckpointStore> Session<'_, S> {
         let room = MAX_SPAN.saturating_sub(view.parked.len());
         let ahead = self.ahead.drain();
         for (stream, ahead) in ahead.filter(|(_, ahead)| ahead.position > mark).take(room) {
-            let is_held = view.parked.get(&stream).is_some_and(|p| p.held() > 0);
-            if !is_held {
+            // One that was parked, and skipped or resumed since, is further than what was handled before.
+            let is_news = view
+                .parked
+                .get(&stream)
+                .is_none_or(|parked| parked.held() == 0 && parked.sequence <= ahead.sequence);
+            if is_news {
                 let passed = ParkedStream {
                     stream: stream.clone(),
                     event_id: ahead.event_id,

@@ -56,6 +56,8 @@ pub(super) struct Session<'a, S> {
     pub(super) after_saving: Vec<Reply>,
     being_saved: Vec<Reply>,
     pub(super) ending: Option<(End, BoxFuture<'static, ()>)>,
+    /// Whether it was told to stop while it was ending for another reason.
+    stops_then: bool,
     turns: u32,
     /// Whether a handler met a closed store.
     met_closed: bool,
@@ -116,6 +118,7 @@ impl<'a, S: EventLog + CheckpointStore> Session<'a, S> {
             after_saving: Vec::new(),
             being_saved: Vec::new(),
             ending: None,
+            stops_then: false,
             turns: 0,
             met_closed: false,
         }
@@ -160,13 +163,12 @@ impl<'a, S: EventLog + CheckpointStore> Session<'a, S> {
 
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         self.turns += 1;
-        if self.turns.is_multiple_of(TURNS) {
+        if self.turns == TURNS {
+            self.turns = 0;
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        if let Poll::Ready(Some(handled)) = self.running.poll_next_unpin(cx) {
-            return Poll::Ready(Turn::Handled(handled));
-        }
+        // Handlers come late: those that never wait would let nothing after them have a turn.
         if let Poll::Ready(request) = self.unit.shared.poll_request(cx) {
             return Poll::Ready(Turn::Asked(request));
         }
@@ -174,7 +176,13 @@ impl<'a, S: EventLog + CheckpointStore> Session<'a, S> {
             return Poll::Ready(Turn::Saved(saved));
         }
         if let Some((_, deadline)) = &mut self.ending {
-            return deadline.as_mut().poll(cx).map(|()| Turn::OutOfTime);
+            if deadline.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Turn::OutOfTime);
+            }
+            return match self.running.poll_next_unpin(cx) {
+                Poll::Ready(Some(handled)) => Poll::Ready(Turn::Handled(handled)),
+                _ => Poll::Pending,
+            };
         }
         if let Poll::Ready(()) = poll_in(&mut self.pause, cx) {
             return Poll::Ready(Turn::MaySave);
@@ -184,6 +192,9 @@ impl<'a, S: EventLog + CheckpointStore> Session<'a, S> {
         }
         if let Poll::Ready(Some(page)) = self.reads.poll_next_unpin(cx) {
             return Poll::Ready(Turn::Read(page));
+        }
+        if let Poll::Ready(Some(handled)) = self.running.poll_next_unpin(cx) {
+            return Poll::Ready(Turn::Handled(handled));
         }
         poll_in(&mut self.taking, cx).map(Turn::Taken)
     }
@@ -247,6 +258,8 @@ impl<'a, S: EventLog + CheckpointStore> Session<'a, S> {
             answer(reply, saved.clone());
         }
         if let Err(error) = saved {
+            // Tried once more at the end: nobody shall believe that it is saved.
+            self.dirty = true;
             self.fail(error);
         }
     }
@@ -260,6 +273,9 @@ impl<'a, S: EventLog + CheckpointStore> Session<'a, S> {
 
     /// Saves what is not saved, and says how it ended.
     async fn finish(mut self, end: End) -> Result<End, Error> {
+        if self.stops_then {
+            self.unit.shared.ask(Request::Stop);
+        }
         let why = self.unit.shared.was_told_to_stop();
         for reply in self.resuming.drain().flat_map(|(_, replies)| replies) {
             answer(reply, Err(why.clone()));
@@ -286,6 +302,8 @@ impl<'a, S: EventLog + CheckpointStore> Session<'a, S> {
             let stop_within = self.unit.options.stop_within;
             let deadline = self.unit.tools.sleeper.sleep(stop_within);
             self.taking = None;
+            self.pause = None;
+            self.retries.clear();
             self.ending = Some((end, deadline));
         }
     }
@@ -420,6 +438,7 @@ impl<'a, S: EventLog + CheckpointStore> Session<'a, S> {
 
     fn asked(&mut self, request: Request) {
         match request {
+            Request::Stop if self.ending.is_some() => self.stops_then = true,
             Request::Stop => self.end(End::Stop),
             Request::Retry { reply } => answer(reply, Ok(())),
             Request::Replay { position, reply } => {

@@ -1,7 +1,11 @@
 //! Retries, stopping, hanging, and failures that are not an event's.
 
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tidelog::*;
 
 use crate::kit::*;
@@ -232,4 +236,127 @@ fn a_handler_that_meets_another_store_closed_fails_as_any_other() {
     note(&store, "a");
     store.close();
     pollster::block_on(mail.inner().ended());
+}
+
+#[test]
+fn a_stop_that_comes_while_it_ends_to_replay_is_not_lost() {
+    let (store, time, told) = (Watched::new(), Time::default(), Told::default());
+    told.to("a", 1, Does::Hangs);
+    store.notes("ab");
+    let mut driven = Driven::new(&store, &time, &told, ListenerOptions::default());
+    driven.settle();
+    let mail = driven.mail.clone();
+    let mut replay = Box::pin(mail.replay_from(1));
+    let cx = &mut std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(replay.as_mut().poll(cx).is_pending());
+    driven.settle();
+    driven.mail.stop();
+    driven.pass(&time, Duration::from_secs(60));
+    assert!(matches!(driven.done, Some(Ok(()))), "{:?}", driven.done);
+}
+
+#[test]
+fn a_stop_that_comes_while_it_fails_is_not_lost() {
+    let (store, time, told) = (Watched::new(), Time::default(), Told::default());
+    told.to("a", 1, Does::Hangs);
+    told.to("b", 1, Does::FailsForGood);
+    store.notes("ab");
+    let running = EventListenerContainer::builder(store.clone())
+        .listener_with(
+            "mail",
+            told.clone(),
+            ListenerOptions::default().poison(Poison::Stop),
+        )
+        .sleeper(Arc::new(time.sleeper()))
+        .build()
+        .unwrap()
+        .start()
+        .unwrap();
+    while time.sleeper().next_wake().is_none() {
+        std::thread::yield_now();
+    }
+    let mail = running.control("mail").unwrap();
+    mail.stop();
+    // Answered after the stop was heard.
+    assert!(pollster::block_on(mail.retry()).is_ok());
+    time.0.advance_micros(10_000_000);
+    pollster::block_on(mail.ended());
+    running.stop().unwrap();
+}
+
+/// Handlers that wait for nothing end where they begin: nothing else is looked at by itself.
+#[test]
+fn handlers_that_never_wait_keep_neither_a_stop_nor_a_save_from_being_seen() {
+    #[derive(Clone, Default)]
+    struct Busy {
+        mail: Arc<Mutex<Option<ListenerControl>>>,
+        handled: Arc<AtomicU64>,
+        time: Time,
+    }
+    impl EventListener for Busy {
+        async fn on(&self, _: &EventEnvelope) -> Result<(), HandlerError> {
+            self.time.0.advance_micros(100_000);
+            if self.handled.fetch_add(1, Ordering::SeqCst) == 500 {
+                self.mail.lock().as_ref().unwrap().stop();
+            }
+            Ok(())
+        }
+    }
+    let (store, busy) = (Watched::new(), Busy::default());
+    for _ in 0..1_000 {
+        store.note("a");
+    }
+    let container = EventListenerContainer::builder(store.clone())
+        .listener("mail", busy.clone())
+        .sleeper(Arc::new(busy.time.sleeper()))
+        .build()
+        .unwrap();
+    *busy.mail.lock() = Some(container.control("mail").unwrap());
+    pollster::block_on(container.run()).unwrap();
+    let handled = busy.handled.load(Ordering::SeqCst);
+    assert!(handled < 520, "{handled} events before the stop was seen");
+    // 50 s have passed by its clock.
+    assert!(store.saves().len() > 40, "{:?}", store.saves());
+}
+
+#[test]
+fn a_save_that_fails_while_it_stops_is_tried_once_more_and_told() {
+    let (store, time, told) = (Watched::new(), Time::default(), Told::default());
+    let mut driven = Driven::new(&store, &time, &told, ListenerOptions::default());
+    store.note("a");
+    store.seen.lock().save_waits = true;
+    driven.settle();
+    driven.mail.stop();
+    driven.settle();
+    assert!(driven.done.is_none(), "it waits for the save under way");
+    store.seen.lock().save_waits = false;
+    store.seen.lock().save_fails = true;
+    driven.pass(&time, Duration::from_millis(1));
+    assert!(matches!(driven.done, Some(Err(Error::Io { .. }))));
+}
+
+#[test]
+fn a_replay_that_is_refused_does_not_let_a_stopped_listener_go_on() {
+    let (store, told) = (Watched::new(), Told::default());
+    told.to("a", 1, Does::FailsForGood);
+    let running = EventListenerContainer::builder(store.clone())
+        .listener_with(
+            "mail",
+            told.clone(),
+            ListenerOptions::default().poison(Poison::Stop),
+        )
+        .build()
+        .unwrap()
+        .start()
+        .unwrap();
+    let position = store.note("a");
+    let mail = running.control("mail").unwrap();
+    assert!(pollster::block_on(mail.wait_for(position)).is_err());
+    let beyond = pollster::block_on(mail.replay_from(position + 2)).unwrap_err();
+    assert_eq!(beyond.code(), "invalid_input");
+    // One that stands answers so; one that runs would say that nothing is parked.
+    let stands = pollster::block_on(mail.resume(&id("a"))).unwrap_err();
+    assert_eq!(stands.code(), "stopped");
+    running.stop().unwrap();
+    assert_eq!(told.tried_of("a"), 1);
 }

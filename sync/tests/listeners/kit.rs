@@ -25,6 +25,8 @@ pub struct Asked {
     pub durable: u64,
     pub saves: Vec<u64>,
     pub save_fails: bool,
+    /// Saving does not end while this is so.
+    pub save_waits: bool,
     /// Subscriptions after a smaller position meet this gap.
     pub gap: Option<(u64, u64)>,
 }
@@ -123,6 +125,14 @@ impl CheckpointStore for Watched {
         self.inner.load(name).await
     }
     async fn save(&self, name: &str, position: u64, state: Bytes) -> Result<(), Error> {
+        std::future::poll_fn(|_| {
+            if self.seen.lock().save_waits {
+                Poll::Pending
+            } else {
+                Poll::Ready(())
+            }
+        })
+        .await;
         {
             let mut seen = self.seen.lock();
             if seen.save_fails {

@@ -191,6 +191,24 @@ fn what_was_skipped_or_resumed_does_not_come_again_though_another_stream_holds_t
     assert_eq!(told.handled_of("a")[..2], [2, 3]);
 }
 
+#[test]
+fn what_was_skipped_above_the_mark_stays_skipped_after_a_stop() {
+    let (store, time, told, mut driven) = set_up("baaa");
+    told.to("b", 1, Does::Hangs);
+    told.to("a", 2, Does::FailsForGood);
+    driven.settle();
+    driven.answer(driven.mail.clone().skip(&id("a"))).unwrap();
+    assert_eq!(told.handled_of("a"), [1, 3]);
+    driven.mail.stop();
+    driven.pass(&time, Duration::from_secs(10));
+    assert!(matches!(driven.done, Some(Ok(()))));
+    drop(driven);
+    let driven = again(&store, &time, &told);
+    assert_eq!(driven.parked(), [], "it was skipped durably");
+    assert_eq!(told.handled_of("a"), [1, 3]);
+    assert_eq!(told.tried_of("a"), 3);
+}
+
 /// A stream parked above the mark: its earlier events come again after a crash and were handled.
 #[test]
 fn after_a_crash_events_before_the_parked_one_are_settled_unseen_and_the_others_held() {
