@@ -211,6 +211,7 @@ macro_rules! conformance_group {
             activating_is_one_step
             a_slot_begun_anew_replaces_the_one_being_built
             a_removed_model_is_gone
+            a_renewed_store_has_no_rows_and_keeps_new_ones
             impossible_model_names_are_refused
             work_is_done_where_it_may_block
             a_closed_store_has_no_rows

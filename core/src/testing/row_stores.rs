@@ -512,6 +512,22 @@ pub fn a_removed_model_is_gone(harness: &mut impl Harness<Store: RowStore>) {
     assert_eq!(rows_of(&store, &other), pairs(&[("o", "1")]));
 }
 
+/// An engine that is begun anew has lost all rows, and keeps new ones.
+pub fn a_renewed_store_has_no_rows_and_keeps_new_ones(harness: &mut impl Harness<Store: RowStore>) {
+    let store = harness.store();
+    let serving = active(&store, "accounts", &[row("ada", "1")]);
+    let building = create(&store, "accounts");
+    store.renew().unwrap();
+    assert_eq!(slots(&store, "accounts"), ModelSlots::default());
+    for slot in [serving, building] {
+        assert_lost(store.get(&slot, Space::Rows, b"ada"));
+        assert_lost(store.commit(&slot, &[row("ada", "1")], &at(2)));
+        assert_lost(store.activate("accounts", &slot));
+    }
+    let again = active(&store, "accounts", &[row("bea", "2")]);
+    assert_eq!(rows_of(&store, &again), pairs(&[("bea", "2")]));
+}
+
 /// A model is called by 1 to 128 bytes of text.
 pub fn impossible_model_names_are_refused(harness: &mut impl Harness<Store: RowStore>) {
     let store = harness.store();
@@ -583,6 +599,7 @@ pub fn a_closed_store_has_no_rows(harness: &mut impl Harness<Store: RowStore>) {
     assert_closed(other.slots("accounts", &mut |_| ControlFlow::Continue(())));
     assert_closed(other.remove_model("accounts"));
     assert_closed(other.flush());
+    assert_closed(other.renew());
     assert_closed(wait(other.on_thread(|_| Ok(()))));
 }
 

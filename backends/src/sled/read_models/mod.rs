@@ -454,6 +454,7 @@ impl RowStore for SledStore {
     }
 
     fn renew(&self) -> Result<(), Error> {
+        self.ensure_open()?;
         let shared = self.shared();
         shared.format.ensure_writable(&shared.dir)?;
         shared.streams.rebuild("rows could not be kept in it", None)
