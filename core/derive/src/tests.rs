@@ -165,6 +165,13 @@ fn a_raw_name_is_an_event_type_without_its_prefix() {
 }
 
 #[test]
+fn functions_of_the_type_itself_can_be_named() {
+    let found = expand::event(quote! { #[event(tags = Self::by_holder)] struct Opened; }).unwrap();
+    let wanted = quote! { Self::by_holder(self) };
+    assert!(found.to_string().contains(&wanted.to_string()), "{found}");
+}
+
+#[test]
 fn two_variants_of_one_type_are_refused() {
     let input = quote! {
         enum Fact { Opened, #[event(type = "Opened")] Reopened }
