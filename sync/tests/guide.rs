@@ -83,6 +83,28 @@ const BLOCKS: &[(&str, &str, &[&str])] = &[
         ],
     ),
     (
+        "a snapshot read and kept",
+        "04_snapshots.md",
+        &[
+            "store.read(&stream).await?",
+            ".persist(SnapshotEnvelope {",
+            "SnapshotStrategy::EveryEvents(",
+        ],
+    ),
+    (
+        "an envelope with type, times, sequence, revision and metadata",
+        "05_envelopes_and_metadata.md",
+        &[
+            "envelope.event_type, envelope.revision",
+            "envelope.sequence",
+            "envelope.event_time",
+            "TRACE_ID",
+            "CORRELATION_ID",
+            ".with_traceparent(",
+            ".with_correlation_id(",
+        ],
+    ),
+    (
         "the diagram of a query",
         "06_reading_and_queries.md",
         &[
@@ -102,6 +124,28 @@ const BLOCKS: &[(&str, &str, &[&str])] = &[
             ".inline_projection(Accounts)",
             "Poison::Park",
             "counts.resume(&stream)",
+        ],
+    ),
+    (
+        "a snapshot read and kept",
+        "04_snapshots.md",
+        &[
+            "store.read(&stream).await?",
+            ".persist(SnapshotEnvelope {",
+            "SnapshotStrategy::EveryEvents(",
+        ],
+    ),
+    (
+        "an envelope with type, times, sequence, revision and metadata",
+        "05_envelopes_and_metadata.md",
+        &[
+            "envelope.event_type, envelope.revision",
+            "envelope.sequence",
+            "envelope.event_time",
+            "TRACE_ID",
+            "CORRELATION_ID",
+            ".with_traceparent(",
+            ".with_correlation_id(",
         ],
     ),
     (
@@ -147,6 +191,11 @@ const BLOCKS: &[(&str, &str, &[&str])] = &[
         "a process manager with a timer",
         "10_process_managers.md",
         &["impl ProcessManager for Transfers", "fn on_timer("],
+    ),
+    (
+        "export and import",
+        "12_export_and_import.md",
+        &[".export(&mut ", "ImportOptions"],
     ),
     (
         "tests of a domain",
