@@ -101,7 +101,10 @@ impl Future for Wait {
             (self.until, queue.next)
         });
         let is_first = queue.wakers.keys().next().is_none_or(|first| key < *first);
-        queue.wakers.insert(key, cx.waker().clone());
+        match queue.wakers.get_mut(&key) {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => drop(queue.wakers.insert(key, cx.waker().clone())),
+        }
         self.key = Some(key);
         if !std::mem::replace(&mut queue.has_thread, true) {
             let weak = Arc::downgrade(&waits);
@@ -122,7 +125,9 @@ impl Future for Wait {
 impl Drop for Wait {
     fn drop(&mut self) {
         if let Some(key) = self.key {
-            self.shared.waits.queue.lock().wakers.remove(&key);
+            let waker = self.shared.waits.queue.lock().wakers.remove(&key);
+            // Not under the lock: with it a task may go that waits here, too.
+            drop(waker);
         }
     }
 }

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use futures_util::lock::Mutex;
 use tidelog_core::{
-    Error, EventLog, EventStream, HandlerError, ProcessManager, RowTable, Subscribe, Timers,
-    Timestamp,
+    Error, EventLog, EventStream, ProcessManager, RowTable, Subscribe, Timers, Timestamp,
 };
 
 use super::timer_loop::{DueTimer, DueTimers};
 
 /// Pending timers in memory, folded from the log since its beginning: for stores without read
-/// models. It reads the whole log once, when the timers are first looked for.
+/// models. It reads the whole log once, when the timers are first looked for. An event that the manager
+/// cannot tell the timer of leaves it as it is.
 pub struct FoldedTimers<M: ProcessManager> {
     fold: Mutex<Fold<M>>,
 }
@@ -46,13 +46,13 @@ impl<M: ProcessManager> DueTimers for FoldedTimers<M> {
             let page = fold.events.next_page().await;
             for event in page.unwrap_or(Err(Error::Closed))? {
                 let at = event.position.unwrap_or(fold.position);
-                fold.table
-                    .apply(&event)
-                    .map_err(|error: HandlerError| Error::Stopped {
-                        what: format!("timers {}", M::NAME).into(),
-                        position: at,
-                        source: Arc::clone(error.cause()),
-                    })?;
+                if let Err(error) = fold.table.apply(&event) {
+                    // Others' timers do not wait for the one that cannot be told.
+                    tracing::error!(
+                        manager = M::NAME, stream = %event.stream, position = at, %error,
+                        "what an event does to its stream's timer cannot be told; it stays as it is"
+                    );
+                }
                 fold.position = at;
             }
         }

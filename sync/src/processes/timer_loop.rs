@@ -22,10 +22,8 @@ use super::process_listener::{ProcessListener, TimersChanged};
 /// The longest wait. Clocks that measure waiting stand still while a machine sleeps, so what is due
 /// after it woke is found within this.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// Timers looked at beyond those that fired already.
+/// Timers looked at beyond those that fired already, at least.
 const PAGE: usize = 64;
-/// How many timers that fired, and were not cleared, are remembered.
-const MAX_FIRED: usize = 10_000;
 
 /// Finds pending timers: the read model of [`Timers`](tidelog_core::Timers).
 pub trait DueTimers: Send + Sync + 'static {
@@ -74,6 +72,7 @@ pub struct TimerLoop<M, B, T> {
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
     sleeper: Arc<dyn Sleeper>,
+    /// Those that fired and still stand: as many as the manager leaves standing.
     fired: BTreeMap<(Timestamp, StreamId), Fired>,
 }
 
@@ -130,7 +129,8 @@ impl<M: ProcessManager, B: CommandBus, T: DueTimers> TimerLoop<M, B, T> {
     /// Fires all that is due: how long to wait for the next.
     async fn fire_due(&mut self, position: u64) -> Result<Duration, Error> {
         self.timers.level(position).await?;
-        let limit = PAGE + self.fired.len();
+        // As many again as are remembered: those that still stand are read over a few times at most.
+        let limit = self.fired.len() + PAGE.max(self.fired.len());
         let timers = self.timers.earliest(limit).await?;
         let now = self.clock.now();
         let standing: BTreeSet<_> = timers.iter().map(|(of, timer)| (timer.due, of)).collect();
@@ -175,11 +175,9 @@ impl<M: ProcessManager, B: CommandBus, T: DueTimers> TimerLoop<M, B, T> {
                     }
                 }
             };
-            if self.fired.len() < MAX_FIRED {
-                self.fired.insert(key, fired);
-            }
+            self.fired.insert(key, fired);
         }
-        if fired_all && timers.len() == limit && self.fired.len() < MAX_FIRED {
+        if fired_all && timers.len() == limit {
             // There may be more that is due.
             return Ok(Duration::ZERO);
         }

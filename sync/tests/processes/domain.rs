@@ -123,6 +123,8 @@ pub enum Kind {
     TimersOnly,
     /// Only sets timers.
     NeverClears,
+    /// Cannot say what an event of the order `odd` does to its timer.
+    CannotSay,
 }
 
 pub struct Orders(pub Kind);
@@ -153,7 +155,7 @@ impl ProcessManager for Orders {
                     id: id + "-other",
                     refusal: None,
                 }),
-                Kind::TimersOnly | Kind::NeverClears => {}
+                Kind::TimersOnly | Kind::NeverClears | Kind::CannotSay => {}
             }
         }
         Ok(())
@@ -161,6 +163,9 @@ impl ProcessManager for Orders {
 
     fn timer(&self, event: &EventEnvelope) -> Result<TimerChange, HandlerError> {
         let mut change = TimerChange::Keep;
+        if self.0 == Kind::CannotSay && event.aggregate_id() == "odd" {
+            return Err(HandlerError::permanent("no idea"));
+        }
         for fact in event.of::<Order>()? {
             change = match fact {
                 OrderEvent::Placed { deadline, .. } => {

@@ -178,7 +178,8 @@ fn a_timer_whose_command_fails_is_tried_again_and_the_others_fire() {
 #[test]
 fn many_timers_that_fired_and_still_stand_do_not_hide_the_next_and_are_not_fired_in_a_circle() {
     let world = World::new();
-    for n in 0..200 {
+    let many = 10_100;
+    for n in 0..many {
         place(&world, &format!("o{n}"), 1);
     }
     place(&world, "last", 3);
@@ -188,6 +189,21 @@ fn many_timers_that_fired_and_still_stand_do_not_hide_the_next_and_are_not_fired
         running.rest();
     }
     assert_eq!(world.types("Order/last"), ["Placed", "Expired"]);
-    assert_eq!(world.log().len(), 2 * 201);
-    assert_eq!(world.bus.executed.load(Ordering::SeqCst), 201);
+    assert_eq!(world.log().len(), 2 * (many + 1));
+    let executed = world.bus.executed.load(Ordering::SeqCst);
+    assert_eq!(usize::try_from(executed).unwrap(), many + 1);
+}
+
+#[test]
+fn an_event_whose_timer_cannot_be_told_keeps_no_other_from_firing() {
+    let world = World::new();
+    place(&world, "odd", 5);
+    place(&world, "o1", 5);
+    let mut running = Running::of(&world, Kind::CannotSay);
+    world.clock.advance_micros(5 * SECOND);
+    running.rest();
+    world.clock.advance_micros(60 * SECOND);
+    running.rest();
+    assert_eq!(world.types("Order/o1"), ["Placed", "Expired"]);
+    assert_eq!(world.types("Order/odd"), ["Placed"]);
 }
