@@ -41,8 +41,7 @@ pub trait RowStore: Clone + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`Error::InvalidInput`] for a model without a name or with one above 128 bytes,
-    /// [`Error::UnsupportedFormat`] from a store that may only be read, [`Error::Closed`], or the
-    /// engine's failure.
+    /// [`Error::Closed`], or the engine's failure.
     fn create_slot(&self, model: &str, checkpoint: &Checkpoint) -> Result<Slot, RowsError>;
 
     /// Makes all `changes` and moves the checkpoint, or does nothing of it. At most one change of
@@ -59,6 +58,10 @@ pub trait RowStore: Clone + Send + Sync + 'static {
         changes: &[Change],
         checkpoint: &Checkpoint,
     ) -> Result<u64, RowsError>;
+
+    /// Waits while a [`commit`](RowStore::commit) would have to wait for the disk: whoever keeps
+    /// readers out during a commit calls it first.
+    fn await_turn(&self) {}
 
     /// From now on `slot`, which was being built, is the active one of `model`; the one before is
     /// removed. A slot that is active already stays it.

@@ -353,12 +353,17 @@ impl<P: Projection, S: EventLog + RowStore> TypedWorker<P, S> {
     }
 
     fn commit(&mut self, role: Role) -> Result<(), RowsError> {
+        // A place that moved alone changes nothing that a reader sees.
+        let asked = self.active.as_ref().filter(|_| role == Role::Active);
+        let is_seen = asked.is_some_and(|fed| fed.feed.is_dirty());
+        if is_seen {
+            self.tools.store.await_turn();
+        }
         let model = Arc::clone(&self.model);
         let Some(fed) = self.fed(role) else {
             return Ok(());
         };
-        // A place that moved alone changes nothing that a reader sees.
-        let _asked = (role == Role::Active && fed.feed.is_dirty()).then(|| model.serving.write());
+        let _asked = is_seen.then(|| model.serving.write());
         fed.feed.commit()
     }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tidelog_core::{Direction, Error};
 
 use super::IndexError;
@@ -46,6 +47,8 @@ pub(crate) trait RowKv: Send + Sync {
         direction: Direction,
         visit: &mut VisitRow<'_>,
     ) -> Result<(), IndexError>;
+    /// Waits while something is under way that [`apply`](Self::apply) would wait for.
+    fn await_turn(&self);
     /// All changes or none, as reads see it and after a crash; the last one of a key counts.
     fn apply(&self, changes: Vec<RowChange>) -> Result<(), IndexError>;
     /// Removes keys that nobody reads, one by one.
@@ -71,6 +74,11 @@ const TICK_PART: u64 = 48;
 const TICK_GETS: u64 = 45;
 /// Entries of the tree they go to: enough leaves for each of sled's 256 cache shards.
 const TICK_KEYS: u64 = 4096;
+
+/// Held by a flush and by each batch. sled has one lock for all databases of the process, which a
+/// flush holds shared while it waits for the disk, and a batch alone: a batch that waited there would
+/// keep out every read that comes after it.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// sled 0.34.
 pub(super) struct SledKv {
@@ -251,6 +259,7 @@ impl Kv for SledKv {
     }
 
     fn flush(&self) -> Result<(), IndexError> {
+        let _turn = TURN.lock();
         guarded("flush", || self.trees()?.db.flush().map(drop))
     }
 
@@ -304,6 +313,10 @@ impl RowKv for SledKv {
         })
     }
 
+    fn await_turn(&self) {
+        drop(TURN.lock());
+    }
+
     fn apply(&self, changes: Vec<RowChange>) -> Result<(), IndexError> {
         guarded("write rows", || {
             let models = self.models_or_new()?;
@@ -318,7 +331,10 @@ impl RowKv for SledKv {
                     None => batch.remove(key),
                 }
             }
-            models.apply_batch(batch)?;
+            {
+                let _turn = TURN.lock();
+                models.apply_batch(batch)?;
+            }
             self.tick(bytes * ROWS_A_LEAF)
         })
     }

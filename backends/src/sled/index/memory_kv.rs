@@ -88,6 +88,8 @@ impl RowKv for MemoryRows {
         }
     }
 
+    fn await_turn(&self) {}
+
     fn apply(&self, changes: Vec<RowChange>) -> Result<(), IndexError> {
         let mut rows = self.0.lock();
         for (key, value) in changes {

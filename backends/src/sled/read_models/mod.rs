@@ -197,6 +197,8 @@ impl ReadModels {
             self.checked.read().require(generation, slot)?;
             let (entries, rows) = commit::plan(kv, slot.id, changes, checkpoint)?;
             fail::fail_point!("rows_before_apply", |_| Err(Error::Closed.into()));
+            // Readers of all models would wait for the flush with it.
+            kv.await_turn();
             {
                 // Not under the lock before: what is read for the plan nobody else changes.
                 let checked = self.checked.write();
@@ -412,6 +414,16 @@ impl RowStore for SledStore {
         changes.iter().try_for_each(Change::check)?;
         let done = models.commit(index, slot, changes, checkpoint);
         done.map_err(|error| models.lost(slot, error))
+    }
+
+    fn await_turn(&self) {
+        if let Ok((_, index)) = self.rows() {
+            // Closed, it has nobody to wait for.
+            let _ = index.rows(|kv, _| {
+                kv.await_turn();
+                Ok(())
+            });
+        }
     }
 
     fn activate(&self, model: &str, slot: &Slot) -> Result<(), RowsError> {
