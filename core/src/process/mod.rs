@@ -110,7 +110,8 @@ pub enum TimerChange {
     /// It stays as it is.
     #[default]
     Keep,
-    /// It is due at this moment, and no longer at any other.
+    /// It is due at this moment, and no longer at any other. A stream's timer fires once for a moment:
+    /// set again for one that it fired for, no command is executed again.
     Set(Timestamp),
     /// There is none any more.
     Clear,

@@ -197,10 +197,19 @@ impl<S: EventLog + CheckpointStore> Session<'_, S> {
             held.count() >= options.max_parked
         };
         if options.poison != Poison::Park || is_full {
+            let source = if options.poison == Poison::Park {
+                let most = options.max_parked;
+                let reason = format!(
+                    "{error}; its stream is not parked, since {most} are: raise `max_parked` if their cause stays"
+                );
+                Arc::clone(HandlerError::permanent(reason).cause())
+            } else {
+                Arc::clone(error.cause())
+            };
             return self.end(End::Failed(Error::Stopped {
                 what: self.unit.shared.what(),
                 position,
-                source: Arc::clone(error.cause()),
+                source,
             }));
         }
         tracing::warn!(

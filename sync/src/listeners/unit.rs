@@ -201,6 +201,13 @@ impl<S: EventLog + CheckpointStore> Unit<S> {
         state
             .parked
             .retain(|_, stream| stream.held() > 0 && stream.position <= after);
+        for parked in std::mem::take(&mut state.parked).into_values() {
+            // Of another history, it would pass over or hold events that it was not parked for.
+            let here = self.mark_at(parked.position).await?;
+            if !here.is_proven() || here.event_id == parked.event_id {
+                state.parked.insert(parked.stream.clone(), parked);
+            }
+        }
         self.save(&state).await?;
         Ok(state)
     }

@@ -284,7 +284,12 @@ fn beyond_the_number_of_streams_that_may_be_parked_it_stops() {
     let options = ListenerOptions::default().max_parked(2);
     let mut driven = Driven::new(&store, &time, &told, options);
     driven.settle();
-    assert_eq!(driven.done.take().unwrap().unwrap_err().code(), "stopped");
+    let stopped = driven.done.take().unwrap().unwrap_err();
+    assert_eq!(stopped.code(), "stopped");
+    assert!(
+        stopped.to_string().contains("raise `max_parked`"),
+        "{stopped}"
+    );
     driven.crash();
     let driven = again(&store, &time, &told);
     assert_eq!(
@@ -322,4 +327,23 @@ fn replaying_delivers_anew_and_forgets_what_is_met_again_alone() {
     driven
         .answer(driven.mail.clone().wait_for(position))
         .unwrap();
+}
+
+#[test]
+fn what_was_parked_in_another_history_holds_nothing_of_this_one() {
+    let (before, _, told, mut driven) = set_up("aab");
+    told.to("a", 2, Does::FailsForGood);
+    driven.settle();
+    driven.stop().unwrap();
+    let state = pollster::block_on(before.load("mail")).unwrap().unwrap();
+
+    let (store, time) = (Watched::new(), Time::default());
+    store.notes("bbba");
+    pollster::block_on(store.save("mail", 3, state)).unwrap();
+    let mut driven = Driven::new(&store, &time, &told, ListenerOptions::default());
+    // Asked before it runs: its checkpoint would be refused.
+    driven.answer(driven.mail.clone().replay_from(4)).unwrap();
+    driven.settle();
+    assert_eq!(driven.parked(), []);
+    assert_eq!(told.handled_of("a"), [1, 1]);
 }

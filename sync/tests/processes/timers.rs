@@ -207,3 +207,30 @@ fn an_event_whose_timer_cannot_be_told_keeps_no_other_from_firing() {
     assert_eq!(world.types("Order/o1"), ["Placed", "Expired"]);
     assert_eq!(world.types("Order/odd"), ["Placed"]);
 }
+
+#[test]
+fn a_timer_set_again_for_the_moment_it_was_cleared_at_fires_and_one_that_fired_does_not() {
+    let world = World::new();
+    place(&world, "o1", 5);
+    let mut running = Running::new(&world);
+    let id = "o1".to_owned();
+    world.execute(Record { id, refusal: None });
+    world.clock.advance_micros(SECOND);
+    place(&world, "o1", 4);
+    running.rest();
+    world.clock.advance_micros(4 * SECOND);
+    running.rest();
+    world.clock.advance_micros(30 * SECOND);
+    running.rest();
+    let once = ["Placed", "Served", "Placed", "Expired"];
+    assert_eq!(world.types("Order/o1"), once);
+    world.clock.set(Timestamp::from_micros(0));
+    place(&world, "o1", 5);
+    for _ in 0..3 {
+        world.clock.advance_micros(30 * SECOND);
+        running.rest();
+    }
+    drop(running);
+    Running::new(&world);
+    assert_eq!(world.types("Order/o1")[4..], ["Placed"]);
+}
