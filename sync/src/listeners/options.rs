@@ -34,7 +34,7 @@ pub struct ListenerOptions {
     /// 1 s unless set.
     pub save_every: Duration,
     /// How long stopping waits for running handlers before it drops them; their events come again.
-    /// 10 s unless set.
+    /// 10 s unless set. One that blocks its thread cannot be dropped, and is waited for.
     pub stop_within: Duration,
 }
 
