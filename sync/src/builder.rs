@@ -88,7 +88,9 @@ impl TidelogBuilder {
     /// taken in what they have recorded; [`open`](Self::open) answers when it has caught up, which
     /// is told as [`Phase::Projections`](crate::Phase::Projections).
     ///
-    /// It costs each append a wake-up there and back, some 20 to 50 µs. What is durable is never
+    /// It costs each append a wake-up there and back, some 20 to 50 µs; while rows and index are
+    /// written out to the disk, or rows of other projections are checked after opening, it waits for
+    /// that. What is durable is never
     /// reported as failed: where the projection is stopped, being rebuilt, or holds the event
     /// parked, the call answers without it, and [`Tidelog::projections`] says so.
     pub fn inline_projection<P: Projection>(mut self, projection: P) -> Self {

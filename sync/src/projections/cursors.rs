@@ -41,18 +41,19 @@ struct Lagging {
 
 impl Cursors {
     /// One page for the hindmost, and one for the foremost. How many events were taken; `None` when
-    /// there was nothing to read.
+    /// there was nothing to read. `last` was the end of the log before.
     pub(crate) fn step(
         &mut self,
         log: &impl EventLog,
         workers: &mut [Box<dyn Worker>],
+        last: u64,
     ) -> Result<Option<usize>, Ended> {
         let mut taken = None;
         // First, so that whoever is a page behind the foremost meets them before these go on: under
         // steady load there is always more for them.
         if let [hindmost, next, ..] = places(workers)[..] {
             let page = self.lagging_page(log, hindmost, next);
-            taken = Some(deliver(workers, hindmost, page)?);
+            taken = Some(deliver(workers, hindmost, page, last)?);
         } else {
             self.lagging = None;
         }
@@ -61,7 +62,7 @@ impl Cursors {
             return Ok(taken);
         };
         if let Some(page) = self.live_page(log, foremost) {
-            let count = self.deliver(workers, foremost, page)?;
+            let count = self.deliver(workers, foremost, page, last)?;
             taken = Some(taken.unwrap_or(0) + count);
         }
         Ok(taken)
@@ -99,6 +100,7 @@ impl Cursors {
         workers: &mut [Box<dyn Worker>],
         foremost: u64,
         page: Page,
+        last: u64,
     ) -> Result<usize, Ended> {
         match (&page, &mut self.live) {
             (Some(Ok(events)), Some(live)) => live.at = last_of(events).unwrap_or(live.at),
@@ -106,7 +108,7 @@ impl Cursors {
         }
         // A subscription ends when its store is closed, and not otherwise.
         let page = page.ok_or(Ended)?;
-        deliver(workers, foremost, page)
+        deliver(workers, foremost, page, last)
     }
 
     /// What stands behind `hindmost`, up to `next`, where others stand.
@@ -148,6 +150,7 @@ fn deliver(
     workers: &mut [Box<dyn Worker>],
     from: u64,
     page: Result<Vec<EventEnvelope>, Error>,
+    last: u64,
 ) -> Result<usize, Ended> {
     let page = match page {
         Ok(page) => page,
@@ -160,7 +163,14 @@ fn deliver(
         }
     };
     let mut most = 0;
-    for worker in workers {
+    let (inline, others): (Vec<_>, Vec<_>) =
+        workers.iter_mut().partition(|worker| worker.model().inline);
+    // Appends wait for these, and for no other.
+    for worker in inline {
+        most = most.max(worker.take(from, &page)?);
+        worker.settle(last)?;
+    }
+    for worker in others {
         most = most.max(worker.take(from, &page)?);
     }
     Ok(most)

@@ -61,7 +61,8 @@ impl<S: EventLog + RowStore> Runner<S> {
             busy |= self.requests()?;
             // What is known is told before a projection is called, which may take its time.
             self.settle(last)?;
-            let taken = self.cursors.step(&self.tools.store, &mut self.workers)?;
+            let cursors = &mut self.cursors;
+            let taken = cursors.step(&self.tools.store, &mut self.workers, last)?;
             busy |= taken.is_some();
             self.unflushed += taken.unwrap_or(0);
             self.settle(last)?;

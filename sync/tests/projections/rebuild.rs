@@ -385,3 +385,26 @@ fn stopping_waits_for_one_event_and_not_for_a_page_of_them() {
     assert_eq!(slow.get(&"a".into()).unwrap().unwrap().events, 200);
     assert_eq!(lever.calls(), 200, "what was taken in is kept");
 }
+
+#[test]
+fn inline_projections_come_first_and_wait_for_no_other() {
+    let store = MemoryStore::new();
+    let (gate, lever) = (Gate::default(), Lever::default());
+    let projections = Projections::builder(store.clone())
+        .projection(Slow(gate.clone(), lever.clone()))
+        .inline_projection(Counts)
+        .start()
+        .unwrap();
+    let counts = projections.get::<Counts>().unwrap().blocking();
+    counts.wait_for(0).unwrap();
+    let slow = projections.get::<Slow>().unwrap().blocking();
+    slow.wait_for(0).unwrap();
+    let position = add(&store, "a", 1);
+    while lever.calls() == 0 {
+        std::thread::yield_now();
+    }
+    let seen = (counts.progress().position, slow.progress().position);
+    gate.open();
+    assert_eq!(seen, (position, 0));
+    slow.wait_for(position).unwrap();
+}
