@@ -64,6 +64,7 @@ mod listeners;
 mod processes;
 mod projections;
 mod repositories;
+mod signal;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod tidelog;

@@ -5,10 +5,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use event_listener::Event;
 use futures_util::task::AtomicWaker;
 use parking_lot::{Mutex, MutexGuard};
 use tidelog_core::{Cause, Error, HandlerError, Mark, ParkedStream, StreamId, Timestamp};
+
+use crate::signal::Signal;
 
 use super::blocking::BlockingListenerControl;
 
@@ -65,7 +66,7 @@ pub(super) struct Shared {
     /// Woken when there is a request.
     asked: AtomicWaker,
     /// Notified when the view has changed.
-    changed: Event,
+    changed: Signal,
 }
 
 /// What can be seen from outside.
@@ -116,7 +117,7 @@ impl Shared {
             }),
             requests: Mutex::default(),
             asked: AtomicWaker::new(),
-            changed: Event::new(),
+            changed: Signal::default(),
         }
     }
 
@@ -135,7 +136,7 @@ impl Shared {
 
     /// Tells whoever waits that the view has changed.
     pub(super) fn notify(&self) {
-        self.changed.notify(usize::MAX);
+        self.changed.notify();
     }
 
     pub(super) fn ask(&self, request: Request) {

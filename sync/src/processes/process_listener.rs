@@ -4,11 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use event_listener::{Event, EventListener as Notified};
 use tidelog_core::{
     Clock, CommandBus, EventEnvelope, EventListener, HandlerError, IdSource, ProcessManager,
     StepOrigin, Steps, SystemClock, SystemIds, TimerChange,
 };
+
+use crate::signal::{Listener, Signal};
 
 /// Executes what a [`ProcessManager`] wants done; run by an
 /// [`EventListenerContainer`](crate::EventListenerContainer), or fed from elsewhere.
@@ -105,20 +106,20 @@ impl<M: ProcessManager, B> fmt::Debug for ProcessListener<M, B> {
 #[derive(Default)]
 pub(super) struct TimersChanged {
     position: AtomicU64,
-    event: Event,
+    news: Signal,
 }
 
 impl TimersChanged {
     fn at(&self, position: u64) {
         self.position.fetch_max(position, Ordering::SeqCst);
-        self.event.notify(usize::MAX);
+        self.news.notify();
     }
 
     pub(super) fn position(&self) -> u64 {
         self.position.load(Ordering::SeqCst)
     }
 
-    pub(super) fn listen(&self) -> Notified {
-        self.event.listen()
+    pub(super) fn listen(&self) -> Listener<'_> {
+        self.news.listen()
     }
 }

@@ -106,9 +106,10 @@ impl<M: ProcessManager, B: CommandBus, T: DueTimers> TimerLoop<M, B, T> {
     /// Fires what is due, first everything up to `position`, until the store is closed. Dropping it
     /// stops it; what was under way is found again.
     pub async fn run(mut self, mut position: u64) {
+        let timers = Arc::clone(&self.changed);
         loop {
-            let changed = self.changed.listen();
-            position = position.max(self.changed.position());
+            let changed = timers.listen();
+            position = position.max(timers.position());
             let wait = match self.fire_due(position).await {
                 Ok(wait) => wait,
                 Err(Error::Closed) => return,

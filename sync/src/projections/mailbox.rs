@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use tidelog_core::{Error, Slot, StreamId};
 
-use super::signal::{Listener, Signal};
+use crate::signal::{Listener, Signal};
 
 /// Answers whoever asked; dropped unanswered, it means that the store was closed.
 pub(crate) type Reply = oneshot::Sender<Result<(), Error>>;

@@ -7,7 +7,6 @@ mod model;
 mod progress;
 mod read_model;
 mod runner;
-mod signal;
 mod worker;
 
 use std::any::Any;

@@ -4,7 +4,7 @@ use parking_lot::{Mutex, RwLock};
 use tidelog_core::{Error, ParkedStream, Slot};
 
 use super::progress::{ProjectionState, ProjectionStatus};
-use super::signal::{Listener, Signal};
+use crate::signal::{Listener, Signal};
 
 /// Shared by the runner, which writes it, and by those who ask.
 pub(crate) struct Model {

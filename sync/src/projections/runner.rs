@@ -11,8 +11,8 @@ use tidelog_core::{EventLog, RowStore};
 
 use super::alarm::{Alarm, block_until};
 use super::cursors::Cursors;
-use super::signal::Listener;
 use super::worker::{Ended, Tools, Worker};
+use crate::signal::Listener;
 
 /// After so long without work, what was committed is written out.
 const CALM: Duration = Duration::from_secs(1);
