@@ -358,7 +358,7 @@ fn what_is_no_event_is_refused_with_its_line_and_what_was_whole_before_is_taken(
     assert_eq!((error.line, error.done.events), (1, 0));
     // Blank lines, and breaks as Windows makes them, are none.
     let other = MemoryStore::new();
-    let windows = format!("\n{}\r\n\n", lines[..6].join("\r\n"));
+    let windows = format!("\n{}\r\n\r\n", lines[..6].join("\r\n"));
     assert_eq!(take(&other, &windows).unwrap().events, 6);
     assert_eq!(
         take(&MemoryStore::new(), "").unwrap(),
@@ -396,6 +396,9 @@ fn lines_and_appends_over_their_limits_are_refused() {
             .events,
         60
     );
+    // No limit at all is none that wraps round to nothing.
+    let again = import(lines.as_bytes(), &other, &at_most(usize::MAX)).unwrap();
+    assert_eq!((again.events, again.already), (60, 60));
     let limits = Limits {
         batch_events: 2,
         ..Limits::default()
@@ -404,6 +407,75 @@ fn lines_and_appends_over_their_limits_are_refused() {
     let error = take(&small, &lines).unwrap_err();
     assert!(matches!(*error.error, Error::TooLarge { .. }), "{error}");
     assert_eq!((error.line, events(&small).len()), (4, 3));
+}
+
+#[test]
+fn the_greatest_numbers_are_refused_like_others() {
+    let source = MemoryStore::new();
+    pollster::block_on(source.append(part("1", 0..3))).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let log = Tidelog::open(dir.path().join("log")).unwrap().blocking();
+    let lines = lines_of(&source, &ExportQuery::all());
+    for last in [u64::MAX, u64::MAX - 1, u64::MAX - 2] {
+        let sequences = [last.saturating_sub(1), last, last.saturating_add(1)];
+        let text: String = (1..)
+            .zip(lines.lines())
+            .zip(sequences)
+            .map(|((n, line), to)| {
+                let (from, to) = (
+                    format!("\"sequence\":\"{n}\""),
+                    format!("\"sequence\":\"{to}\""),
+                );
+                let positions = format!("\"position\":\"{n}\"");
+                let greatest = format!("\"position\":\"{}\"", u64::MAX);
+                line.replace(&from, &to).replace(&positions, &greatest) + "\n"
+            })
+            .collect();
+        for store in ["memory", "log"] {
+            let done = match store {
+                "memory" => take(&MemoryStore::new(), &text),
+                _ => log.import(text.as_bytes(), &ImportOptions::default()),
+            };
+            let error = done.unwrap_err();
+            assert_eq!((error.line, error.done.events), (1, 0), "{error}");
+            assert!(
+                matches!(
+                    *error.error,
+                    Error::WrongVersion { .. } | Error::InvalidInput { .. }
+                ),
+                "{error}"
+            );
+        }
+    }
+}
+
+/// Lines that promise an append without end would otherwise fill the memory.
+#[test]
+fn an_append_over_its_limits_is_refused_before_it_is_gathered() {
+    let store = MemoryStore::new();
+    fill(&store);
+    let lines = lines_of(&store, &ExportQuery::all());
+    let first = lines.lines().next().unwrap();
+    let of = |index: u32, count: u32| {
+        let place = format!("\"batchindex\":{index},\"batchcount\":{count}");
+        first.replace("\"batchindex\":0,\"batchcount\":1", &place) + "\n"
+    };
+    let error = take(&store, &(of(0, u32::MAX) + "nonsense")).unwrap_err();
+    assert!(
+        matches!(*error.error, Error::TooLarge { size, .. } if size == u64::from(u32::MAX)),
+        "{error}"
+    );
+    let limits = Limits {
+        batch_bytes: 30,
+        ..Limits::default()
+    };
+    let endless: String = (0..100).map(|n| of(n, 200)).collect();
+    let error = take(&MemoryStore::with_limits(limits), &endless).unwrap_err();
+    assert!(
+        matches!(*error.error, Error::TooLarge { size, .. } if size < 60),
+        "{error}"
+    );
+    assert_eq!(error.line, 1);
 }
 
 #[test]
@@ -459,6 +531,15 @@ fn what_an_import_has_taken_is_durable_however_it_ended() {
         .import(lines.as_bytes(), &ImportOptions::default())
         .unwrap_err();
     assert_eq!(other.info().unwrap().durable_position, 7);
+    // The same, when nothing comes behind the append that is refused.
+    let last = Tidelog::open(dir.path().join("last")).unwrap().blocking();
+    last.append(part("1", 100..101)).unwrap();
+    let cut: String = lines.split_inclusive('\n').take(7).collect();
+    let error = last
+        .import(cut.as_bytes(), &ImportOptions::default())
+        .unwrap_err();
+    assert_eq!((error.line, error.done.events), (7, 6), "{error}");
+    assert_eq!(last.info().unwrap().durable_position, 7);
 }
 
 #[test]

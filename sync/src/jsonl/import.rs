@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use tidelog_core::cloudevents::{BatchPlace, LineEvent, read_line};
 use tidelog_core::{
-    AppendBatch, AppendOutcome, Durability, Error, ExpectedVersion, MultiStreamStore, StreamId,
+    AppendBatch, AppendOutcome, Durability, Error, ExpectedVersion, Limits, MultiStreamStore,
+    NewEvent, StreamId,
 };
 
 use super::export::Progress;
@@ -184,6 +185,21 @@ pub(super) fn from_file<S: MultiStreamStore>(
 struct Group {
     line: u64,
     events: Vec<LineEvent>,
+    bytes: usize,
+}
+
+impl Group {
+    /// What no store would take is not gathered first: the lines may never end.
+    fn check(&self, count: u32, limits: &Limits) -> Result<(), Error> {
+        if count as usize > limits.batch_events {
+            let most = limits.batch_events;
+            return Err(Error::too_large("batch (events)", count as usize, most));
+        }
+        if self.bytes > limits.batch_bytes {
+            return Err(Error::too_large("batch", self.bytes, limits.batch_bytes));
+        }
+        Ok(())
+    }
 }
 
 struct Importer<'a, S> {
@@ -206,10 +222,12 @@ impl<S: MultiStreamStore> Importer<'_, S> {
         // Whatever ended it, what is whole is taken, and is on the disk.
         let last = match self.whole.take().filter(|_| !self.failed) {
             Some(group) => self.append(group, Durability::Power),
-            None => self.sync(),
+            None => Ok(()),
         };
-        // Of two that failed the one before.
-        last.and(read)
+        // Nothing is left to it unless the last one was not taken.
+        let synced = self.sync();
+        // Of several that failed the one before.
+        last.and(synced).and(read)
     }
 
     /// Asking for the same again takes nothing, and answers when it is synced with all before it.
@@ -227,6 +245,7 @@ impl<S: MultiStreamStore> Importer<'_, S> {
     fn read(&mut self, mut from: impl BufRead) -> Result<(), Failed> {
         let mut bytes = Vec::new();
         let mut number = 0;
+        let limits = self.store.limits();
         let mut half: Option<Group> = None;
         loop {
             number += 1;
@@ -234,7 +253,7 @@ impl<S: MultiStreamStore> Importer<'_, S> {
             if !read.map_err(|error| (number, error))? {
                 break;
             }
-            if bytes.is_empty() {
+            if bytes.trim_ascii().is_empty() {
                 continue;
             }
             let event = read_line(&bytes).map_err(|error| (number, error))?;
@@ -242,6 +261,7 @@ impl<S: MultiStreamStore> Importer<'_, S> {
             let group = half.get_or_insert_with(|| Group {
                 line: number,
                 events: Vec::new(),
+                bytes: 0,
             });
             let counted = group
                 .events
@@ -256,7 +276,17 @@ impl<S: MultiStreamStore> Importer<'_, S> {
                 );
                 return Err((number, Error::invalid("batchindex", value, reason)));
             }
+            let NewEvent {
+                payload,
+                metadata,
+                tags,
+                ..
+            } = &event.event;
+            group.bytes += payload.len() + metadata.size() + tags.size();
             group.events.push(event);
+            group
+                .check(count, &limits)
+                .map_err(|error| (group.line, error))?;
             if group.events.len() == count as usize {
                 let next = half.take();
                 if let Some(before) = std::mem::replace(&mut self.whole, next) {
@@ -327,7 +357,8 @@ fn parts(
             continue;
         };
         let head = part.expected.implied_head();
-        let next = head.map(|head| head + part.events.len() as u64 + 1);
+        let taken = part.events.len() as u64;
+        let next = head.map(|head| head.saturating_add(taken).saturating_add(1));
         if let (Some(next), Some(sequence)) = (next, kept)
             && next != sequence
         {
@@ -345,7 +376,7 @@ fn parts(
 /// The next line without its break; `false` at the end.
 fn next_line(from: &mut impl BufRead, most: usize, line: &mut Vec<u8>) -> Result<bool, Error> {
     line.clear();
-    let mut bounded = from.take(most as u64 + 1);
+    let mut bounded = from.take((most as u64).saturating_add(1));
     let read = bounded.read_until(b'\n', line);
     let read = read.map_err(|error: io::Error| Error::io("read", "the import", error))?;
     if line.last() == Some(&b'\n') {
