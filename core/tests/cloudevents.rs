@@ -237,6 +237,29 @@ fn a_line_of_another_system_is_a_new_event() {
         (text.content_type.as_str(), &text.payload[..]),
         ("text/plain", "café".as_bytes())
     );
+    // JSON is told by the subtype, whatever stands beside it; a text in it stays one in quotes.
+    for media_type in [
+        "application/json; charset=utf-8",
+        "Application/JSON",
+        "application/cloud+json;v=1",
+        "text/json",
+    ] {
+        for data in ["{ \"a\": 1 }", "\"tea\"", "null"] {
+            let named = format!("\"datacontenttype\":\"{media_type}\",\"data\":{data}");
+            let named = line.replace("\"data\":{ \"a\": 1 }", &named);
+            let named = read_line(named.as_bytes()).unwrap().event;
+            assert_eq!(named.content_type.as_str(), media_type);
+            assert_eq!(named.payload, data);
+        }
+    }
+    // What is null is not there.
+    let unset = line.replace(
+        "\"partitionkey\":\"k\"",
+        "\"partitionkey\":null,\"dataschema\":null,\"datacontenttype\":null,\"data_base64\":null",
+    );
+    let unset = read_line(unset.as_bytes()).unwrap().event;
+    assert_eq!(unset.payload, "{ \"a\": 1 }");
+    assert_eq!(unset.metadata.len(), expected.len() - 1);
     let none = line.replace(",\"data\":{ \"a\": 1 }", "");
     assert_eq!(read_line(none.as_bytes()).unwrap().event.payload, "");
 }

@@ -38,6 +38,12 @@ impl<'a> Attributes<'a> {
         self.0.iter().any(|(known, _)| known == name)
     }
 
+    /// By the standard an attribute that is null is none; a payload may be.
+    pub(super) fn forget_unset(&mut self) {
+        self.0
+            .retain(|(name, value)| name == "data" || value.get() != "null");
+    }
+
     pub(super) fn take(&mut self, name: &str) -> Option<&'a RawValue> {
         let at = self.0.iter().position(|(known, _)| known == name)?;
         Some(self.0.remove(at).1)

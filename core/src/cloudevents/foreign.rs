@@ -13,6 +13,7 @@ use crate::id::EventId;
 use crate::metadata::{Metadata, TRACEPARENT};
 
 pub(super) fn read(source: &str, mut line: Attributes<'_>) -> Result<LineEvent, Error> {
+    line.forget_unset();
     let id = line.text("id")?;
     let event_type = line.text("type")?;
     let stream = line.subject()?;
@@ -61,8 +62,8 @@ fn of_json(
 ) -> Result<(ContentType, bytes::Bytes), Error> {
     let as_it_stands = || json.get().as_bytes().to_vec().into();
     match content_type {
-        None | Some(ContentType::Json) => Ok((ContentType::Json, as_it_stands())),
-        Some(named) if named.as_str().ends_with("+json") => Ok((named, as_it_stands())),
+        None => Ok((ContentType::Json, as_it_stands())),
+        Some(named) if is_json(named.as_str()) => Ok((named, as_it_stands())),
         Some(named) => match serde_json::from_str::<String>(json.get()) {
             Ok(text) => Ok((named, text.into_bytes().into())),
             Err(_) => {
@@ -71,6 +72,13 @@ fn of_json(
             }
         },
     }
+}
+
+/// By its subtype, whatever parameters stand behind it.
+fn is_json(media_type: &str) -> bool {
+    let named = media_type.split(';').next().unwrap_or_default().trim();
+    let named = named.to_ascii_lowercase();
+    named.ends_with("/json") || named.ends_with("+json")
 }
 
 /// The same for the same event whenever it comes.
