@@ -301,5 +301,14 @@ pub(super) fn to_file<S: EventLog>(
     let report = export(store, query, &file)?;
     file.sync_all()
         .map_err(|error| Error::io("sync", path, error))?;
+    // A new file is lost with its name.
+    #[cfg(unix)]
+    {
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+        let dir = dir.unwrap_or(Path::new("."));
+        std::fs::File::open(dir)
+            .and_then(|dir| dir.sync_all())
+            .map_err(|error| Error::io("sync", dir, error))?;
+    }
     Ok(report)
 }
