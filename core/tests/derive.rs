@@ -209,3 +209,94 @@ fn a_struct_with_json_and_skipping_is_derived() {
             .contains("read as 0 events")
     );
 }
+
+/// The names of the prelude mean something else where it is used, and old facts are deprecated.
+mod in_odd_company {
+    #![deny(warnings)]
+    #![allow(
+        dead_code,
+        clippy::unused_self,
+        clippy::unnecessary_wraps,
+        reason = "names that are only in the way, functions as the derive asks for them"
+    )]
+
+    use super::{Event, Upcasters};
+    use serde::{Deserialize, Serialize};
+
+    pub struct Option;
+    pub struct Result;
+    pub struct String;
+    pub struct Vec;
+    pub struct Some;
+    pub struct None;
+    pub struct Ok;
+    pub struct Err;
+    pub struct Error;
+    pub struct RecordedEvent;
+    pub struct ContentType;
+    pub struct Unknown;
+    pub struct Tags;
+    pub struct EventType;
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Event)]
+    #[event(crate = tidelog_core, content_type = "json", unknown = "skip")]
+    #[event(upcasters = Self::steps, tags = Self::by_holder, upcast = Self::read)]
+    #[serde(bound = "T: Serialize + serde::de::DeserializeOwned")]
+    pub enum Fact<T, const N: usize = 3>
+    where
+        T: Clone + Serialize + serde::de::DeserializeOwned + Send + Sync + 'static,
+    {
+        #[event(revision = 2)]
+        r#Move {
+            r#type: T,
+        },
+        #[event(type = "Went")]
+        #[serde(rename = "gone", alias = "went")]
+        Gone(T, #[serde(default)] u8),
+        Closed,
+        #[deprecated = "nobody does it any more"]
+        Printed,
+        #[cfg(any())]
+        NotThere(NoSuchType),
+    }
+
+    impl<T, const N: usize> Fact<T, N>
+    where
+        T: Clone + Serialize + serde::de::DeserializeOwned + Send + Sync + 'static,
+    {
+        fn steps() -> &'static Upcasters {
+            &super::UPCASTERS
+        }
+
+        fn by_holder(&self) -> tidelog_core::Tags {
+            tidelog_core::Tags::none()
+        }
+
+        fn read(
+            _: &tidelog_core::RecordedEvent<'_>,
+        ) -> ::core::result::Result<::core::option::Option<Self>, tidelog_core::Error> {
+            ::core::result::Result::Ok(::core::option::Option::None)
+        }
+    }
+}
+
+#[test]
+fn a_derive_stands_in_any_company() {
+    use in_odd_company::Fact;
+    let facts: [Fact<u64>; 3] = [Fact::Move { r#type: 7 }, Fact::Gone(1, 2), Fact::Closed];
+    let bytes = [&br#"{"type":7}"#[..], b"[1,2]", b"null"];
+    for (fact, bytes) in facts.iter().zip(bytes) {
+        let recorded = NewEvent::encode(fact, EventId::generate()).unwrap();
+        assert_eq!(recorded.payload, bytes);
+        let read: Fact<u64> = decode_event(
+            &recorded.event_type,
+            recorded.revision,
+            &ContentType::Json,
+            bytes,
+        )
+        .unwrap();
+        assert_eq!(read, *fact);
+    }
+    assert_eq!(Fact::<u64>::types().len(), 4);
+    assert_eq!(Fact::<u64>::Move { r#type: 7 }.event_type(), "Move");
+}
