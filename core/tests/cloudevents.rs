@@ -295,6 +295,21 @@ fn what_is_no_event_is_refused_with_the_attribute_named() {
         ("\"batchcount\":1,", "", "batchcount"),
         ("\"metadata\":\"{", "\"metadata\":\"[", "metadata"),
         ("[\\\"till:3\\\"]", "[3]", "tags"),
+        (
+            "[\\\"till:3\\\"]",
+            "[\\\"till:3\\\",\\\"till:3\\\"]",
+            "tags",
+        ),
+        (
+            "\"metadata\":\"{",
+            "\"metadata\":\"{\\\"actor\\\":\\\"x\\\",",
+            "metadata",
+        ),
+        (
+            "\"traceparent\":\"00",
+            "\"traceparent\":\"11",
+            "traceparent",
+        ),
         ("\"data\":", "\"dta\":", "data"),
         ("\"data\":", "\"data_base64\":\"AA==\",\"data\":", "data"),
     ];

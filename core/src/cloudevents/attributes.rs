@@ -114,8 +114,10 @@ impl<'a> Attributes<'a> {
         };
         let map: Result<std::collections::BTreeMap<String, String>, _> =
             serde_json::from_str(&text);
-        map.map(Metadata::from)
-            .map_err(|_| refused("metadata", &text, "it must hold a JSON object of texts"))
+        let map =
+            map.map_err(|_| refused("metadata", &text, "it must hold a JSON object of texts"))?;
+        as_written("metadata", &text, &map)?;
+        Ok(Metadata::from(map))
     }
 
     pub(super) fn tags(&mut self) -> Result<Tags, Error> {
@@ -123,7 +125,11 @@ impl<'a> Attributes<'a> {
             return Ok(Tags::none());
         };
         let list: Result<Vec<String>, _> = serde_json::from_str(&text);
-        Tags::new(list.map_err(|_| refused("tags", &text, "it must hold a JSON array of texts"))?)
+        let list =
+            list.map_err(|_| refused("tags", &text, "it must hold a JSON array of texts"))?;
+        let tags = Tags::new(list)?;
+        as_written("tags", &text, tags.as_slice())?;
+        Ok(tags)
     }
 
     pub(super) fn data(&mut self) -> Result<Option<Data<'a>>, Error> {
@@ -157,6 +163,19 @@ pub(super) fn uuid(text: &str) -> Option<Uuid> {
     let uuid = Uuid::try_parse(text).ok()?;
     let mut buffer = Uuid::encode_buffer();
     (uuid.hyphenated().encode_lower(&mut buffer) == text).then_some(uuid)
+}
+
+/// A key that stands twice would be lost.
+fn as_written<T: serde::Serialize + ?Sized>(
+    name: &str,
+    text: &str,
+    value: &T,
+) -> Result<(), Error> {
+    if serde_json::to_string(value).is_ok_and(|written| written == text) {
+        return Ok(());
+    }
+    let reason = "each must stand in it once, in order and without blanks";
+    Err(refused(name, text, reason))
 }
 
 fn number<N: std::str::FromStr + ToString>(name: &str, text: &str) -> Result<N, Error> {

@@ -8,6 +8,7 @@ use crate::content_type::ContentType;
 use crate::envelope::{Birth, NewEvent};
 use crate::error::Error;
 use crate::id::EventId;
+use crate::metadata::TRACEPARENT;
 
 pub(super) fn read(origin: Uuid, mut line: Attributes<'_>) -> Result<LineEvent, Error> {
     let event_id = EventId::from_uuid(line.uuid("id")?);
@@ -30,7 +31,11 @@ pub(super) fn read(origin: Uuid, mut line: Attributes<'_>) -> Result<LineEvent, 
     let metadata = line.metadata()?;
     let tags = line.tags()?;
     // It stands in the metadata; this one is for others.
-    line.take("traceparent");
+    let traceparent = line.optional_text(TRACEPARENT)?;
+    if let Some(other) = traceparent.filter(|text| metadata.get(TRACEPARENT) != Some(text)) {
+        let reason = "the metadata has another one";
+        return Err(refused(TRACEPARENT, &other, reason));
+    }
     let payload = match line.data()?.ok_or_else(|| missing("data"))? {
         Data::Json(_) if content_type != ContentType::Json => {
             let reason = "only JSON stands as it is; others are data_base64";
