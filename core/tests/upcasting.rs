@@ -13,9 +13,9 @@ use std::sync::{Arc, LazyLock};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tidelog_core::{
-    Aggregate, Batch, ContentType, Error, Event, EventEnvelope, EventId, EventType, Metadata,
-    NewEvent, RawEvent, RecordKind, RecordedEvent, StreamId, Tags, Timestamp, Unknown, Upcast,
-    Upcasters, decode_event,
+    Aggregate, Batch, ContentType, Decoded, Error, Event, EventEnvelope, EventId, EventType,
+    Metadata, NewEvent, RawEvent, RecordKind, RecordedEvent, StreamId, Tags, Timestamp, Unknown,
+    Upcast, Upcasters, decode_event,
 };
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -460,4 +460,45 @@ fn events_are_asked_for_by_their_aggregate() {
         unreadable.of::<Account>(),
         Err(Error::Codec { recorded: Some(place), .. }) if place.1 == 5
     ));
+}
+
+/// Skipping is for what newer programs record. Who writes an upcaster and forgets to raise the
+/// revision would lose every old event without a word.
+#[test]
+fn what_an_upcaster_leads_to_beyond_the_revision_of_today_is_not_skipped() {
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Sold(u64);
+
+    impl Event for Sold {
+        fn event_type(&self) -> &'static str {
+            "Sold"
+        }
+        fn types() -> &'static [EventType] {
+            const { &[EventType::new("Sold", 1)] }
+        }
+        fn upcasters() -> Option<&'static Upcasters> {
+            static STEPS: LazyLock<Upcasters> = LazyLock::new(|| {
+                Upcasters::new()
+                    .revise("Sold", 1, |cents: u64| cents)
+                    .split("Exchanged", 1, |cents: u64| {
+                        vec![Upcast::to("Bought", 1, cents)]
+                    })
+            });
+            Some(&STEPS)
+        }
+        fn unknown(_: &RecordedEvent<'_>) -> Unknown<Self> {
+            Unknown::Skip
+        }
+    }
+
+    let read = |event_type, revision| record(event_type, revision, false, &5_u64).decode_all();
+    let forgotten: Result<Decoded<Sold>, Error> = read("Sold", 1);
+    let told = forgotten.unwrap_err().to_string();
+    assert!(told.contains("Sold revision 2"), "{told}");
+    assert!(told.contains("the program's own is lower"), "{told}");
+    // What newer programs record, and what is another's, is skipped as ever.
+    for (event_type, revision) in [("Sold", 2), ("Exchanged", 1), ("Lent", 1)] {
+        let skipped: Decoded<Sold> = read(event_type, revision).unwrap();
+        assert!(skipped.is_empty(), "{event_type}");
+    }
 }

@@ -206,6 +206,13 @@ fn not_of_today<E: Event>(recorded: RecordedEvent<'_>, error: Error) -> Result<O
     let Some(why) = unknown::<E>(recorded) else {
         return Err(error);
     };
+    // No newer program has recorded it: passing it over would lose what this one has forgotten to
+    // read.
+    if recorded.made && E::types().iter().any(|of| of.name == recorded.event_type) {
+        return Err(recorded.refuse(
+            "an upcaster leads to this revision, and the program's own is lower; raise it",
+        ));
+    }
     match E::unknown(&recorded) {
         Unknown::Skip => Ok(None),
         Unknown::Keep(event) => Ok(Some(event)),

@@ -21,6 +21,8 @@ pub struct RecordedEvent<'a> {
     pub(crate) revision: u32,
     pub(crate) content_type: &'a ContentType,
     pub(crate) payload: &'a [u8],
+    /// Whether an upcaster made it, and nobody recorded it so.
+    pub(crate) made: bool,
     /// What its envelope says beside it, when it is read from one.
     beside: Option<Beside<'a>>,
 }
@@ -45,6 +47,7 @@ impl<'a> RecordedEvent<'a> {
             revision,
             content_type,
             payload,
+            made: false,
             beside: None,
         }
     }
@@ -55,6 +58,7 @@ impl<'a> RecordedEvent<'a> {
             revision: envelope.revision,
             content_type: &envelope.content_type,
             payload: &envelope.event,
+            made: false,
             beside: Some(Beside {
                 metadata: &envelope.metadata,
                 tags: &envelope.tags,

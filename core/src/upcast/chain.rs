@@ -58,7 +58,9 @@ impl Walk<'_, '_> {
                     let payload = part
                         .encode(recorded.content_type)
                         .map_err(|error| self.say_from(error, recorded))?;
-                    self.go(&recorded.read_as(part.event_type, part.revision, &payload))?;
+                    let mut made = recorded.read_as(part.event_type, part.revision, &payload);
+                    made.made = true;
+                    self.go(&made)?;
                 }
             }
             Step::Twice => {
