@@ -68,6 +68,9 @@ impl fmt::Display for ExpectedVersion {
 /// `events` are the stream's events (or its newest ones); `snapshot_sequence` counts when there is
 /// no event after the snapshot.
 ///
+/// A stream whose newest records are read as no event any more, since an upcaster drops them, has a
+/// later one: [`EventStore::head`](crate::EventStore::head) tells it then.
+///
 /// ```
 /// use bytes::Bytes;
 /// use tidelog_core::{EventEnvelope, next_sequence};
