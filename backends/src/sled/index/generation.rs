@@ -198,7 +198,11 @@ fn open_sled(
         return Ok(opened);
     }
     // sled writes a snapshot of itself only when it is opened: the second open makes the first.
-    drop(SledKv::open(dir, cache_bytes, patience)?);
+    if !SledKv::open(dir, cache_bytes, patience)?.close() {
+        // No later sync would write what this one was to.
+        let failed = std::io::Error::other("its first sync failed");
+        return Err(::sled::Error::Io(failed));
+    }
     // Some filesystems (XFS) do not hand the flag down; sled must then open the files anew.
     for entry in fs::read_dir(dir)? {
         platform::set_sync_flag(&entry?.path());

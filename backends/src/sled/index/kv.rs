@@ -353,16 +353,23 @@ impl RowKv for SledKv {
     }
 }
 
-impl Drop for SledKv {
-    fn drop(&mut self) {
+impl SledKv {
+    /// Closes it; whether all it has written is synced.
+    pub(super) fn close(&mut self) -> bool {
         let trees = self.trees.take();
-        // sled syncs its file when it is dropped, and panics when that fails. What it was asked to
-        // keep was flushed before.
+        // sled syncs its file when it is dropped, and panics when that fails.
         let dropped = guarded("close", || {
             drop(trees);
             Ok(())
         });
-        if dropped.is_err() {
+        dropped.is_ok()
+    }
+}
+
+impl Drop for SledKv {
+    fn drop(&mut self) {
+        // What it was asked to keep was flushed before.
+        if !self.close() {
             tracing::warn!("sled panicked while it was closed: its last sync failed");
         }
     }
