@@ -64,7 +64,7 @@ fn golden_bytes_and_private_modes_of_a_checkpoint() {
         "a store without listeners has no folder for them"
     );
     save(&store, "mail", 0, "body").unwrap();
-    let golden = *b"TIDELSN1\x04\0\0\0\x50\xc9\x3f\x26body";
+    let golden = *b"TIDELSN1\x04\0\0\0\x91\x99\x98\xfdbody";
     assert_eq!(fs::read(file(&dir, "mail")).unwrap(), golden);
     let listed: Vec<_> = fs::read_dir(dir.join("listeners")).unwrap().collect();
     assert_eq!(listed.len(), 1, "{listed:?}");
@@ -107,6 +107,10 @@ fn a_damaged_checkpoint_is_an_error_until_it_is_removed_or_saved_anew() {
         }
     }
     assert_eq!(load(&store, "other").unwrap().as_deref(), Some("whole"));
+    // Nor is another's state ever taken for its own: events between the two would be passed over.
+    fs::copy(file(&dir, "other"), &path).unwrap();
+    let error = load(&store, "mail").unwrap_err();
+    assert!(error.to_string().contains("under another name"), "{error}");
     // A backup does not carry it away silently, and does not leave it out either.
     let backup = store.backup(root.path().join("backup"));
     assert!(matches!(backup, Err(Error::Damaged { .. })), "{backup:?}");

@@ -24,6 +24,13 @@ use crate::primitives::MutexGuard;
 /// The folder they stand in, inside the store's.
 pub(crate) const DIR: &str = "listeners";
 
+/// What an open store knows of it.
+#[derive(Default)]
+pub(crate) struct Folder {
+    /// Its name was synced since the store was opened: whoever made it may have been killed before.
+    is_durable: bool,
+}
+
 const REMEDY: &str = "restore it from a backup, or remove this checkpoint and choose where its \
                       listener begins";
 
@@ -54,9 +61,9 @@ impl CheckpointStore for SledStore {
         self.read(move |shared| {
             shared.format.ensure_writable(&shared.dir)?;
             make_durable(shared, &handle, position)?;
-            let _open = open(shared)?;
+            let mut folder = open(shared)?;
             fail::fail_point!("checkpoint_before_save", |_| Err(Error::Closed));
-            write(&shared.dir, &name, &state)
+            write(&shared.dir, &name, &state, &mut folder)
         })
         .await
     }
@@ -102,7 +109,7 @@ impl SledStore {
 
 /// Keeps other checkpoints from being written, and the store from being closed: another process may
 /// have it open afterwards.
-fn open(shared: &Shared) -> Result<MutexGuard<'_, ()>, Error> {
+fn open(shared: &Shared) -> Result<MutexGuard<'_, Folder>, Error> {
     let one_at_a_time = shared.checkpoints.lock();
     if shared.live.is_closed() {
         return Err(Error::Closed);
@@ -132,17 +139,18 @@ fn load(store: &Path, name: &str) -> Result<Option<Bytes>, Error> {
         return Ok(None);
     };
     let bytes = Bytes::from(bytes);
-    let body = sealed_file::unseal(sealed_file::LISTENER_MAGIC, &bytes)
+    let body = sealed_file::unseal_as(name, sealed_file::LISTENER_MAGIC, &bytes)
         .map_err(|what| Error::damaged(&path, what, REMEDY))?;
     Ok(Some(bytes.slice_ref(body)))
 }
 
-fn write(store: &Path, name: &str, state: &[u8]) -> Result<(), Error> {
+fn write(store: &Path, name: &str, state: &[u8], folder: &mut Folder) -> Result<(), Error> {
     let dir = store.join(DIR);
-    if !dir.is_dir() {
+    if !folder.is_durable || !dir.is_dir() {
         platform::create_dir(&dir).map_err(|error| Error::io("create", &dir, error))?;
+        folder.is_durable = true;
     }
-    sealed_file::write(&dir, name, sealed_file::LISTENER_MAGIC, state)
+    sealed_file::write_as(&dir, name, sealed_file::LISTENER_MAGIC, state)
 }
 
 fn remove(store: &Path, name: &str) -> Result<(), Error> {
@@ -202,7 +210,7 @@ impl Saved {
     pub(crate) fn whole(store: &Path) -> Result<Self, Error> {
         let saved = Self::as_it_stands(store)?;
         for (name, bytes) in &saved.0 {
-            sealed_file::unseal(sealed_file::LISTENER_MAGIC, bytes)
+            sealed_file::unseal_as(name, sealed_file::LISTENER_MAGIC, bytes)
                 .map_err(|what| Error::damaged(path(store, name), what, REMEDY))?;
         }
         Ok(saved)

@@ -215,7 +215,7 @@ fn assemble(
         indexer: Indexer::default(),
         durable_position: AtomicU64::new(last),
         snapshots: Mutex::new(()),
-        checkpoints: Mutex::new(()),
+        checkpoints: Mutex::new(checkpoints::Folder::default()),
         read_models,
         claims: Claims::default(),
         refused: OnceLock::new(),

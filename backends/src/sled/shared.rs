@@ -7,6 +7,7 @@ use tidelog_core::{Clock, Direction, Error, EventEnvelope, Limits, StreamId};
 
 use uuid::Uuid;
 
+use super::checkpoints;
 use super::format::Format;
 use super::gate::ByteGate;
 use super::hash::NameHash;
@@ -52,7 +53,7 @@ pub(crate) struct Shared {
     /// One snapshot at a time is compared and put.
     pub snapshots: Mutex<()>,
     /// One listener's checkpoint at a time is written.
-    pub checkpoints: Mutex<()>,
+    pub checkpoints: Mutex<checkpoints::Folder>,
     pub read_models: ReadModels,
     /// Names of the listeners at work.
     pub claims: Claims,
