@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::consumers::Kept;
 use crate::disk::Image;
 use crate::durable::Names;
 use crate::oracle::{History, Promised, Seen};
@@ -194,7 +195,7 @@ impl Case<'_> {
         let store = folder.join(STORE);
         let began = Instant::now();
         let checked = catch_unwind(AssertUnwindSafe(|| {
-            history.check(&store, promised.durable, promised.origin)
+            history.check(&store, promised, self.writes_through())
         }));
         match checked.unwrap_or_else(|_| Err("a panic".into())) {
             Ok(_) if began.elapsed() > HANG => {
@@ -208,10 +209,11 @@ impl Case<'_> {
                     "wrong the index did not outlive the cut: {rebuilt}"
                 ));
             }
-            Ok(Seen { survivors, rebuilt }) => {
-                let whole = u64::from(survivors >= promised.acknowledged);
-                let rebuilt = rebuilt.as_deref().map_or("", kind_of);
-                say(&format!("seen {whole} {rebuilt}"));
+            Ok(seen) => {
+                let whole = u64::from(seen.survivors >= promised.acknowledged);
+                let rebuilt = seen.rebuilt.as_deref().map_or("", kind_of);
+                let Kept { checkpoints, slots } = seen.kept;
+                say(&format!("seen {whole} {checkpoints} {slots} {rebuilt}"));
             }
             Err(wrong) => {
                 self.keep(made);
@@ -226,9 +228,13 @@ impl Case<'_> {
     /// durable, it is lost only while it is made or opened.
     fn should_stand(&self, rebuilt: Option<&str>) -> bool {
         let explained = ["there is no manifest", "opening it before never ended"];
-        self.order.flag != Flag::Refused
-            && self.order.honest
+        self.writes_through()
             && rebuilt.is_some_and(|why| !explained.iter().any(|known| why.starts_with(known)))
+    }
+
+    /// Whether what sled has written is on the disk.
+    fn writes_through(&self) -> bool {
+        self.order.flag != Flag::Refused && self.order.honest
     }
 
     /// Opens the image in a process of its own, which is recorded, and cuts that one's life as well.
@@ -270,7 +276,7 @@ impl Case<'_> {
                 self.say(&recording, cut, names);
                 self.text = format!("{first}; reopened, {}", self.text);
                 let made = Image::after_cut(&recording, cut, names, true, random);
-                let promised = promised.until(&recording, cut);
+                let promised = promised.clone().until(&recording, cut);
                 self.check(&made, &history, &promised);
             }
         }

@@ -8,7 +8,8 @@
 //! recording crash images are made: at a random call everything ends, and what was not durable is
 //! lost, torn or overtaken; `disk` describes the model. Each image is opened (`images`): what is left
 //! must be a beginning of what was written, with all in it that was promised before the cut, every
-//! stream must read like the log, and the store must go on (`oracle`). Of some images the reopening
+//! stream must read like the log, and the store must go on (`oracle`). What listeners saved must be
+//! there, and rows of a read model only as they were committed (`consumers`). Of some images the reopening
 //! is recorded as well, and cut in its turn.
 //!
 //! **I/O errors** (`io_errors`). The nth write, sync, open, rename and so on fails, for every n; the
@@ -27,6 +28,7 @@
     reason = "a test that fails shall stop, and its numbers are small"
 )]
 
+mod consumers;
 mod disk;
 mod durable;
 mod faulty;
@@ -61,9 +63,12 @@ fn child() {
             steps.parse().unwrap(),
             first.parse().unwrap(),
         ),
+        ["saving", dir, seed, _, first] => {
+            workload::saving(dir.as_ref(), seed.parse().unwrap(), first.parse().unwrap());
+        }
         ["faulty", dir] => faulty::run(dir.as_ref(), false),
         ["full", dir] => faulty::run(dir.as_ref(), true),
-        ["mounted", dir] => mounts::live(dir.as_ref()),
+        ["mounted", dir, first] => mounts::live(dir.as_ref(), first.parse().unwrap()),
         ["images", ref rest @ ..] => images::run(&images::Order::parse(rest)),
         _ => panic!("{order} is no order"),
     }

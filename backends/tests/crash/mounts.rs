@@ -11,6 +11,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tidelog_core::*;
 
+use crate::consumers::{Consumed, Consumers, Kept};
 use crate::faulty::{batch, first_of, is_prefix};
 use crate::scratch;
 use crate::shim::{self, say};
@@ -26,12 +27,18 @@ const HANG: Duration = Duration::from_secs(10);
 /// A kind of filesystem, and how large it is at least.
 const KINDS: [(&str, u64); 2] = [("ext4", 64 << 20), ("xfs", 320 << 20)];
 
-/// The child: appends after what is there until the disk is gone.
-pub fn live(dir: &Path) {
+/// The child: appends after what is there until the disk is gone, and lets consumers work, whose
+/// states have numbers above `first`.
+pub fn live(dir: &Path, first: u64) {
+    say("opening");
     let store = match builder(dir).open() {
         Ok(store) => store,
         Err(error) => return only_the_disk(&error),
     };
+    let is_anew = store.info().unwrap().index_rebuilt.is_some();
+    say(&format!("opened {is_anew}"));
+    let (mut consumers, mut random) = (Consumers::new(first), Random(first));
+    let mut answered: Vec<String> = Vec::new();
     let last = store.blocking().last_position();
     let mut next = appends_in(last).expect("the log ends between appends");
     say(&format!("durable {next}"));
@@ -44,7 +51,48 @@ pub fn live(dir: &Path) {
         }
         if durability == Some(Durability::Power) {
             say(&format!("durable {next}"));
+            // XFS answers syncs of a directory when it is down already, but none of a file: these
+            // were answered before.
+            answered.drain(..).for_each(|line| say(&line));
         }
+        let mut note = |line: &str| {
+            if line.starts_with("saved") || line.starts_with("flushed") {
+                answered.push(line.to_owned());
+            } else {
+                say(line);
+            }
+        };
+        let worked = match random.below(8) {
+            0 => consumers.save(&store, &mut random, &mut note),
+            1 => consumers.commit(&store, &mut random, &mut note),
+            _ => Ok(()),
+        };
+        if let Err(error) = worked {
+            return only_the_disk(&error);
+        }
+    }
+}
+
+/// What children have said so far.
+#[derive(Default)]
+struct Heard {
+    durable: u64,
+    consumed: Consumed,
+}
+
+impl Heard {
+    /// Whether the child is at work.
+    fn hear(&mut self, line: &str) -> bool {
+        if self.consumed.note(line) {
+            return false;
+        }
+        let (word, what) = line.split_once(' ').unwrap();
+        if word == "opened" {
+            self.consumed.opened(what == "true");
+            return false;
+        }
+        self.durable = self.durable.max(what.parse().unwrap());
+        true
     }
 }
 
@@ -118,29 +166,35 @@ fn run(command: &mut Command) -> Result<(), String> {
 }
 
 /// Lets a child work until the filesystem goes down at a random moment; then opens what is left.
-fn cut(mounted: &Mounted, helper: &Path, random: &mut Random) -> Result<String, String> {
+fn cut(
+    mounted: &Mounted,
+    helper: &Path,
+    random: &mut Random,
+    (cut, heard): (u64, &mut Heard),
+) -> Result<(String, Kept), String> {
     let store = mounted.point().join(STORE);
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "child", "--nocapture", "--test-threads=1"])
-        .env(shim::ORDER, format!("mounted {}", store.display()))
+        .env(
+            shim::ORDER,
+            format!("mounted {} {}", store.display(), cut << 32),
+        )
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let hear = shim::listen(&mut child);
-    let mut durable = 0;
     // Some cuts meet the opening, most the work.
     if !random.one_in(4) {
-        let first = hear.recv_timeout(HANG);
-        let first = first.map_err(|_| String::from("it never begins to work"))?;
-        durable = durable_of(&first);
+        let next = || hear.recv_timeout(HANG);
+        while !heard.hear(&next().map_err(|_| String::from("it never begins to work"))?) {}
     }
     thread::sleep(Duration::from_millis(random.below(250) as u64));
     run(Command::new(helper).arg(mounted.point()))?;
     loop {
         match hear.recv_timeout(HANG) {
-            Ok(line) => durable = durable.max(durable_of(&line)),
+            Ok(line) => drop(heard.hear(&line)),
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {
                 let _ = child.kill();
@@ -154,15 +208,11 @@ fn cut(mounted: &Mounted, helper: &Path, random: &mut Random) -> Result<String, 
     }
     mounted.unmount()?;
     mounted.mount()?;
-    look(&store, durable)
+    look(&store, heard)
 }
 
-fn durable_of(line: &str) -> u64 {
-    let (_, appends) = line.split_once(' ').unwrap();
-    appends.parse().unwrap()
-}
-
-fn look(dir: &Path, durable: u64) -> Result<String, String> {
+fn look(dir: &Path, heard: &mut Heard) -> Result<(String, Kept), String> {
+    let durable = heard.durable;
     let store = builder(dir)
         .open()
         .map_err(|error| format!("opening: {error}"))?;
@@ -176,6 +226,9 @@ fn look(dir: &Path, durable: u64) -> Result<String, String> {
         .verify()
         .map_err(|error| format!("verifying: {error}"))?;
     let info = store.info().map_err(|error| format!("asking: {error}"))?;
+    let stands = info.index_rebuilt.is_none();
+    let kept = heard.consumed.check(&store, stands)?;
+    heard.consumed.opened(!stands);
     store
         .close_blocking()
         .map_err(|error| format!("closing: {error}"))?;
@@ -183,9 +236,9 @@ fn look(dir: &Path, durable: u64) -> Result<String, String> {
         return Err("the filesystem lacks the inode flag".into());
     }
     match info.index_rebuilt {
-        None => Ok("whole".into()),
+        None => Ok(("whole".into(), kept)),
         Some(why) if why.contains("never ended") || why.contains("no manifest") => {
-            Ok("index made again: cut while it was opened".into())
+            Ok(("index made again: cut while it was opened".into(), kept))
         }
         Some(why) => Err(format!("the index did not outlive the cut: {why}")),
     }
@@ -204,6 +257,7 @@ fn a_filesystem_taken_down_keeps_what_was_promised() {
     let mut wrong = Vec::new();
     for (kind, size) in KINDS {
         let mut tally = Tally::default();
+        let (mut checkpoints, mut slots) = (0, 0);
         for store in 0..CUTS / CUTS_A_STORE {
             let mounted = match Mounted::new(kind, size) {
                 Ok(mounted) => mounted,
@@ -212,9 +266,14 @@ fn a_filesystem_taken_down_keeps_what_was_promised() {
                     break;
                 }
             };
-            for _ in 0..CUTS_A_STORE {
-                match cut(&mounted, helper, &mut random) {
-                    Ok(outcome) => tally.count(kind, outcome),
+            let mut heard = Heard::default();
+            for nth in 0..CUTS_A_STORE {
+                match cut(&mounted, helper, &mut random, (nth, &mut heard)) {
+                    Ok((outcome, kept)) => {
+                        tally.count(kind, outcome);
+                        checkpoints += kept.checkpoints;
+                        slots += kept.slots;
+                    }
                     Err(why) => {
                         tally.count(kind, "wrong");
                         wrong.push(format!("{kind}, store {store}: {why}"));
@@ -224,6 +283,7 @@ fn a_filesystem_taken_down_keeps_what_was_promised() {
             }
         }
         eprint!("{}", tally.table());
+        eprintln!("{kind}: {checkpoints} checkpoints and {slots} slots of rows compared");
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

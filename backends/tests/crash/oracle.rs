@@ -7,12 +7,13 @@ use tidelog_backends::SledStore;
 use tidelog_core::*;
 use uuid::Uuid;
 
+use crate::consumers::{Consumed, Kept};
 use crate::recording::{Change, Recording};
 use crate::tools::read_all;
 use crate::workload::{builder, snapshot_state};
 
 /// What was promised up to some moment.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Promised {
     /// Everything up to here survives a power cut.
     pub durable: u64,
@@ -22,6 +23,7 @@ pub struct Promised {
     pub opened: u64,
     /// The store was opened, so it exists, under this name.
     pub origin: Option<Uuid>,
+    pub consumed: Consumed,
 }
 
 impl Promised {
@@ -37,6 +39,13 @@ impl Promised {
 
     pub fn note(&mut self, line: &str) {
         let mut words = line.split(' ');
+        if self.consumed.note(line) {
+            if let (Some("saved"), Some(position)) = (words.next(), words.nth(1)) {
+                // The log up to there came first.
+                self.durable = self.durable.max(position.parse().unwrap());
+            }
+            return;
+        }
         let (word, position) = (words.next().unwrap(), words.next().unwrap());
         let position: u64 = position.parse().unwrap();
         match word {
@@ -47,6 +56,7 @@ impl Promised {
                 self.durable = self.durable.max(position);
                 self.opened = position;
                 self.origin = words.next().map(|origin| origin.parse().unwrap());
+                self.consumed.opened(words.next() == Some("anew"));
             }
             other => panic!("{other} is no note"),
         }
@@ -58,6 +68,7 @@ impl Promised {
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     pub survivors: u64,
+    pub kept: Kept,
     /// Why the index was made again, when it was.
     pub rebuilt: Option<String>,
 }
@@ -85,12 +96,16 @@ impl History {
         }
     }
 
-    /// Opens the store in `dir` and compares; then goes on with it.
-    pub fn check(&self, dir: &Path, at_least: u64, origin: Option<Uuid>) -> Result<Seen, String> {
+    /// Opens the store in `dir` and compares; then goes on with it. `stands`: an index that was not
+    /// made again has all that was flushed.
+    pub fn check(&self, dir: &Path, promised: &Promised, stands: bool) -> Result<Seen, String> {
         let store = builder(dir).open().map_err(failed("opening"))?;
-        let seen = self.look(&store, at_least, origin);
-        let done = seen.and_then(|seen| {
+        let seen = self.look(&store, promised.durable, promised.origin);
+        let done = seen.and_then(|mut seen| {
+            let stands = stands && seen.rebuilt.is_none();
+            seen.kept = promised.consumed.check(&store, stands)?;
             self.go_on(&store, seen.survivors)?;
+            promised.consumed.go_on(&store)?;
             Ok(seen)
         });
         match done {
@@ -139,6 +154,7 @@ impl History {
         self.streams(store, &found)?;
         Ok(Seen {
             survivors,
+            kept: Kept::default(),
             rebuilt: info.index_rebuilt,
         })
     }

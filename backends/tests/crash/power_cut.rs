@@ -7,6 +7,7 @@ use crate::recorded::{Ends, Recorded};
 use crate::shim::{self, Flag};
 use crate::sweep::{self, Random};
 use crate::tools;
+use crate::trace::{Op, Record};
 use crate::watch::Found;
 use crate::workload::{NOTES, STORE};
 
@@ -77,6 +78,56 @@ fn a_store_whose_making_was_cut_short_is_as_durable_as_any() {
         all.add(found);
     }
     all.print("making cut short");
+    assert!(all.wrong.is_empty(), "{}", all.wrong.join("\n"));
+}
+
+/// Whoever finds the folder there does not know whether its name is on the disk.
+#[test]
+fn a_checkpoint_stands_in_a_folder_that_was_made_by_a_process_killed_in_it() {
+    let Some(library) = shim::library() else {
+        return;
+    };
+    let seed = sweep::seed();
+    eprintln!("TIDELOG_SEED={seed}");
+    let records = Recorded::saving(library, seed, &[Ends::ByItself]).records();
+    let folder = |record: &Record| record.op == Op::MakeDir && record.path.ends_with("listeners");
+    let made = records.iter().position(folder).unwrap();
+    let (before, after) = if sweep::is_full() { (10, 20) } else { (2, 4) };
+    let mut all = Found::default();
+    // Other threads' calls come between.
+    for call in made - before..made + after {
+        let lives = [Ends::Killed(call), Ends::ByItself];
+        let recorded = Recorded::saving(library, seed, &lives);
+        all.add(recorded.images(20, true));
+    }
+    all.print("the folder of checkpoints");
+    assert!(all.wrong.is_empty(), "{}", all.wrong.join("\n"));
+}
+
+/// Without the flag on its files sled's writes wait for a sync, and one that failed is not made up for.
+#[test]
+fn an_index_whose_first_sync_failed_is_not_gone_on_with() {
+    let Some(library) = shim::library() else {
+        return;
+    };
+    let seed = sweep::seed();
+    eprintln!("TIDELOG_SEED={seed}");
+    let records = Recorded::ending(library, Flag::PerFile, seed, &[Ends::ByItself]).records();
+    let syncs = records
+        .iter()
+        .filter(|record| record.op == Op::SyncBegin && record.path.starts_with(STORE));
+    let first = syncs
+        .enumerate()
+        .find(|(_, record)| record.path.ends_with("/db"));
+    let first = 1 + first.unwrap().0;
+    let mut all = Found::default();
+    // Other threads' syncs come between.
+    for sync in first - 2..first + 2 {
+        let lives = [Ends::SyncFails(sync), Ends::ByItself];
+        let recorded = Recorded::ending(library, Flag::PerFile, seed, &lives);
+        all.add(recorded.images(if sweep::is_full() { 60 } else { 20 }, true));
+    }
+    all.print("the first sync of sled");
     assert!(all.wrong.is_empty(), "{}", all.wrong.join("\n"));
 }
 

@@ -11,6 +11,7 @@ use crate::images::Order;
 use crate::recording::Recording;
 use crate::shim::{self, Flag};
 use crate::sweep::Random;
+use crate::trace::Record;
 use crate::watch::{Found, watch};
 use crate::workload::STORE;
 use crate::{scratch, trace};
@@ -24,6 +25,8 @@ pub struct Recorded {
     library: &'static Path,
     flag: Flag,
     seed: u64,
+    /// What is done in each life.
+    work: &'static str,
 }
 
 /// How a life ends.
@@ -58,12 +61,26 @@ impl Recorded {
         recorded
     }
 
+    /// The same with lives in which only checkpoints are saved.
+    pub fn saving(library: &'static Path, seed: u64, lives: &[Ends]) -> Self {
+        let recorded = Self {
+            work: "saving",
+            ..Self::empty(library, Flag::Inherited, seed)
+        };
+        let mut random = Random(seed);
+        for (life, ends) in (0..).zip(lives) {
+            recorded.live_until(life, *ends, &mut random);
+        }
+        recorded
+    }
+
     fn empty(library: &'static Path, flag: Flag, seed: u64) -> Self {
         let recorded = Self {
             folder: scratch::folder(),
             library,
             flag,
             seed,
+            work: "life",
         };
         std::fs::create_dir(recorded.root()).unwrap();
         recorded
@@ -83,7 +100,8 @@ impl Recorded {
     fn live_until(&self, life: u64, ends: Ends, random: &mut Random) {
         let (root, folder) = (self.root(), self.folder.path());
         let (store, seed) = (root.join(STORE), random.next() >> 1);
-        let order = format!("life {} {seed} 60 {}", store.display(), life << 32);
+        let work = self.work;
+        let order = format!("{work} {} {seed} 60 {}", store.display(), life << 32);
         let mut child = shim::child(self.library, &root, self.flag, &order);
         child.env("TIDELOG_SHIM_TRACE", folder.join("trace"));
         match ends {
@@ -110,7 +128,12 @@ impl Recorded {
     }
 
     pub fn recording(&self) -> Recording {
-        Recording::new(None, trace::read(&self.folder.path().join("trace")))
+        Recording::new(None, self.records())
+    }
+
+    /// The calls as they were recorded.
+    pub fn records(&self) -> Vec<Record> {
+        trace::read(&self.folder.path().join("trace"))
     }
 
     /// Makes and opens `images` images, in as many children as there are processors.

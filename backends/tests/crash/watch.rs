@@ -22,6 +22,9 @@ pub struct Found {
     pub second: u64,
     /// Where all that was acknowledged had survived, unsynced appends included.
     pub whole: u64,
+    /// Checkpoints of listeners, and slots of rows, that were there and right.
+    pub checkpoints: u64,
+    pub slots: u64,
     /// Why the index was made again.
     pub rebuilt: Tally,
     pub wrong: Vec<String>,
@@ -32,6 +35,8 @@ impl Found {
         self.images += other.images;
         self.second += other.second;
         self.whole += other.whole;
+        self.checkpoints += other.checkpoints;
+        self.slots += other.slots;
         self.rebuilt.add(&other.rebuilt);
         self.wrong.extend(other.wrong);
     }
@@ -39,11 +44,13 @@ impl Found {
     pub fn print(&self, what: &str) {
         eprintln!(
             "{what}: {} images ({} of a cut while reopening), {} lost unsynced appends, \
-             {} made the index again, {} wrong",
+             {} made the index again, {} checkpoints and {} slots of rows compared, {} wrong",
             self.images,
             self.second,
             self.images - self.whole - self.wrong.len() as u64,
             self.rebuilt.total(),
+            self.checkpoints,
+            self.slots,
             self.wrong.len()
         );
     }
@@ -108,10 +115,15 @@ impl Now {
                 text.clone_into(&mut self.text);
             }
             "seen" => {
-                let (whole, rebuilt) = rest.split_once(' ').unwrap();
+                let mut words = rest.splitn(4, ' ');
+                let mut number = || words.next().unwrap().parse::<u64>().unwrap();
+                let (whole, checkpoints, slots) = (number(), number(), number());
+                let rebuilt = words.next().unwrap();
                 found.images += 1;
                 found.second += u64::from(self.cuts > 0);
-                found.whole += u64::from(whole == "1");
+                found.whole += whole;
+                found.checkpoints += checkpoints;
+                found.slots += slots;
                 if !rebuilt.is_empty() {
                     found.rebuilt.count("index made again", rebuilt);
                 }

@@ -1,5 +1,6 @@
 //! What the recorded child does with the store: many small segments that are sealed, indexed and
-//! merged; several streams and threads; both durabilities; snapshots; closing and opening again.
+//! merged; several streams and threads; both durabilities; snapshots; checkpoints and rows of
+//! consumers; closing and opening again.
 //!
 //! It writes down what the store promised, a line each, into the file `notes` beside the store. The
 //! shim records these writes among the store's own, so each promise has its place in time.
@@ -14,6 +15,7 @@ use bytes::Bytes;
 use tidelog_backends::{SledStore, SledStoreBuilder};
 use tidelog_core::*;
 
+use crate::consumers::Consumers;
 use crate::sweep::Random;
 use crate::tools::{id, stream};
 
@@ -56,10 +58,22 @@ impl Notes {
         self.say(&format!("durable {position}"));
     }
 
+    /// The store is being opened.
+    pub fn opening(&self) {
+        self.say("opening");
+    }
+
     /// The store was opened and shows everything up to `position`.
     pub fn opened(&self, store: &SledStore) {
         let info = store.info().unwrap();
-        self.say(&format!("opened {} {}", info.last_position, info.origin));
+        let index = match info.index_rebuilt {
+            None => "stands",
+            Some(_) => "anew",
+        };
+        self.say(&format!(
+            "opened {} {} {index}",
+            info.last_position, info.origin
+        ));
     }
 
     /// An append was acknowledged, with what durability.
@@ -81,7 +95,9 @@ pub fn life(dir: &Path, seed: u64, steps: u64, first: u64) {
         random: Random(seed),
         next: first,
         unsynced: None,
+        consumers: Consumers::new(first),
     };
+    notes.opening();
     let store = match builder(dir).open() {
         Ok(store) => store,
         Err(error) => return only_the_disk(&error),
@@ -104,6 +120,20 @@ pub fn life(dir: &Path, seed: u64, steps: u64, first: u64) {
     }
 }
 
+/// A life in which only checkpoints are saved; it ends without a word.
+pub fn saving(dir: &Path, seed: u64, first: u64) {
+    let (notes, mut random) = (Notes::beside(dir), Random(seed));
+    notes.opening();
+    let store = builder(dir).open().unwrap();
+    notes.opened(&store);
+    let mut consumers = Consumers::new(first);
+    for _ in 0..10 {
+        let saved = consumers.save(&store, &mut random, &mut |line| notes.say(line));
+        saved.unwrap();
+    }
+    store.crash();
+}
+
 /// Nothing is damaged here: there may be errors of the disk, and no others.
 pub fn only_the_disk(error: &Error) {
     let known = matches!(
@@ -124,6 +154,7 @@ struct Work {
     next: u64,
     /// An append that may not be on the disk yet.
     unsynced: Option<Vec<AppendBatch>>,
+    consumers: Consumers,
 }
 
 impl Work {
@@ -131,7 +162,10 @@ impl Work {
         self.steps(store, notes, steps / 2)?;
         match self.random.below(4) {
             0 => self.beside_each_other(store, notes, steps / 2)?,
-            1 => store.rebuild_index()?,
+            1 => {
+                notes.say("anew");
+                store.rebuild_index()?;
+            }
             _ => {}
         }
         self.steps(store, notes, steps / 2)
@@ -148,6 +182,7 @@ impl Work {
             random: Random(self.random.next()),
             next: self.next + (1 << 20),
             unsynced: None,
+            consumers: Consumers::new(0),
         };
         thread::scope(|scope| {
             scope.spawn(|| follow(store, notes));
@@ -168,7 +203,7 @@ impl Work {
 
     fn steps(&mut self, store: &SledStore, notes: &Notes, steps: u64) -> Result<(), Error> {
         for _ in 0..steps {
-            match self.random.below(40) {
+            match self.random.below(48) {
                 0..20 => self.append(store, notes, 1, 4)?,
                 20..27 => self.append(store, notes, 3, 3)?,
                 // Larger than a segment: gets one of its own.
@@ -177,6 +212,14 @@ impl Work {
                 31..34 => self.retry(store, notes)?,
                 34..37 => self.snapshot(store, notes)?,
                 37..39 => self.read(store, notes)?,
+                39..43 => self.consumers.save(store, &mut self.random, &mut |line| {
+                    notes.say(line);
+                })?,
+                43..47 => self
+                    .consumers
+                    .commit(store, &mut self.random, &mut |line| {
+                        notes.say(line);
+                    })?,
                 _ => store.drain()?,
             }
         }
