@@ -213,3 +213,30 @@ fn a_timer_alone_expires_the_transfer_and_the_late_debit_is_given_back() {
     );
     assert_eq!(balances(&log), (1_000, 0));
 }
+
+#[test]
+fn transfers_that_were_imported_whole_are_not_done_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let bank = requested(dir.path().join("bank"));
+    let log = bank.open_with_manager();
+    rest(&log);
+    let mut lines = Vec::new();
+    log.export(&mut lines, &ExportQuery::all()).unwrap();
+    drop(log);
+
+    let elsewhere = Bank {
+        path: dir.path().join("elsewhere"),
+        clock: bank.clock,
+    };
+    let log = elsewhere.open();
+    log.import(&lines[..], &ImportOptions::default()).unwrap();
+    let imported = log.last_position();
+    drop(log);
+    let log = elsewhere.open_with_manager();
+    rest(&log);
+    assert_eq!(types(&log), ["Requested", "Debited", "Completed"]);
+    assert_eq!(balances(&log), (600, 400));
+    let events = log.read_all(LogQuery::from(imported + 1));
+    let events = events.filter(|event| event.as_ref().unwrap().kind != RecordKind::Control);
+    assert_eq!(events.count(), 0);
+}
