@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::consumers;
 use crate::image::{FIRST_FRAME, Image};
 use crate::sweep::Random;
 use crate::tools::{self, Entry, segment, segments, tree};
@@ -46,7 +47,7 @@ fn one(image: &Image, dir: &Path, random: &mut Random) -> Damage {
     }
 }
 
-const TARGETS: [&str; 12] = [
+const TARGETS: [&str; 14] = [
     "newest segment",
     "newest segment",
     "newest segment",
@@ -59,6 +60,8 @@ const TARGETS: [&str; 12] = [
     "sled db",
     "sled db",
     "sled beside db",
+    "checkpoint",
+    "checkpoint",
 ];
 
 /// The segments there, if the log still is.
@@ -94,6 +97,7 @@ fn files_of(target: &str, image: &Image, dir: &Path) -> Vec<PathBuf> {
                 .filter(|path| path.ends_with("db") == (target == "sled db"))
                 .collect()
         }
+        "checkpoint" => consumers::files().collect(),
         file => vec![PathBuf::from(file)],
     };
     found
@@ -273,7 +277,7 @@ fn whole(image: &Image, dir: &Path, random: &mut Random) -> Damage {
             remove(&dir.join(name));
         }
     };
-    let (kind, target) = match random.below(12) {
+    let (kind, target) = match random.below(14) {
         0 => {
             older(&["log"]);
             ("older copies", "log")
@@ -315,6 +319,14 @@ fn whole(image: &Image, dir: &Path, random: &mut Random) -> Damage {
             ("deleted", "format and state")
         }
         10 => {
+            without(&["listeners"]);
+            ("deleted", "checkpoints")
+        }
+        11 => {
+            older(&["listeners"]);
+            ("older copies", "checkpoints")
+        }
+        12 => {
             fs::write(dir.join("index/opening"), "1\n").unwrap();
             ("left behind", "marker of an open")
         }

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use tidelog_backends::SledStore;
 use tidelog_core::*;
 
+use crate::consumers::{self, Time};
 use crate::sweep::Random;
 use crate::tools::{self, event, read_all, segment, segments, stream};
 
@@ -98,17 +99,22 @@ impl Image {
             ["store", "files", "older", "foreign"].map(|name| root.path().join(name));
         let other = open(&foreign).unwrap();
         fill(&other.blocking(), 0, 60);
+        consumers::work(&other, Time::Elsewhere);
         other.drain().unwrap();
         other.close_blocking().unwrap();
         let mut store = open_for(&dir, end);
         fill(&store.blocking(), 0, 40);
         store.drain().unwrap();
         take_snapshots(&store);
+        consumers::work(&store, Time::Early);
         tools::copy_tree(&dir, &older);
         for from in [40, 60, 80] {
             if end == End::CrashedLater {
                 store.close_blocking().unwrap();
                 store = open_for(&dir, end);
+            }
+            if from == 80 {
+                consumers::work(&store, Time::Late);
             }
             fill(&store.blocking(), from, from + 20);
         }

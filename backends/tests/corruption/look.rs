@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use tidelog_backends::SledStore;
 use tidelog_core::*;
 
+use crate::consumers;
 use crate::image::{End, Image, open};
 use crate::repaired::check_repair;
 use crate::tools::{self, Entry, differences, event, segment, tree};
@@ -122,13 +123,15 @@ pub fn examine(image: &Image, dir: &Path, reads_first: bool, step: impl Fn(&str)
     let store = match opened(dir) {
         Ok(store) => store,
         Err(path) => {
-            assert!(!changed.only_index, "{} refused", path.display());
+            assert!(!changed.only_beside, "{} refused", path.display());
             changed.assert_named(&path, dir);
             step("repairing");
             let repaired = check_repair(image, dir, &kept, changed.in_state);
             return verdict(format!("refused, {repaired}"), 0);
         }
     };
+    step("asking for checkpoints and rows");
+    let found = consumers::examine(&store, image, dir);
     let there = store.blocking().last_position();
     let gone = kept.gone(image, there, changed.in_state);
     let mut events = image.events[..there as usize].to_vec();
@@ -139,7 +142,7 @@ pub fn examine(image: &Image, dir: &Path, reads_first: bool, step: impl Fn(&str)
     step("reading");
     let (mut outcome, mut named) = read_and_verify(&store, dir, &events);
     read_streams(&store, image, dir, &events, changed.in_log);
-    let by_verify = changed.only_index && outcome == Outcome::FoundLater;
+    let by_verify = changed.only_beside && outcome == Outcome::FoundLater;
     if by_verify {
         // What open did not look at is named, and healed when asked.
         let path = named.take().unwrap();
@@ -163,6 +166,8 @@ pub fn examine(image: &Image, dir: &Path, reads_first: bool, step: impl Fn(&str)
     assert!(matches!(outcome, Outcome::Whole(_)), "{outcome:?}");
     kept.assert_unread_bytes_are_whole(there);
     let rebuilt = store.info().unwrap().index_rebuilt.is_some();
+    step("making rows again");
+    consumers::make_again(&store);
     step("closing");
     store.close_blocking().unwrap();
     drop(store);
@@ -170,12 +175,16 @@ pub fn examine(image: &Image, dir: &Path, reads_first: bool, step: impl Fn(&str)
     let store = open(dir).unwrap();
     let (outcome, _) = read_and_verify(&store, dir, &events);
     assert_eq!(outcome, Outcome::Whole(events.len()), "opened again");
+    let again = consumers::examine(&store, image, dir);
+    assert_eq!((again.damaged, again.slots), (found.damaged, 1));
     assert_eq!(store.info().unwrap().index_rebuilt, None, "it heals once");
     let outcome = match (gone > 0, by_verify, rebuilt) {
         (true, ..) => "newest commits cleanly gone",
         (_, true, _) => "whole, index named by verify",
         (_, _, true) => "whole, index made again",
         _ if changed.paths.is_empty() => "nothing was changed",
+        _ if found.damaged > 0 => "whole, checkpoint named",
+        _ if found.slots < 2 => "whole, rows lost",
         _ => "whole",
     };
     verdict(outcome.into(), gone)
@@ -186,18 +195,22 @@ struct Changed {
     paths: Vec<PathBuf>,
     in_log: bool,
     in_state: bool,
-    only_index: bool,
+    /// Nothing but what stands beside the log: the index, and listeners' checkpoints.
+    only_beside: bool,
 }
 
 impl Changed {
     fn of(image: &Image, dir: &Path) -> Self {
         let paths = differences(&tree(&image.files), &tree(dir));
         let any_in = |name| paths.iter().any(|path| path.starts_with(name));
-        let is_index = |path: &PathBuf| path.starts_with("index") || path.starts_with("manifest");
+        let is_beside = |path: &PathBuf| {
+            let beside = ["index", "manifest", "listeners"];
+            beside.into_iter().any(|name| path.starts_with(name))
+        };
         Self {
             in_log: any_in("log"),
             in_state: any_in("state"),
-            only_index: paths.iter().all(is_index),
+            only_beside: paths.iter().all(is_beside),
             paths,
         }
     }

@@ -17,6 +17,7 @@
 )]
 
 mod cases;
+mod consumers;
 mod damage;
 mod forge;
 mod image;
