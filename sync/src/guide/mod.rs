@@ -3,6 +3,10 @@
 //! Each chapter stands by itself and every piece of code in it runs as a test. The whole program is
 //! the example `bank-account`.
 //!
+//! What a chapter does not define stands in two files of hidden code beside it: the account with its
+//! commands in `sync/src/guide/bank.rs`, the transfer of chapter 10 in `transfer.rs`. Some code uses `thiserror`,
+//! `pollster`, `tokio`, `tempfile` or `proptest` besides `serde`; none is needed to use the library.
+//!
 //! | chapter | what |
 //! |---|---|
 //! | [1 Events](events) | facts, their types and revisions, how they are recorded |
