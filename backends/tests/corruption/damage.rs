@@ -327,6 +327,8 @@ fn whole(image: &Image, dir: &Path, random: &mut Random) -> Damage {
             ("older copies", "checkpoints")
         }
         12 => {
+            // The first of two damages may have deleted it.
+            fs::create_dir_all(dir.join("index")).unwrap();
             fs::write(dir.join("index/opening"), "1\n").unwrap();
             ("left behind", "marker of an open")
         }
