@@ -16,6 +16,7 @@ use tidelog_core::{
 
 use crate::inner::Inner;
 use crate::kept::{self, KeptRow, KeptRows};
+use crate::listeners::ListenerOptions;
 use crate::processes::{self, Manager};
 use crate::projections::{ProjectionOptions, Registrations};
 use crate::repositories::Settings;
@@ -114,21 +115,32 @@ impl TidelogBuilder {
     }
 
     /// Runs `manager` while the store is open, on a thread that all managers share. Its checkpoint is
-    /// kept as that of a listener `pm.<name>`; its timers are a projection `timers.<name>`. Closing the store, or dropping its last handle, lets its
-    /// commands under way end first.
+    /// kept as that of a listener `pm.<name>`; its timers are a projection `timers.<name>`. Closing
+    /// the store, or dropping its last handle, lets its commands under way end first.
     ///
-    /// See [`Tidelog::process_manager`].
-    pub fn process_manager<M: ProcessManager>(mut self, manager: M) -> Self {
+    /// Without a checkpoint it begins with the first event of the log; see
+    /// [`process_manager_with`](Self::process_manager_with) and [`Tidelog::process_manager`].
+    pub fn process_manager<M: ProcessManager>(self, manager: M) -> Self {
+        self.process_manager_with(manager, ListenerOptions::default())
+    }
+
+    /// The same, fed as `options` say: [`StartAt::End`](crate::StartAt::End) for one that is new to
+    /// an old log and shall let the past be.
+    pub fn process_manager_with<M: ProcessManager>(
+        mut self,
+        manager: M,
+        options: ListenerOptions,
+    ) -> Self {
         let manager = Arc::new(manager);
         let timers = Timers::of(Arc::clone(&manager));
         // What it cannot say about one process's timer shall not keep the others' from firing.
-        let options = ProjectionOptions {
+        let of_timers = ProjectionOptions {
             poison: Poison::Park,
             ..ProjectionOptions::default()
         };
         let name = <Timers<M> as Projection>::NAME;
-        self.projections.add(name, timers, options, false);
-        self.managers.push(processes::manager(manager));
+        self.projections.add(name, timers, of_timers, false);
+        self.managers.push(processes::manager(manager, options));
         self
     }
 
@@ -219,7 +231,8 @@ impl TidelogBuilder {
     }
 
     /// Where the present moment comes from: recorded times, and the contexts of commands that come
-    /// without one.
+    /// without one. Waits go by [`sleeper`](Self::sleeper): give one of the same clock with it, or a
+    /// timer that is due by the one is looked at by the other, within 30 s.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.store = self.store.clock(Arc::clone(&clock));
         self.settings.clock = clock;

@@ -99,5 +99,8 @@ pub fn read_line(line: &[u8]) -> Result<LineEvent, Error> {
 }
 
 fn refused(attribute: &str, value: &str, reason: &str) -> Error {
+    if value.is_empty() {
+        return Error::invalid("attribute", attribute, reason);
+    }
     Error::invalid("attribute", format_args!("{attribute}: {value}"), reason)
 }

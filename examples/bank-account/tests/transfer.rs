@@ -228,6 +228,15 @@ fn transfers_that_were_imported_whole_are_not_done_again() {
         path: dir.path().join("elsewhere"),
         clock: bank.clock,
     };
+    // Not while a manager runs, which would take the steps that are not imported yet.
+    let log = elsewhere.open_with_manager();
+    let refused = log.import(&lines[..], &ImportOptions::default());
+    let refused = refused.unwrap_err();
+    assert!(
+        refused.to_string().contains("process managers run"),
+        "{refused}"
+    );
+    drop(log);
     let log = elsewhere.open();
     log.import(&lines[..], &ImportOptions::default()).unwrap();
     let imported = log.last_position();
@@ -239,4 +248,18 @@ fn transfers_that_were_imported_whole_are_not_done_again() {
     let events = log.read_all(LogQuery::from(imported + 1));
     let events = events.filter(|event| event.as_ref().unwrap().kind != RecordKind::Control);
     assert_eq!(events.count(), 0);
+}
+
+#[test]
+fn a_manager_that_is_new_to_an_old_log_may_let_the_past_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let bank = requested(dir.path().join("bank"));
+    let options = ListenerOptions::default().start(StartAt::End);
+    let builder = bank.builder().process_manager_with(Transfers, options);
+    let log = builder.open().unwrap().blocking();
+    rest(&log);
+    assert_eq!(types(&log), ["Requested"]);
+    assert_eq!(balances(&log), (1_000, 0));
+    let manager = log.process_manager::<Transfers>().unwrap();
+    assert!(manager.parked().is_empty() && manager.status().parked == 0);
 }

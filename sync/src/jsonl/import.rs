@@ -66,6 +66,10 @@ impl ImportOptions {
         self
     }
 
+    pub(super) fn keeps_sequences(&self) -> bool {
+        self.sequences == Sequences::Keep
+    }
+
     /// Most bytes of a line, 128 MiB unless set. The store's own limits hold as ever.
     pub fn max_line(mut self, bytes: usize) -> Self {
         self.max_line = bytes;

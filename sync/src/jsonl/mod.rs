@@ -124,6 +124,7 @@ impl BlockingTidelog {
         from: impl BufRead,
         options: &ImportOptions,
     ) -> Result<ImportReport, ImportError> {
+        self.check_managers(options)?;
         let done = import(from, self.store().inner(), options);
         self.fold_in();
         done
@@ -138,9 +139,21 @@ impl BlockingTidelog {
         path: impl AsRef<Path>,
         options: &ImportOptions,
     ) -> Result<ImportReport, ImportError> {
+        self.check_managers(options)?;
         let done = import::from_file(path.as_ref(), self.store().inner(), options);
         self.fold_in();
         done
+    }
+
+    /// A manager that runs meets steps whose outcomes are not imported yet, and would take them again
+    /// at the sequences that the outcomes need.
+    fn check_managers(&self, options: &ImportOptions) -> Result<(), Error> {
+        if self.inner().inner().processes().is_empty() || !options.keeps_sequences() {
+            return Ok(());
+        }
+        let reason = "process managers run over this store; open it without them for the import, or \
+                      number anew by Sequences::Renumber";
+        Err(Error::invalid("import", "Sequences::Keep", reason))
     }
 
     /// Inline projections have what was imported when the call returns, however it ended.

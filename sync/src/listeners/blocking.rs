@@ -1,8 +1,8 @@
 //! A listener's control for threads without a runtime.
 
-use tidelog_core::{Error, StreamId};
+use tidelog_core::{Error, ParkedStream, StreamId};
 
-use super::control::ListenerControl;
+use super::control::{ListenerControl, ListenerStatus};
 
 /// A [`ListenerControl`] whose calls block the calling thread; made by
 /// [`ListenerControl::blocking`]. Do not use it inside async code, nor in a handler: it would wait for
@@ -15,9 +15,24 @@ impl BlockingListenerControl {
         Self(control)
     }
 
-    /// The async control: status, parked streams, and stopping.
+    /// The async control.
     pub fn inner(&self) -> &ListenerControl {
         &self.0
+    }
+
+    /// See [`ListenerControl::status`].
+    pub fn status(&self) -> ListenerStatus {
+        self.0.status()
+    }
+
+    /// See [`ListenerControl::parked`].
+    pub fn parked(&self) -> Vec<ParkedStream> {
+        self.0.parked()
+    }
+
+    /// See [`ListenerControl::stop`]: it says so, and does not wait.
+    pub fn stop(&self) {
+        self.0.stop();
     }
 
     /// See [`ListenerControl::resume`].

@@ -15,7 +15,7 @@ use tidelog_core::{
 };
 
 use super::{ProcessListener, TimerLoop};
-use crate::listeners::{EventListenerContainer, ListenerControl, ThreadSleeper};
+use crate::listeners::{EventListenerContainer, ListenerControl, ListenerOptions, ThreadSleeper};
 use crate::projections::Projections;
 use crate::repositories::Repositories;
 
@@ -23,8 +23,8 @@ use crate::repositories::Repositories;
 pub(crate) type Manager = Box<dyn FnOnce(&mut Starting<'_>) -> Result<(), Error> + Send>;
 
 /// `manager`, to be run once the store is open; its timers are among the store's projections.
-pub(crate) fn manager<M: ProcessManager>(manager: Arc<M>) -> Manager {
-    Box::new(|starting| starting.add(manager))
+pub(crate) fn manager<M: ProcessManager>(manager: Arc<M>, options: ListenerOptions) -> Manager {
+    Box::new(|starting| starting.add(manager, options))
 }
 
 /// Executes managers' commands. It keeps the store open, as the thread does that holds it; whoever
@@ -62,7 +62,11 @@ pub(crate) struct Starting<'a> {
 }
 
 impl Starting<'_> {
-    fn add<M: ProcessManager>(&mut self, manager: Arc<M>) -> Result<(), Error> {
+    fn add<M: ProcessManager>(
+        &mut self,
+        manager: Arc<M>,
+        options: ListenerOptions,
+    ) -> Result<(), Error> {
         let bus = self.bus;
         let (store, settings) = (bus.0.store(), bus.0.settings());
         let listener = ProcessListener::of(manager, bus.clone())
@@ -72,7 +76,7 @@ impl Starting<'_> {
         let timers = TimerLoop::new(&listener, timers, Arc::clone(&self.sleeper));
         let name = ProcessListener::<M, Bus>::listener_name();
         let container = EventListenerContainer::builder(store.clone())
-            .listener(&name, listener)
+            .listener_with(&name, listener, options)
             .clock(Arc::clone(&settings.clock))
             .ids(Arc::clone(&settings.ids))
             .sleeper(Arc::clone(&self.sleeper))
