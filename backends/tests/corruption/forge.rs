@@ -214,12 +214,26 @@ fn page(tree: &sled::Tree, run: u64, kind: u8, change: impl FnOnce(&mut Vec<u8>)
     crc
 }
 
+/// Another test may just have forked: until its child has become another program, that one holds what
+/// was locked here a moment ago.
+fn open_sled(generation: &Path) -> sled::Db {
+    for _ in 0..1_000 {
+        match sled::open(generation) {
+            Err(sled::Error::Io(error)) if error.to_string().contains("acquire lock") => {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            opened => return opened.unwrap(),
+        }
+    }
+    panic!("{} stays locked", generation.display());
+}
+
 /// Changes the root of the newest run, and the manifest so that it vouches for it.
 pub fn root(dir: &Path, change: impl FnOnce(&sled::Tree, &mut Root)) {
     manifest(dir, |manifest| {
         let generation = dir.join(format!("index/{:08}", manifest.generation));
         let entry = manifest.runs.last_mut().unwrap();
-        let db = sled::open(generation).unwrap();
+        let db = open_sled(&generation);
         let tree = db.open_tree("index").unwrap();
         page(&tree, entry.id, ROOT, |body| {
             let mut root: Root = postcard::from_bytes(body).unwrap();
