@@ -47,6 +47,13 @@ impl HandlerError {
         }
     }
 
+    /// What a caught panic of the handler is: a permanent failure with the panic's text.
+    pub fn panicked(panic: &(dyn Any + Send)) -> Self {
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        Self::permanent(format!("it panicked: {}", text.unwrap_or("no text")))
+    }
+
     /// Whether trying again is useless.
     pub fn is_permanent(&self) -> bool {
         self.permanent

@@ -1,6 +1,5 @@
 //! One projection's fold into one slot, without a thread, a stream or time.
 
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::mem;
@@ -295,7 +294,7 @@ impl<P: Projection, S: RowStore> Feed<P, S> {
         // What a panic leaves half done is dropped with the event's own changes; the projection
         // itself has no state that is behind a lock of ours.
         catch_unwind(AssertUnwindSafe(|| fold(projection, lookups, event, &base)))
-            .unwrap_or_else(|panic| Err(FeedError::Event(panicked(&*panic))))
+            .unwrap_or_else(|panic| Err(FeedError::Event(HandlerError::panicked(&*panic))))
     }
 
     fn keep(&mut self, folded: Vec<Change>) {
@@ -351,12 +350,6 @@ impl<P: Projection, S: RowStore> Feed<P, S> {
         self.change((Space::Parked, encoded(&entry.stream)), Some(bytes));
         Ok(())
     }
-}
-
-fn panicked(panic: &(dyn Any + Send)) -> HandlerError {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    HandlerError::permanent(format!("it panicked: {}", text.unwrap_or("no message")))
 }
 
 impl<P: Projection, S> fmt::Debug for Feed<P, S> {

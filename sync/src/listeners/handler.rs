@@ -1,6 +1,5 @@
 //! Listeners of any type, behind a pointer, whose panics are failures.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -40,13 +39,7 @@ impl<L: EventListener> DynListener for L {
             AssertUnwindSafe(attempt)
                 .catch_unwind()
                 .await
-                .unwrap_or_else(|panic| Err(HandlerError::permanent(said(&*panic))))
+                .unwrap_or_else(|panic| Err(HandlerError::panicked(&*panic)))
         })
     }
-}
-
-fn said(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("it panicked: {}", text.unwrap_or("without a text"))
 }
