@@ -15,9 +15,17 @@ pub mod internals;
 mod memory;
 mod platform;
 mod primitives;
+#[cfg(feature = "scylla")]
+mod scylla;
 mod sled;
 
 pub use memory::{MemoryRepository, MemoryStore};
+/// What replication asks the server, and by what; no part of the API.
+#[cfg(feature = "scylla")]
+#[doc(hidden)]
+pub mod wire {
+    pub use crate::scylla::request::*;
+}
 pub use sled::{
     BackupReport, Losses, LostEvents, LostRange, Phase, Progress, ProgressCallback, RepairReport,
     SledStore, SledStoreBuilder, StoreInfo, VerifyReport, repair, restore_backup,

@@ -5,7 +5,10 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use crate::append::ExpectedVersion;
+use crate::halt::Halt;
 use crate::id::EventId;
 use crate::stream_id::StreamId;
 
@@ -256,6 +259,80 @@ pub enum Error {
         remedy: &'static str,
     },
 
+    /// The server could not be asked, or did not answer in time. Nothing was written.
+    #[error("{server} cannot be reached to {action}: {reason}; nothing was written, try again")]
+    Unreachable {
+        /// Which one: the keyspace and the contact points.
+        server: Box<str>,
+        /// What was wanted: `append to BankAccount/7`.
+        action: Box<str>,
+        /// What came instead of an answer.
+        reason: Box<str>,
+    },
+
+    /// The server did not say whether it recorded an append, for longer than it was to be asked. The
+    /// batch is there whole or not at all.
+    #[error(
+        "whether the append to {stream} was recorded is not known: {reason}; append the same batch again, its event ids tell"
+    )]
+    Unclear {
+        /// The stream appended to.
+        stream: StreamId,
+        /// What the server answered last.
+        reason: Box<str>,
+    },
+
+    /// The server answered that it will not do this, now or later. Nothing was written.
+    #[error("{server} refuses to {action}: {reason}")]
+    ServerRefused {
+        /// Which one: the keyspace and the contact points.
+        server: Box<str>,
+        /// What was wanted: `prepare its statements`.
+        action: Box<str>,
+        /// Its answer, and the remedy where one is known.
+        reason: Box<str>,
+    },
+
+    /// The keyspace does not have the tables that this version works with. Nothing was changed.
+    #[error("keyspace {keyspace} has {found}, this program needs schema version {wanted}; {remedy}", found = version_of(*found))]
+    Schema {
+        /// The keyspace.
+        keyspace: Box<str>,
+        /// The version of its schema; `None` when it has none of tidelog's tables.
+        found: Option<u32>,
+        /// The version that this program knows.
+        wanted: u32,
+        /// What can be done.
+        remedy: &'static str,
+    },
+
+    /// Replication stands still until a person decides. The local store goes on.
+    #[error("replication stands still: {0}")]
+    Halted(Box<Halt>),
+
+    /// The stream is another origin's, kept here to be read. Nothing was written.
+    #[error(
+        "stream {stream} is written by origin {origin} and only read here; append to a stream of this store's own"
+    )]
+    ForeignStream {
+        /// The stream appended to.
+        stream: StreamId,
+        /// The store that writes it.
+        origin: Uuid,
+    },
+
+    /// The newest events of the stream gave way to another origin's; what was read of them does not
+    /// count any more.
+    #[error(
+        "events of {stream} from sequence {from} on gave way to another origin's; read the stream again from {from}"
+    )]
+    Superseded {
+        /// The stream.
+        stream: StreamId,
+        /// The first sequence that means another event now.
+        from: u64,
+    },
+
     /// The engine below the store failed.
     #[error("{engine} failed to {action}: {source}")]
     Engine {
@@ -286,19 +363,25 @@ pub enum ErrorKind {
     Stopped,
     /// It is being done: ask again later.
     Later,
+    /// The server did not answer: the same call again does it, or finds it done.
+    Retry,
 }
 
 impl Error {
     /// What to do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::WrongVersion { .. } => ErrorKind::Reread,
+            Self::WrongVersion { .. } | Self::Superseded { .. } => ErrorKind::Reread,
             Self::IdConflict { .. }
             | Self::TooLarge { .. }
             | Self::InvalidInput { .. }
             | Self::Codec { .. }
-            | Self::Apply { .. } => ErrorKind::FixInput,
-            Self::Locked { .. } | Self::NotAStore { .. } => ErrorKind::FixEnvironment,
+            | Self::Apply { .. }
+            | Self::ForeignStream { .. } => ErrorKind::FixInput,
+            Self::Locked { .. }
+            | Self::NotAStore { .. }
+            | Self::ServerRefused { .. }
+            | Self::Schema { .. } => ErrorKind::FixEnvironment,
             Self::Io { .. } | Self::Refused { .. } | Self::Closed | Self::Engine { .. } => {
                 ErrorKind::Reopen
             }
@@ -308,8 +391,10 @@ impl Error {
             | Self::LostEvents { .. }
             | Self::Stopped { .. }
             | Self::Parked { .. }
-            | Self::OtherHistory { .. } => ErrorKind::Repair,
+            | Self::OtherHistory { .. }
+            | Self::Halted(_) => ErrorKind::Repair,
             Self::Rebuilding { .. } => ErrorKind::Later,
+            Self::Unreachable { .. } | Self::Unclear { .. } => ErrorKind::Retry,
             Self::Cancelled { .. } => ErrorKind::Stopped,
         }
     }
@@ -337,6 +422,13 @@ impl Error {
             Self::Parked { .. } => "parked",
             Self::Rebuilding { .. } => "rebuilding",
             Self::OtherHistory { .. } => "other_history",
+            Self::Unreachable { .. } => "unreachable",
+            Self::Unclear { .. } => "unclear",
+            Self::ServerRefused { .. } => "server_refused",
+            Self::Schema { .. } => "schema",
+            Self::Halted(halt) => halt.code(),
+            Self::ForeignStream { .. } => "foreign_stream",
+            Self::Superseded { .. } => "superseded",
             Self::Engine { .. } => "engine",
         }
     }
@@ -399,6 +491,13 @@ fn place(recorded: Option<&(StreamId, u64)>) -> String {
     recorded.map_or_else(String::new, |(stream, sequence)| {
         format!(", sequence {sequence} of {stream}")
     })
+}
+
+fn version_of(found: Option<u32>) -> String {
+    found.map_or_else(
+        || "no tables of tidelog".to_owned(),
+        |version| format!("schema version {version}"),
+    )
 }
 
 fn lost_of(stream: Option<&StreamId>) -> String {

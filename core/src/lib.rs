@@ -25,6 +25,7 @@ mod envelope;
 mod error;
 mod event;
 mod failure;
+mod halt;
 mod id;
 mod limits;
 mod listener;
@@ -62,6 +63,7 @@ pub use envelope::{Batch, Birth, EventEnvelope, NewEvent, RecordKind};
 pub use error::{Cause, Error, ErrorKind, ExecuteError};
 pub use event::Event;
 pub use failure::HandlerError;
+pub use halt::Halt;
 pub use id::{CommandId, EventId, IdSource, SystemIds};
 pub use limits::Limits;
 pub use listener::{

@@ -1,0 +1,160 @@
+//! Why replication stands still until a person decides.
+
+use uuid::Uuid;
+
+/// What replication met that it must not resolve by itself, with the calls that resolve it.
+///
+/// The local store goes on as if nothing was: appends and reads do not depend on it. What stands
+/// still is only what this origin sends to the server.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Halt {
+    /// Another copy of this store has replicated since this one did last.
+    #[error(
+        "another copy of this store (origin {origin}, known as {name:?}) replicated up to position {watermark} under session {session}; stop one of the two, then `fork` the one that goes on"
+    )]
+    Cloned {
+        /// The origin of both.
+        origin: Uuid,
+        /// What the other calls itself.
+        name: Box<str>,
+        /// The session that the other has claimed.
+        session: Uuid,
+        /// How far the other has replicated.
+        watermark: u64,
+    },
+
+    /// The server has more of this store's history than the store itself: it was put back from an
+    /// older backup or image, or lost its newest events.
+    #[error(
+        "the server has events of origin {origin} up to position {watermark}, this store ends at {last}: it was put back from an older copy; `restore` from the server to have them again, or `fork` to go on without them"
+    )]
+    RestoredBackup {
+        /// The origin.
+        origin: Uuid,
+        /// How far it has replicated.
+        watermark: u64,
+        /// The last position here.
+        last: u64,
+    },
+
+    /// A backup was put back, or a repair has ended; nothing that the server has is missing here.
+    #[error(
+        "this store began a new epoch {epoch} since it replicated last (epoch {parent}); nothing is missing, `fork` lets it go on"
+    )]
+    NewEpoch {
+        /// The epoch it is in.
+        epoch: Uuid,
+        /// The newest of its epochs that the server knows.
+        parent: Uuid,
+    },
+
+    /// The server knows this origin, but none of the epochs that this store has been in.
+    #[error(
+        "the server knows origin {origin}, but no epoch of this store, which is in {epoch}; `fork` sends its whole history under the new epoch"
+    )]
+    UnknownEpoch {
+        /// The origin.
+        origin: Uuid,
+        /// The epoch it is in.
+        epoch: Uuid,
+    },
+
+    /// The server's watermark names a history that is not this store's.
+    #[error(
+        "up to position {watermark} the server has another history of origin {origin} than this store (chain hash {remote}, here {local}); `fork` sends this one beside it"
+    )]
+    HistoryMismatch {
+        /// The origin.
+        origin: Uuid,
+        /// The position in question.
+        watermark: u64,
+        /// The server's chain hash there, in hex.
+        remote: Box<str>,
+        /// The chain hash here, in hex, or `no end of a commit`.
+        local: Box<str>,
+    },
+
+    /// This epoch was given up elsewhere, in favour of another.
+    #[error(
+        "epoch {epoch} was given up in favour of {successor}, by a `fork` or `restore` elsewhere; throw this copy away, or `fork` it to let both live"
+    )]
+    EpochRetired {
+        /// The epoch it is in.
+        epoch: Uuid,
+        /// The one that took its place.
+        successor: Uuid,
+    },
+
+    /// The keyspace has no tables, or those of another version.
+    #[error(
+        "keyspace {keyspace}: {reason}; call `ScyllaStore::migrate` with this configuration, or set `migrate_at_connect`, then `retry`"
+    )]
+    Schema {
+        /// The keyspace.
+        keyspace: Box<str>,
+        /// What was found.
+        reason: Box<str>,
+    },
+
+    /// The server will never take this from us as things are: permissions, a password, a setting.
+    #[error("the server refuses to {action}: {reason}; correct that, then `retry`")]
+    Refused {
+        /// What was wanted.
+        action: Box<str>,
+        /// Its answer.
+        reason: Box<str>,
+    },
+
+    /// More streams are parked than a person can look after: something is wrong at large.
+    #[error(
+        "{count} streams are parked, the most that are kept; resolve some, then `retry`: nothing is lost meanwhile"
+    )]
+    TooManyParked {
+        /// How many.
+        count: usize,
+    },
+
+    /// What was kept about replication on this machine cannot be read.
+    #[error(
+        "the state of replication is damaged: {reason}; `forget_state` begins anew, and `fork` makes this store known again"
+    )]
+    StateDamaged {
+        /// What was found.
+        reason: Box<str>,
+    },
+
+    /// The local log is damaged where replication has to read it.
+    #[error("{reason}; `mend` the segment from the server, or `repair` the store")]
+    LocalDamage {
+        /// What was found where.
+        reason: Box<str>,
+    },
+
+    /// A fault of this library; what was not sent is still in the log.
+    #[error("replication failed by a fault of its own: {reason}; report it, reopen the store")]
+    Internal {
+        /// What happened.
+        reason: Box<str>,
+    },
+}
+
+impl Halt {
+    /// A stable word for it, for logs, metrics and remote callers.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Cloned { .. } => "halted_cloned",
+            Self::RestoredBackup { .. } => "halted_restored_backup",
+            Self::NewEpoch { .. } => "halted_new_epoch",
+            Self::UnknownEpoch { .. } => "halted_unknown_epoch",
+            Self::HistoryMismatch { .. } => "halted_history_mismatch",
+            Self::EpochRetired { .. } => "halted_epoch_retired",
+            Self::Schema { .. } => "halted_schema",
+            Self::Refused { .. } => "halted_refused",
+            Self::TooManyParked { .. } => "halted_too_many_parked",
+            Self::StateDamaged { .. } => "halted_state_damaged",
+            Self::LocalDamage { .. } => "halted_local_damage",
+            Self::Internal { .. } => "halted_internal",
+        }
+    }
+}
