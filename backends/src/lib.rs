@@ -20,6 +20,13 @@ mod scylla;
 mod sled;
 
 pub use memory::{MemoryRepository, MemoryStore};
+/// The log commit by commit, as replication sends it; no part of the API.
+#[doc(hidden)]
+pub mod commits {
+    pub use crate::sled::commits::{
+        Commit, CommitEnd, CommitRecord, Commits, DeclaredHole, EpochInfo,
+    };
+}
 /// What replication asks the server, and by what; no part of the API.
 #[cfg(feature = "scylla")]
 #[doc(hidden)]

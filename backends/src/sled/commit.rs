@@ -121,6 +121,15 @@ impl Committer {
         self.epoch
     }
 
+    /// Why nothing can be committed, when it cannot.
+    pub(crate) fn refusal(&self) -> Option<Error> {
+        if self.closed {
+            Some(Error::Closed)
+        } else {
+            self.shared.refusal()
+        }
+    }
+
     /// Number, last position and chain hash of the newest commit that readers see.
     pub(crate) fn mark(&self) -> CleanMark {
         self.published
@@ -159,12 +168,7 @@ impl Committer {
     }
 
     fn commit_group(&mut self, waiting: Vec<Request>) -> Vec<Answer> {
-        let refusal = if self.closed {
-            Some(Error::Closed)
-        } else {
-            self.shared.refusal()
-        };
-        if let Some(refusal) = refusal {
+        if let Some(refusal) = self.refusal() {
             self.untold = None;
             return waiting
                 .into_iter()
@@ -222,12 +226,7 @@ impl Committer {
     /// Accepts that `stream` has lost events, or all that is lost, by a record; durable when this
     /// returns.
     pub(crate) fn accept_loss(&mut self, stream: Option<&StreamId>) -> Result<(), Error> {
-        let refusal = if self.closed {
-            Some(Error::Closed)
-        } else {
-            self.shared.refusal()
-        };
-        if let Some(refusal) = refusal {
+        if let Some(refusal) = self.refusal() {
             return Err(refusal);
         }
         let payload = control::encode_accepted(stream)?;

@@ -11,6 +11,7 @@
 mod backup;
 mod checkpoints;
 mod commit;
+pub(crate) mod commits;
 mod control;
 mod format;
 mod frame;

@@ -199,6 +199,7 @@ fn assemble(
         format,
         limits: options.limits,
         clock: Arc::clone(&options.clock),
+        ids: Arc::clone(&options.ids),
         progress: options.progress.clone(),
         hash,
         control: control::stream()?,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use tidelog_core::{Clock, Direction, Error, EventEnvelope, Limits, StreamId};
+use tidelog_core::{Clock, Direction, Error, EventEnvelope, IdSource, Limits, StreamId};
 
 use uuid::Uuid;
 
@@ -33,6 +33,7 @@ pub(crate) struct Shared {
     pub format: Format,
     pub limits: Limits,
     pub clock: Arc<dyn Clock>,
+    pub ids: Arc<dyn IdSource>,
     pub progress: Option<ProgressCallback>,
     pub hash: NameHash,
     pub control: StreamId,

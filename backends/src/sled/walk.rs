@@ -90,7 +90,8 @@ fn walk(
     Ok(next)
 }
 
-fn header(log: &Log, number: u64) -> Result<SegmentHeader, Error> {
+/// The header of a segment.
+pub(crate) fn header(log: &Log, number: u64) -> Result<SegmentHeader, Error> {
     let file = log.file(number)?;
     let mut bytes = [0; segment::FIELDS];
     platform::read_exact_at(&file, &mut bytes, 0)

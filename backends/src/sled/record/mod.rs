@@ -53,7 +53,6 @@ pub(crate) struct Record<'a> {
     pub payload: &'a [u8],
 }
 
-#[cfg(any(feature = "fuzzing", feature = "internals"))]
 impl<'a> Record<'a> {
     /// The record that `envelope` was read from, if that has no key id.
     pub(crate) fn of(envelope: &'a EventEnvelope) -> Self {
