@@ -15,7 +15,7 @@ pub mod internals;
 mod memory;
 mod platform;
 mod primitives;
-#[cfg(feature = "scylla")]
+#[cfg(any(feature = "scylla", feature = "fakes"))]
 mod scylla;
 mod sled;
 
@@ -28,10 +28,16 @@ pub mod commits {
     };
 }
 /// What replication asks the server, and by what; no part of the API.
-#[cfg(feature = "scylla")]
+#[cfg(any(feature = "scylla", feature = "fakes"))]
 #[doc(hidden)]
 pub mod wire {
     pub use crate::scylla::request::*;
+}
+/// The server's place taken by one in memory; no part of the API.
+#[cfg(feature = "fakes")]
+#[doc(hidden)]
+pub mod fake {
+    pub use crate::scylla::fake::*;
 }
 pub use sled::{
     BackupReport, Losses, LostEvents, LostRange, Phase, Progress, ProgressCallback, RepairReport,
