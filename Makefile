@@ -6,6 +6,12 @@ PURCHASES := examples/bank-account/data/CDNOW_master.txt
 BANK := $(CARGO) run --locked --release -q -p bank-account --
 FUZZ_SECONDS ?= 30
 BENCH_FLAGS ?= --large
+SERVICES := sync/services/services
+# Distributed mode, each part of which a server has to be there for; those of `sync/services`, unless
+# TIDELOG_TEST_SCYLLA and TIDELOG_TEST_KAFKA name others. Without Java it fails if CI=true, and says
+# what it leaves out otherwise.
+DISTRIBUTED := $(SERVICES) run -- $(CARGO) test --locked -p tidelog -p tidelog-backends -p bank-account \
+	--features tidelog/scylla --lib --test scylla
 
 .PHONY: run test check bench faults fuzz clean
 
@@ -22,12 +28,13 @@ test:
 	$(CARGO) test --locked -p tidelog-core --features testing
 	$(CARGO) test --locked -p tidelog-backends --features failpoints --test faults_injected -- --test-threads 1
 	$(CARGO) test --locked -p tidelog-backends --features shuttle --lib models
+	$(DISTRIBUTED)
 
 # Format, lints, docs and the quick tests; what every commit passes.
 check:
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --workspace --exclude tidelog-benches --all-targets --features tidelog/proptest,tidelog-backends/failpoints -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --exclude tidelog-benches --no-deps --features tidelog/proptest
+	$(CARGO) clippy --locked --workspace --exclude tidelog-benches --all-targets --features tidelog/scylla,tidelog/proptest,tidelog-backends/failpoints -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --exclude tidelog-benches --no-deps --features tidelog/scylla,tidelog/proptest
 	$(CARGO) test --locked -p tidelog-core --features testing
 	$(CARGO) test --locked -p tidelog-derive
 	$(CARGO) test --locked -p tidelog --test property_kit --test guide
@@ -51,6 +58,7 @@ faults:
 	$(CARGO) test --locked -p tidelog-backends --features shuttle --lib models -- --nocapture
 	$(CARGO) test --locked -p bank-account --test kill --test index_loss -- --nocapture
 	$(CARGO) test --locked -p tidelog --test kill -- --nocapture
+	$(DISTRIBUTED) -- --nocapture
 
 # Each fuzz target for $(FUZZ_SECONDS) seconds; needs a nightly toolchain and cargo-fuzz. Fails at the
 # first finding, which then stands in fuzz/artifacts.

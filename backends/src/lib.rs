@@ -19,6 +19,9 @@ mod primitives;
 mod scylla;
 mod sled;
 
+/// The driver below, whose own types some settings take.
+#[cfg(feature = "scylla")]
+pub use ::scylla as scylla_driver;
 pub use memory::{MemoryRepository, MemoryStore};
 /// The log commit by commit, as replication sends it; no part of the API.
 #[doc(hidden)]

@@ -10,8 +10,8 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-/// Names of all crates that a default build of `package` links.
-fn tree(package: &str) -> BTreeSet<String> {
+/// Names of all crates that a build of `package` with these features links.
+fn tree(package: &str, features: &[&str]) -> BTreeSet<String> {
     let output = Command::new(env!("CARGO"))
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .args([
@@ -25,6 +25,11 @@ fn tree(package: &str) -> BTreeSet<String> {
             "{p}",
         ])
         .args(["-p", package])
+        .args(
+            features
+                .iter()
+                .map(|feature| format!("--features={feature}")),
+        )
         .output()
         .unwrap();
     assert!(
@@ -42,7 +47,7 @@ fn tree(package: &str) -> BTreeSet<String> {
 }
 
 fn assert_absent(package: &str, unwanted: &[&str]) {
-    let tree = tree(package);
+    let tree = tree(package, &[]);
     for name in unwanted {
         assert!(!tree.contains(*name), "{package} depends on {name}");
     }
@@ -83,17 +88,34 @@ fn kits_for_tests_are_in_no_default_build() {
 fn backends_have_no_runtime_no_network_and_no_crate_above_them() {
     assert_absent(
         "tidelog-backends",
-        &["tokio", "scylla", "rdkafka", "tidelog"],
+        &["tokio", "scylla", "rustls", "rdkafka", "tidelog"],
     );
-    assert!(tree("tidelog-backends").contains("sled"));
+    assert!(tree("tidelog-backends", &[]).contains("sled"));
 }
 
 #[test]
 fn what_users_add_has_no_runtime_and_no_network() {
-    assert_absent("tidelog", &["tokio", "scylla", "rdkafka"]);
+    assert_absent(
+        "tidelog",
+        &["tokio", "scylla", "rustls", "rdkafka", "metrics"],
+    );
 }
 
 #[test]
 fn the_example_has_no_network() {
-    assert_absent("bank-account", &["scylla", "rdkafka"]);
+    assert_absent("bank-account", &["scylla", "rustls", "rdkafka"]);
+}
+
+#[test]
+fn with_the_feature_the_driver_is_there() {
+    for package in ["tidelog", "tidelog-backends"] {
+        let tree = tree(package, &["scylla"]);
+        for name in ["scylla", "tokio", "rustls"] {
+            assert!(tree.contains(name), "{package} lacks {name}");
+        }
+        for name in ["openssl", "openssl-sys", "native-tls"] {
+            assert!(!tree.contains(name), "{package} depends on {name}");
+        }
+    }
+    assert!(tree("tidelog", &["scylla"]).contains("metrics"));
 }
