@@ -80,6 +80,18 @@ pub trait Sleeper: Send + Sync + 'static {
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
 }
 
+/// Time that only goes forward, injected like the clock: for waits, and for how long something took;
+/// never for what is recorded.
+pub trait Ticks: Send + Sync + 'static {
+    /// How long since some moment of this source's own. What the machine sleeps does not count.
+    fn now(&self) -> Duration;
+
+    /// How long the machine has slept in all, as far as that can be told; never less than before.
+    fn slept(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
 /// The machine's own clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
@@ -148,6 +160,12 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_micros(self.now.load(Ordering::SeqCst))
+    }
+}
+
+impl Ticks for ManualClock {
+    fn now(&self) -> Duration {
+        Duration::from_micros(self.passed.lock().micros)
     }
 }
 

@@ -52,7 +52,7 @@ pub use append::{
     next_sequence,
 };
 pub use blocking::Blocking;
-pub use clock::{Clock, ManualClock, ManualSleeper, Sleeper, SystemClock, Timestamp};
+pub use clock::{Clock, ManualClock, ManualSleeper, Sleeper, SystemClock, Ticks, Timestamp};
 pub use codec::{RecordedEvent, decode_event};
 pub use command::{
     Command, CommandError, CommandHandler, CommandResponse, Context, Decide, Rejection,

@@ -63,7 +63,11 @@ mod kept;
 mod listeners;
 mod processes;
 mod projections;
+#[cfg(feature = "scylla")]
+mod replicate;
 mod repositories;
+#[cfg(feature = "scylla")]
+mod scylla;
 mod signal;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -84,6 +88,8 @@ pub use projections::{
     BlockingReadModel, ProjectionOptions, ProjectionState, ProjectionStatus, Projections,
     ProjectionsBuilder, ReadModel,
 };
+#[cfg(feature = "scylla")]
+pub use replicate::{Other, ParkedReason, ReplicationParked, ReplicationState, ReplicationStatus};
 pub use tidelog::Tidelog;
 
 pub use tidelog_backends::*;

@@ -1,0 +1,150 @@
+//! Keeps a sink's state: what must be durable before something else is done, and what may wait.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tidelog_core::{BoxFuture, Error, Halt};
+
+use super::outbox::Outbox;
+use super::sink::Stop;
+use super::state::SinkState;
+
+/// A sink's state in memory, and how much of it is saved.
+pub(crate) struct Keeper {
+    name: &'static str,
+    state: SinkState,
+    /// How often it was changed; what is saved is a revision of it.
+    revision: u64,
+    saved: u64,
+    /// The revision that somebody waits for.
+    wanted: u64,
+    saving: Option<(u64, BoxFuture<'static, Result<(), Error>>)>,
+}
+
+impl Keeper {
+    /// Loads what was saved under `name`. A state of another origin does not count.
+    pub(crate) async fn load(name: &'static str, outbox: &Arc<dyn Outbox>) -> Result<Self, Stop> {
+        let identity = outbox.identity();
+        let loaded = outbox.load_state(name).await;
+        let damaged = |reason: String| {
+            Stop::from(Halt::StateDamaged {
+                reason: reason.into(),
+            })
+        };
+        let bytes = loaded.map_err(|error| match error {
+            error @ Error::Damaged { .. } => damaged(error.to_string()),
+            error => Stop::local(error),
+        })?;
+        let state = match bytes {
+            None => None,
+            Some(bytes) => Some(SinkState::decode(&bytes).map_err(damaged)?),
+        };
+        let of_this_log = state.filter(|state| state.origin == identity.origin);
+        Ok(Self {
+            name,
+            state: of_this_log.unwrap_or_else(|| {
+                SinkState::new(identity.origin, identity.epoch, identity.genesis())
+            }),
+            revision: 0,
+            saved: 0,
+            wanted: 0,
+            saving: None,
+        })
+    }
+
+    pub(crate) fn state(&self) -> &SinkState {
+        &self.state
+    }
+
+    /// Changes it, to be saved some time.
+    pub(crate) fn change(&mut self) -> &mut SinkState {
+        self.revision += 1;
+        &mut self.state
+    }
+
+    /// Changes it, to be saved at once; [`is_saved`](Self::is_saved) tells when the revision that this
+    /// answers is.
+    pub(crate) fn change_now(&mut self, change: impl FnOnce(&mut SinkState)) -> u64 {
+        change(&mut self.state);
+        self.revision += 1;
+        self.wanted = self.revision;
+        self.revision
+    }
+
+    pub(crate) fn is_saved(&self, revision: u64) -> bool {
+        self.saved >= revision
+    }
+
+    /// Whether something is not saved.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.saved < self.revision
+    }
+
+    /// Asks for what is not saved to be saved.
+    pub(crate) fn want(&mut self) {
+        self.wanted = self.revision;
+    }
+
+    /// Saves what is wanted; ready when something was saved since, or failed to be.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        outbox: &Arc<dyn Outbox>,
+    ) -> Poll<Result<(), Error>> {
+        if self.saving.is_none() {
+            if self.wanted <= self.saved {
+                return Poll::Pending;
+            }
+            match self.begin(outbox) {
+                Ok(saving) => self.saving = Some(saving),
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        let Some((revision, saving)) = &mut self.saving else {
+            return Poll::Pending;
+        };
+        let revision = *revision;
+        match saving.as_mut().poll(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(done) => {
+                self.saving = None;
+                if done.is_ok() {
+                    self.saved = revision;
+                }
+                Poll::Ready(done)
+            }
+        }
+    }
+
+    fn begin(
+        &self,
+        outbox: &Arc<dyn Outbox>,
+    ) -> Result<(u64, BoxFuture<'static, Result<(), Error>>), Error> {
+        let bytes = self.state.encode()?;
+        let position = self.state.settled.position.min(outbox.durable());
+        Ok((self.revision, outbox.save_state(self.name, position, bytes)))
+    }
+
+    /// Saves all of it.
+    pub(crate) async fn save(&mut self, outbox: &Arc<dyn Outbox>) -> Result<(), Error> {
+        // One under way may write an older state over this one.
+        if let Some((_, saving)) = self.saving.take() {
+            saving.await?;
+        }
+        let (revision, saving) = self.begin(outbox)?;
+        saving.await?;
+        self.saved = revision;
+        Ok(())
+    }
+
+    /// Forgets all of it.
+    pub(crate) async fn forget(&mut self, outbox: &Arc<dyn Outbox>) -> Result<(), Error> {
+        if let Some((_, saving)) = self.saving.take() {
+            saving.await?;
+        }
+        outbox.forget_state(self.name).await?;
+        let identity = outbox.identity();
+        self.state = SinkState::new(identity.origin, identity.epoch, identity.genesis());
+        Ok(())
+    }
+}

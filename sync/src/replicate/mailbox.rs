@@ -1,0 +1,96 @@
+//! What users ask a replicator.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use parking_lot::Mutex;
+use tidelog_core::Error;
+
+use super::sink::SinkMessage;
+
+/// Where an answer goes.
+pub(crate) type Reply = oneshot::Sender<Result<(), Error>>;
+
+/// What is asked.
+pub(crate) enum Message {
+    /// For the sink.
+    Sink(SinkMessage, Reply),
+    /// Tries again at once whatever it stands still for.
+    Retry(Reply),
+    /// Forgets what is kept between runs, and begins anew.
+    ForgetState(Reply),
+    /// Ends.
+    Close,
+}
+
+/// Messages to one replicator.
+#[derive(Default)]
+pub(crate) struct Mailbox(Mutex<Inbox>);
+
+#[derive(Default)]
+struct Inbox {
+    messages: VecDeque<Message>,
+    waiting: Option<Waker>,
+    /// Nobody reads any more.
+    is_over: bool,
+}
+
+impl Mailbox {
+    /// Puts in `message`; where nobody reads any more it is dropped, and with it who is to be
+    /// answered.
+    pub(crate) fn send(&self, message: Message) {
+        let waker = {
+            let mut inbox = self.0.lock();
+            if inbox.is_over {
+                return;
+            }
+            inbox.messages.push_back(message);
+            inbox.waiting.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Asks and waits for the answer; [`Error::Closed`] when nobody is there to give one.
+    pub(crate) async fn ask(
+        self: &Arc<Self>,
+        message: impl FnOnce(Reply) -> Message,
+    ) -> Result<(), Error> {
+        let (reply, answer) = oneshot::async_channel();
+        self.send(message(reply));
+        answer.await.unwrap_or(Err(Error::Closed))
+    }
+
+    pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Message> {
+        let mut inbox = self.0.lock();
+        match inbox.messages.pop_front() {
+            Some(message) => Poll::Ready(message),
+            None => {
+                inbox.waiting = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Ready when there is one, which stays.
+    pub(crate) fn poll_waiting(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut inbox = self.0.lock();
+        if inbox.messages.is_empty() {
+            inbox.waiting = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+
+    /// Drops what is not read, and what is yet to come.
+    pub(crate) fn close(&self) {
+        let left = {
+            let mut inbox = self.0.lock();
+            inbox.is_over = true;
+            std::mem::take(&mut inbox.messages)
+        };
+        drop(left);
+    }
+}

@@ -1,0 +1,28 @@
+//! Sends the log somewhere else: what every sink shares, without driver, runtime or thread.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `outbox` | the local log as it is sent |
+//! | `sink` | where it goes |
+//! | `state`, `keeper` | what is kept between two runs |
+//! | `progress` | how far a sink is |
+//! | `parked` | streams that are set aside |
+//! | `backoff` | waits between tries |
+//! | `mailbox` | what users ask |
+//! | `status` | what they are told |
+
+#![allow(dead_code, reason = "the replicator lands in steps")]
+
+pub(crate) mod backoff;
+pub(crate) mod keeper;
+pub(crate) mod mailbox;
+pub(crate) mod outbox;
+pub(crate) mod parked;
+pub(crate) mod progress;
+pub(crate) mod sink;
+pub(crate) mod state;
+pub(crate) mod status;
+
+pub use parked::{ParkedReason, ReplicationParked};
+pub use sink::Other;
+pub use status::{ReplicationState, ReplicationStatus};

@@ -1,0 +1,166 @@
+//! Where commits go: what a sink is to the replicator.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tidelog_backends::commits::{Commit, CommitEnd};
+use tidelog_backends::wire::Wire;
+use tidelog_core::{BoxFuture, Error, Halt, StreamId};
+
+use super::keeper::Keeper;
+use super::outbox::Outbox;
+use super::status::Counts;
+
+/// A place that the log is sent to.
+///
+/// All its work under way stands in futures of its own, polled by [`poll_step`](Self::poll_step):
+/// dropping the sink, or [`disconnect`](Self::disconnect), is the same to the server as a crash.
+pub(crate) trait Sink: Send {
+    /// Its state is saved as `sink.<NAME>`, and it is the label of its metrics.
+    const NAME: &'static str;
+    /// The name that its state is saved under.
+    const STATE: &'static str;
+
+    /// Connects and shakes hands; answers where to begin. May be dropped at every await.
+    fn connect<'a>(
+        &'a mut self,
+        outbox: &'a Arc<dyn Outbox>,
+        keeper: &'a mut Keeper,
+    ) -> impl Future<Output = Result<Begin, Stop>> + Send + 'a;
+
+    /// Takes the next commit.
+    fn take(
+        &mut self,
+        commit: &Arc<Commit>,
+        outbox: &dyn Outbox,
+        keeper: &mut Keeper,
+    ) -> Result<(), Stop>;
+
+    /// Works on what it has taken, until something is to be told. Answers `Pending` when all that is
+    /// left waits for the server, for a save, or for the next commit.
+    fn poll_step(
+        &mut self,
+        cx: &mut Context<'_>,
+        outbox: &Arc<dyn Outbox>,
+        keeper: &mut Keeper,
+    ) -> Poll<Result<Step, Stop>>;
+
+    /// Everything up to here is settled; always the end of a commit.
+    fn settled(&self) -> CommitEnd;
+
+    /// How much is taken and not settled.
+    fn load(&self) -> Load;
+
+    /// Whether nothing is under way or waits.
+    fn is_idle(&self) -> bool;
+
+    /// The server is to be told how far this is, if it does not know. Called once a second while
+    /// something moves, and when all is settled.
+    fn note(&mut self, keeper: &Keeper);
+
+    /// It is to be looked whether the server still has what it had.
+    fn probe(&mut self, keeper: &Keeper);
+
+    /// Drops what is under way. `fresh` says that the connections are not to be trusted any more.
+    fn disconnect(&mut self, fresh: bool);
+
+    /// Does what a user asked for, while connected or while it stands still; a refusal is the user's
+    /// to see. `Again` when the sink is to connect anew.
+    fn message<'a>(
+        &'a mut self,
+        message: SinkMessage,
+        outbox: &'a Arc<dyn Outbox>,
+        keeper: &'a mut Keeper,
+    ) -> impl Future<Output = Result<After, Error>> + Send + 'a;
+
+    /// What happened so far, since the sink was made.
+    fn counts(&self) -> Counts;
+}
+
+/// Where a connection begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Begin {
+    /// Commits are read after this position: from the one on that holds the next.
+    pub after: u64,
+    /// What is settled, by what the server says; above `after` by the overlap.
+    pub settled: CommitEnd,
+}
+
+/// What a step came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Something settled, or there is something else to look at.
+    Progress,
+    /// The server lost what it had: all is to be sent again from the log's beginning.
+    Rewind,
+}
+
+/// How much is taken and not settled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Load {
+    pub bytes: usize,
+    pub records: usize,
+}
+
+/// Why a sink cannot go on.
+#[derive(Clone, Debug)]
+pub(crate) enum Stop {
+    /// Until a person decides.
+    Halt(Box<Halt>),
+    /// For now: it is tried again.
+    Trouble(Error),
+    /// The store is closed.
+    Closed,
+}
+
+impl Stop {
+    /// What an error of the local store comes to.
+    pub(crate) fn local(error: Error) -> Self {
+        match error {
+            Error::Closed => Self::Closed,
+            damaged @ (Error::Damaged { .. } | Error::Gap { .. }) => {
+                Self::Halt(Box::new(Halt::LocalDamage {
+                    reason: damaged.to_string().into(),
+                }))
+            }
+            other => Self::Trouble(other),
+        }
+    }
+}
+
+impl From<Halt> for Stop {
+    fn from(halt: Halt) -> Self {
+        Self::Halt(Box::new(halt))
+    }
+}
+
+/// What becomes of an epoch that another one takes the place of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Other {
+    /// Nobody has it any more: it is retired, and whoever comes with it is refused.
+    Gone,
+    /// Another copy of this store goes on with it.
+    Lives,
+}
+
+/// What a user asks of a sink.
+pub(crate) enum SinkMessage {
+    /// Tries a parked stream as it is.
+    Retry(StreamId),
+    /// Goes on in an epoch of its own.
+    Fork(Other),
+    /// Sends everything again.
+    Resync,
+    /// Runs beside the sink, with what it asks the server by, until it ends or replication does.
+    Task(Box<dyn FnOnce(Arc<dyn Wire>) -> BoxFuture<'static, ()> + Send>),
+}
+
+/// What follows a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    /// Nothing else.
+    GoOn,
+    /// The sink connects anew.
+    Again,
+}
