@@ -1,8 +1,10 @@
 //! What a server may lose, on purpose.
 
+use tidelog_core::EventId;
+
 use super::super::request::{Bucket, Chunk};
 use super::server::FakeServer;
-use tidelog_core::EventId;
+use super::tables::log_at;
 
 /// A table that can be truncated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +90,7 @@ impl FakeServer {
     /// Loses one row of a log.
     pub fn lose_log_row(&mut self, chunk: &Chunk, position: u64, event_id: EventId) {
         if let Some(rows) = self.tables.log.get_mut(chunk) {
-            rows.remove(&(position, event_id));
+            rows.remove(&log_at(position, event_id));
         }
     }
 }

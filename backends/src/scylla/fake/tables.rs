@@ -19,7 +19,7 @@ pub struct Tables {
     /// `events_by_stream`.
     pub events: BTreeMap<Bucket, EventPartition>,
     /// `log_by_origin`, by position and event id.
-    pub log: BTreeMap<Chunk, BTreeMap<(u64, EventId), LogRow>>,
+    pub log: BTreeMap<Chunk, BTreeMap<LogAt, LogRow>>,
     /// `origins`, by origin, then epoch.
     pub origins: BTreeMap<Uuid, BTreeMap<Uuid, OriginRow>>,
     /// `parked_by_origin`, by origin and epoch, then stream and first position.
@@ -43,6 +43,9 @@ pub struct EventPartition {
 /// itself, which is not the order of `type/id`.
 pub type ParkedAt = (Box<str>, Box<str>, u64);
 
+/// The clustering of `log_by_origin`: position, event id.
+pub type LogAt = (u64, UuidOrder);
+
 /// A uuid in the order of the servers: by version first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UuidOrder(usize, Uuid);
@@ -58,7 +61,7 @@ impl UuidOrder {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Unseen {
     Sequences(BTreeSet<u64>),
-    Positions(BTreeSet<(u64, EventId)>),
+    Positions(BTreeSet<LogAt>),
 }
 
 impl Unseen {
@@ -66,7 +69,7 @@ impl Unseen {
         matches!(unseen, Some(Self::Sequences(which)) if which.contains(&sequence))
     }
 
-    fn hides_position(unseen: Option<&Self>, place: &(u64, EventId)) -> bool {
+    fn hides_position(unseen: Option<&Self>, place: &LogAt) -> bool {
         matches!(unseen, Some(Self::Positions(which)) if which.contains(place))
     }
 }
@@ -144,7 +147,7 @@ impl Tables {
             .log
             .get(chunk)
             .into_iter()
-            .flat_map(|rows| rows.range((from, EventId::from_bytes([0; 16]))..))
+            .flat_map(|rows| rows.range((from, UuidOrder::of(Uuid::nil()))..))
             .filter(|(place, _)| after.is_none_or(|after| **place > after))
             .filter(|(place, _)| !Unseen::hides_position(unseen, place))
             .map(|(_, row)| LogRow {
@@ -176,8 +179,13 @@ fn sequence_of(page: &Page) -> Option<u64> {
     Some(u64::from_be_bytes(*page.0.first_chunk()?))
 }
 
-fn place_of(page: &Page) -> Option<(u64, EventId)> {
+/// Where a row of a log stands.
+pub(super) fn log_at(position: u64, event_id: EventId) -> LogAt {
+    (position, UuidOrder::of(*event_id.as_uuid()))
+}
+
+fn place_of(page: &Page) -> Option<LogAt> {
     let position = u64::from_be_bytes(*page.0.first_chunk()?);
     let id = page.0.get(8..)?.first_chunk()?;
-    Some((position, EventId::from_bytes(*id)))
+    Some(log_at(position, EventId::from_bytes(*id)))
 }

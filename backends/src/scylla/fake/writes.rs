@@ -1,15 +1,16 @@
 //! What a conditional write changes, if its condition holds.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use tidelog_core::StreamId;
 use uuid::Uuid;
 
 use super::super::request::{
     AppendRows, Bucket, Chunk, EventRow, Expected, ForkRows, LogRow, MetaRow, OriginRow, ParkedKey,
     ParkedRow, Request, SnapshotRow, Watermark,
 };
-use super::tables::{EventPartition, ParkedAt, Tables, Unseen, UuidOrder};
-use bytes::Bytes;
-use std::collections::BTreeMap;
-use tidelog_core::{EventId, StreamId};
+use super::tables::{EventPartition, LogAt, ParkedAt, Tables, Unseen, UuidOrder, log_at};
 
 /// One partition of one table: what a Paxos round is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,7 +29,7 @@ pub(super) enum Partition {
 pub(super) enum Before {
     Meta(Option<MetaRow>),
     Events(Option<EventPartition>),
-    Log(Option<BTreeMap<(u64, EventId), LogRow>>),
+    Log(Option<BTreeMap<LogAt, LogRow>>),
     Origins(Option<BTreeMap<Uuid, OriginRow>>),
     Parked(Option<BTreeMap<ParkedAt, ParkedRow>>),
     Snapshot(Option<SnapshotRow>),
@@ -166,7 +167,7 @@ impl Tables {
                 let partition = self.log.entry(*chunk).or_default();
                 let fresh = rows
                     .iter()
-                    .map(|row| ((row.position, row.event_id), row))
+                    .map(|row| (log_at(row.position, row.event_id), row))
                     .filter_map(|(place, row)| {
                         partition
                             .insert(place, row.clone())
@@ -238,7 +239,7 @@ impl Tables {
     fn append(&mut self, append: &AppendRows) -> Unseen {
         let partition = self.events.entry(append.bucket.clone()).or_default();
         partition.head = Some(append.head);
-        let mut fresh = std::collections::BTreeSet::new();
+        let mut fresh = BTreeSet::new();
         for row in &append.rows {
             let sequence = row.event.sequence;
             let there = partition.rows.remove(&sequence);
