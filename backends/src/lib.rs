@@ -34,6 +34,8 @@ pub mod commits {
 #[cfg(any(feature = "scylla", feature = "fakes"))]
 #[doc(hidden)]
 pub mod wire {
+    #[cfg(feature = "scylla")]
+    pub use crate::scylla::Cql;
     pub use crate::scylla::request::*;
 }
 /// The server's place taken by one in memory; no part of the API.
@@ -42,6 +44,10 @@ pub mod wire {
 pub mod fake {
     pub use crate::scylla::fake::*;
 }
+#[cfg(feature = "scylla")]
+pub use crate::scylla::{
+    Consistency, KeyspaceReplication, MigrateReport, SCHEMA_VERSION, ScyllaConfig, Secret, Tls,
+};
 pub use sled::{
     BackupReport, Losses, LostEvents, LostRange, Phase, Progress, ProgressCallback, RepairReport,
     SledStore, SledStoreBuilder, StoreInfo, VerifyReport, repair, restore_backup,

@@ -2,9 +2,46 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | `fake/` | the server's place taken by one in memory (feature `fakes`, needs no driver) |
+//! | `config`, `secret`, `tls` | how the server is reached |
 //! | `request` | all that is ever asked of the server, and the trait it is asked by |
+//! | `schema` | the tables: their text, their version, how they are made and checked |
+//! | `statements`, `value`, `rows` | statements of CQL, what goes into them and what comes out |
+//! | `cql`, `worker` | the wire by the driver, and the thread that it works on |
+//! | `failure` | what an error of the driver means for what was asked |
+//! | `fake/` | the server's place taken by one in memory (feature `fakes`, needs no driver) |
 
 #[cfg(feature = "fakes")]
 pub mod fake;
 pub mod request;
+
+#[cfg(feature = "scylla")]
+mod config;
+#[cfg(feature = "scylla")]
+#[allow(dead_code, reason = "the store on it comes next")]
+mod cql;
+#[cfg(feature = "scylla")]
+mod failure;
+#[cfg(feature = "scylla")]
+mod rows;
+#[cfg(feature = "scylla")]
+mod schema;
+#[cfg(feature = "scylla")]
+mod secret;
+#[cfg(feature = "scylla")]
+mod statements;
+#[cfg(feature = "scylla")]
+mod tls;
+#[cfg(feature = "scylla")]
+mod value;
+#[cfg(feature = "scylla")]
+#[allow(dead_code, reason = "the store on it comes next")]
+mod worker;
+
+#[cfg(feature = "scylla")]
+pub use {
+    config::{Consistency, KeyspaceReplication, ScyllaConfig},
+    cql::Cql,
+    schema::{MigrateReport, SCHEMA_VERSION},
+    secret::Secret,
+    tls::Tls,
+};

@@ -514,6 +514,10 @@ pub enum ErrorClass {
     Refused,
     /// It may have happened, and may still.
     Unclear,
+    /// The keyspace does not have the tables of this version, or was made for other settings than
+    /// the configuration's; the text says which, and the remedy. Nothing happened. Only
+    /// [`Wire::renew`] answers so.
+    Schema,
 }
 
 impl fmt::Display for WireError {

@@ -1,0 +1,79 @@
+//! Keyspaces of this run's own.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tidelog_backends::scylla_driver::client::session::Session;
+use tidelog_backends::scylla_driver::client::session_builder::SessionBuilder;
+use tidelog_backends::{KeyspaceReplication, ScyllaConfig};
+
+/// `host:port` of the server; `None` when there is none, which is said, and in CI a failure.
+pub fn server() -> Option<String> {
+    let server = std::env::var("TIDELOG_TEST_SCYLLA").ok();
+    if server.is_none() {
+        assert!(
+            std::env::var("CI").as_deref() != Ok("true"),
+            "TIDELOG_TEST_SCYLLA names no server"
+        );
+        eprintln!("LEFT OUT: TIDELOG_TEST_SCYLLA names no server");
+    }
+    server
+}
+
+/// A keyspace that is dropped with this.
+pub struct Keyspace {
+    pub name: String,
+    server: String,
+}
+
+impl Keyspace {
+    /// A name that no other has; nothing is made yet.
+    pub fn named(purpose: &str) -> Option<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("t{}_{purpose}_{next}", std::process::id());
+        Some(Self {
+            name,
+            server: server()?,
+        })
+    }
+
+    pub fn config(&self) -> ScyllaConfig {
+        ScyllaConfig::new([&self.server])
+            .keyspace(&self.name)
+            .replication(KeyspaceReplication::Simple(1))
+            .migrate_at_connect()
+    }
+}
+
+impl Drop for Keyspace {
+    fn drop(&mut self) {
+        let text = format!("DROP KEYSPACE IF EXISTS \"{}\"", self.name);
+        cql(&self.server, &[&text]);
+    }
+}
+
+/// Runs statements by a session of their own.
+pub fn cql(server: &str, texts: &[&str]) {
+    with_session(server, async |session| {
+        for text in texts {
+            session.query_unpaged(*text, &[]).await.unwrap();
+        }
+    });
+}
+
+/// Runs `work` with a session of its own.
+pub fn with_session<T>(server: &str, work: impl AsyncFnOnce(&Session) -> T) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let session = SessionBuilder::new()
+            .known_node(server)
+            .fetch_schema_metadata(false)
+            .build()
+            .await
+            .unwrap();
+        work(&session).await
+    })
+}

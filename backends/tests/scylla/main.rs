@@ -1,0 +1,4 @@
+//! The backend on a real server: the one that `TIDELOG_TEST_SCYLLA` names.
+
+mod keyspaces;
+mod smoke;
