@@ -90,7 +90,7 @@ impl Consistency {
         }
     }
 
-    /// Servers do not read at EACH_QUORUM; what was written by it is in every data centre.
+    /// Servers do not read at `EACH_QUORUM`; what was written by it is in every data centre.
     pub(crate) fn of_reads(self) -> DriverConsistency {
         match self {
             Self::LocalQuorum | Self::EachQuorum => DriverConsistency::LocalQuorum,
@@ -169,7 +169,7 @@ impl ScyllaConfig {
         self
     }
 
-    /// Decides conditional writes in this data centre alone (LOCAL_SERIAL); all that write must be
+    /// Decides conditional writes in this data centre alone (`LOCAL_SERIAL`); all that write must be
     /// clients of it, by [`datacenter`](Self::datacenter). Fixed for ever when the keyspace's tables
     /// are made.
     pub fn arbitration_dc(mut self, datacenter: impl Into<String>) -> Self {

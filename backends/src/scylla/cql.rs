@@ -823,3 +823,61 @@ fn standing(origin: uuid::Uuid, epoch: uuid::Uuid, seen: &Watermark) -> [Value<'
         Value::Blob(&seen.hash),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use scylla::statement::Consistency;
+
+    use super::super::config::KeyspaceReplication;
+    use super::*;
+
+    /// The driver's own default is `LOCAL_SERIAL`, which loses to another data centre's decisions.
+    #[test]
+    fn every_statement_is_decided_by_all_data_centres() {
+        let Ok(server) = std::env::var("TIDELOG_TEST_SCYLLA") else {
+            assert!(std::env::var("CI").as_deref() != Ok("true"), "no server");
+            eprintln!("LEFT OUT: TIDELOG_TEST_SCYLLA names no server");
+            return;
+        };
+        let keyspace = format!("t{}_statements", std::process::id());
+        let config = ScyllaConfig::new([server])
+            .keyspace(&keyspace)
+            .replication(KeyspaceReplication::Simple(1))
+            .migrate_at_connect();
+        let cql = Cql::new(config).unwrap();
+        pollster::block_on(cql.connect()).unwrap();
+        let connected = cql.link.now.load_full().unwrap();
+        let each = connected.statements.each();
+        assert_eq!(each.len(), 33);
+        for statement in each {
+            let text = statement.get_statement();
+            let serial = statement.get_serial_consistency();
+            assert_eq!(serial, Some(SerialConsistency::Serial), "{text}");
+            let is_read = text.starts_with("SELECT");
+            let consistency = statement.get_consistency().unwrap();
+            let expected: &[_] = if is_read {
+                &[
+                    Consistency::LocalQuorum,
+                    Consistency::Quorum,
+                    Consistency::Serial,
+                ]
+            } else {
+                &[Consistency::LocalQuorum]
+            };
+            assert!(expected.contains(&consistency), "{consistency} {text}");
+            let conditional = text.contains(" IF ")
+                || text.contains("INTO \"") && text.contains("events_by_stream");
+            let is_tried_again = statement.get_is_idempotent();
+            assert_eq!(is_tried_again, !conditional, "{text}");
+            if conditional {
+                let policy = statement.get_retry_policy().unwrap();
+                assert_eq!(format!("{policy:?}"), "FallthroughRetryPolicy");
+            }
+        }
+        let drop = format!("DROP KEYSPACE \"{keyspace}\"");
+        let gone = cql
+            .worker
+            .run(async move { connected.session.query_unpaged(drop, &[]).await.is_ok() });
+        assert_eq!(pollster::block_on(gone), Some(true));
+    }
+}

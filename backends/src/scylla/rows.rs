@@ -102,6 +102,7 @@ impl MetaColumns {
 }
 
 #[derive(DeserializeRow)]
+#[allow(clippy::struct_field_names, reason = "the columns' own names")]
 pub(crate) struct HeadColumns {
     head_sequence: Option<i64>,
     head_event_id: Option<Uuid>,

@@ -390,10 +390,9 @@ fn options(replication: &KeyspaceReplication) -> String {
         KeyspaceReplication::Network(datacenters) => {
             let mut text = "{'class': 'NetworkTopologyStrategy'".to_owned();
             for (datacenter, copies) in datacenters {
-                text.push_str(&format!(", '{}': {copies}", quoted(datacenter)));
+                text = format!("{text}, '{}': {copies}", quoted(datacenter));
             }
-            text.push('}');
-            text
+            format!("{text}}}")
         }
     }
 }

@@ -21,7 +21,7 @@ pub(crate) enum Value<'a> {
     Unset,
 }
 
-impl<'a> Value<'a> {
+impl Value<'_> {
     /// A sequence, position or number. Those above `i64::MAX` come back as they were: both ways
     /// wrap.
     pub(crate) const fn of(number: u64) -> Self {
