@@ -26,6 +26,7 @@ pub use memory::{MemoryRepository, MemoryStore};
 /// The log commit by commit, as replication sends it; no part of the API.
 #[doc(hidden)]
 pub mod commits {
+    pub use crate::sled::LogCopy;
     pub use crate::sled::commits::{
         Commit, CommitEnd, CommitRecord, Commits, DeclaredHole, EpochInfo,
     };

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use fail::FailScenario;
 use tidelog_backends::SledStore;
+use tidelog_backends::commits::LogCopy;
 use tidelog_core::*;
 use tools::{event, read_all, segment, segments, stream};
 
@@ -448,5 +449,32 @@ fn rows_and_checkpoints_are_before_or_after_whatever_fails() {
         let before = point == "checkpoint_before_save";
         assert_eq!(saved, if before { &b"first"[..] } else { b"second" });
     }
+    scenario.teardown();
+}
+
+#[test]
+fn a_copy_that_is_interrupted_while_it_is_finished_is_finished_by_the_same_call() {
+    let scenario = FailScenario::setup();
+    let root = tempfile::tempdir().unwrap();
+    let store = open(&root.path().join("store"));
+    fill(&store, 0, 10);
+    let (origin, first) = (store.identity().origin, store.identity().epoch);
+    let to = root.path().join("copy");
+    let copy = || LogCopy::open(&to, origin, first, &SledStore::builder(&to)).unwrap();
+    let mut unfinished = copy();
+    for commit in store.commits(0).next(usize::MAX).unwrap() {
+        let (number, hash) = (commit.number, commit.hash);
+        unfinished.push(number, &commit.body, hash).unwrap();
+    }
+    fail::cfg("copy_finish", "1*return").unwrap();
+    let epoch = uuid::Uuid::from_u128(9);
+    let failed = unfinished.finish(epoch).err();
+    assert!(matches!(failed, Some(Error::Closed)), "{failed:?}");
+    assert!(matches!(SledStore::open(&to), Err(Error::NotAStore { .. })));
+    let again = copy();
+    assert_eq!((again.epoch(), again.next().number), (epoch, 11));
+    let made = again.finish(epoch).unwrap();
+    assert_eq!(made.epochs().unwrap().len(), 2);
+    assert_eq!(read_all(&made).unwrap()[..10], read_all(&store).unwrap());
     scenario.teardown();
 }

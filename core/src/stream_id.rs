@@ -127,6 +127,14 @@ impl StreamId {
         Ok(())
     }
 
+    /// What the stream is called in an index since its events gave way to others at position `at`:
+    /// no stream of a user has such a name, since ids hold no control characters.
+    #[doc(hidden)]
+    pub fn branch(&self, at: u64) -> Self {
+        let id = format!("{}\u{1}{at}", self.aggregate_id());
+        Self::joined(self.aggregate_type(), &id)
+    }
+
     #[inline]
     fn joined(aggregate_type: &str, aggregate_id: &str) -> Self {
         #[allow(

@@ -71,7 +71,9 @@ impl SledStore {
         let (shared, to) = (self.shared(), to.as_ref());
         // What a later version has beside the log is not known here.
         shared.format.ensure_writable(&shared.dir)?;
+        shared.ensure_own()?;
         let known = prepare_target(to, &shared.format)?;
+        let is_new = format::Format::read(to)?.is_none();
         let saved = Saved::whole(&shared.dir)?;
         let (mark, tails, (newest, used, len)) = self.synced_end()?;
         let mut report = BackupReport {
@@ -117,6 +119,10 @@ impl SledStore {
         }
         platform::sync_dir(&to.join(LOG))
             .map_err(|error| Error::io("sync", to.join(LOG), error))?;
+        if !is_new {
+            // What the log has now may need flags that it did not have then.
+            shared.format_now().write(to)?;
+        }
         write_mark(
             to,
             &Mark {
@@ -128,7 +134,7 @@ impl SledStore {
         )?;
         // After the mark: an interrupted backup has older ones with its log, which is safe.
         saved.put(to)?;
-        shared.format.write(to)?;
+        shared.format_now().write(to)?;
         Ok(report)
     }
 

@@ -7,16 +7,17 @@ use std::sync::Arc;
 
 use tidelog_core::{AppendReceipt, Durability, Error, EventId, StreamId, Timestamp};
 
+use super::commits::{Commit, CommitEnd, DeclaredHole};
 use super::control;
 use super::frame::{self, FrameHeader};
-use super::frame_reader::Expect;
+use super::frame_reader::{Expect, for_each_record};
 use super::group::Group;
 use super::index::SegmentIndex;
 use super::log::{Hop, SegmentInfo};
 use super::mark;
 use super::recover::Active;
 use super::request::Request;
-use super::segment::{self, Epoch, Prepared, SegmentHeader};
+use super::segment::{self, About, End, Epoch, Prepared, SegmentHeader};
 use super::shared::Shared;
 use super::state::CleanMark;
 use super::streams::{SegmentEnd, Tail};
@@ -48,10 +49,12 @@ pub(crate) struct Committer {
     carried: Vec<Request>,
     /// The newest commit that readers see.
     published: CleanMark,
-    /// What is written next is about losses: it belongs at the front of a segment that says so.
-    about_losses: bool,
-    /// The segment is such a one, and has nothing else yet.
-    in_losses: bool,
+    /// What is written next is about: it may belong at the front of a segment that says so.
+    about: About,
+    /// What all of the segment is about so far.
+    segment_about: About,
+    /// Where the next segment says that the one before it ends, when what follows that is left out.
+    gap: Option<End>,
     closed: bool,
 }
 
@@ -111,8 +114,9 @@ impl Committer {
             group,
             carried: Vec::new(),
             published,
-            about_losses: false,
-            in_losses: false,
+            about: About::EVENTS,
+            segment_about: About::EVENTS,
+            gap: None,
             closed: false,
         }
     }
@@ -235,13 +239,81 @@ impl Committer {
         let (kind, id) = (control::ACCEPTED, EventId::generate());
         self.group
             .encode_control(&self.shared.control, id, kind, &payload);
-        self.about_losses = true;
+        self.about = About::LOSSES;
         let done = self.write(Durability::Power);
-        self.about_losses = false;
+        self.about = About::EVENTS;
         if done.is_ok() {
             self.shared.log.losses.accept(stream);
         }
         done
+    }
+
+    /// Takes a commit of another log as it stands. It survives a power cut once it is synced.
+    pub(crate) fn push_copied(&mut self, commit: &Commit) -> Result<(), Error> {
+        if let Some(refusal) = self.refusal() {
+            return Err(refusal);
+        }
+        let not = |why: &str| Error::invalid("commit", commit.number, why);
+        let mut recorded = self.last_recorded;
+        let mut epoch = None;
+        let mut declared = Vec::new();
+        let mut about = About::EVENTS;
+        let read = for_each_record(&commit.body, |_, _, parsed| {
+            if parsed.recorded_time < recorded {
+                return Err(not("its records were recorded before those it follows"));
+            }
+            recorded = parsed.recorded_time;
+            epoch = control::epoch_of(&parsed).or(epoch);
+            declared.extend(control::declared_by(&parsed));
+            about.branches |= control::superseded_by(&parsed).is_some();
+            Ok(())
+        })?;
+        read.map_err(not)?;
+        about.losses = !declared.is_empty();
+        self.begin_group(recorded);
+        self.group.copy(&self.shared, &commit.body).map_err(not)?;
+        self.about = about;
+        let done = self.write(Durability::Process);
+        self.about = About::EVENTS;
+        done?;
+        for declared in declared {
+            self.shared.log.losses.learn(self.active.number, declared);
+        }
+        if let Some(epoch) = epoch {
+            self.epoch = epoch;
+            *self.shared.epoch.lock() = epoch.id;
+        }
+        Ok(())
+    }
+
+    /// What is pushed next stands behind `hole`, which begins where the log ends now.
+    pub(crate) fn skip(&mut self, hole: &DeclaredHole) {
+        let next = self.next;
+        self.gap.get_or_insert(End {
+            commit: next.commit,
+            position: next.position,
+            previous: next.previous,
+        });
+        self.next = Expect {
+            salt: next.salt,
+            commit: hole.last_commit + 1,
+            position: hole.last_position + 1,
+            previous: hole.hash_after,
+        };
+    }
+
+    /// Whether commits were passed over that nothing follows yet.
+    pub(crate) fn is_in_hole(&self) -> bool {
+        self.gap.is_some()
+    }
+
+    /// Where the next commit must follow.
+    pub(crate) fn next(&self) -> CommitEnd {
+        CommitEnd {
+            number: self.next.commit - 1,
+            position: self.next.position - 1,
+            hash: self.next.previous,
+        }
     }
 
     /// Writes the frame, syncs as asked, and publishes it.
@@ -266,13 +338,14 @@ impl Committer {
         let body_len = self.group.body().len();
         let frame_len = frame::frame_len(body_len as u64);
         let end = self.active.offset + frame_len;
-        let elsewhere = self.about_losses && !self.in_losses;
+        let asks_for_front = self.about != About::EVENTS && self.about != self.segment_about;
+        let elsewhere = asks_for_front || self.gap.is_some();
         let began = if elsewhere || mark::place(self.active.capacity, end).is_none() {
             Some(self.begin_segment(frame_len)?)
         } else {
             None
         };
-        self.in_losses = self.about_losses;
+        self.segment_about = self.about;
         let body = self.group.body();
         let previous = frame::chain(&self.next.previous, body);
         let header = FrameHeader {
@@ -369,7 +442,9 @@ impl Committer {
         let body = frame::HEADER..frame::HEADER + header.body_len as usize;
         shared
             .live
-            .publish(self.published.position, || self.group.frame.get(body));
+            .publish(header.first_position, self.published.position, || {
+                self.group.frame.get(body)
+            });
         drop(index);
         self.note_durable();
         Ok(())
@@ -413,8 +488,8 @@ impl Committer {
             previous: self.next.previous,
             epoch: self.epoch,
             capacity,
-            gap: None,
-            losses: self.about_losses,
+            gap: self.gap.take(),
+            about: self.about,
         };
         platform::write_all_at(&file, &header.encode(), 0)
             .map_err(|error| Error::io("write", self.shared.log.path(number), error))?;
@@ -431,7 +506,7 @@ impl Committer {
             first_commit: self.next.commit,
             first_position: self.next.position,
             before: header.end_before(),
-            losses: header.losses,
+            about: header.about,
         });
         self.active = Active {
             number,

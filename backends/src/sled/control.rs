@@ -2,7 +2,7 @@
 //! `$tidelog/control`, their sequence 0.
 
 use serde::{Deserialize, Serialize};
-use tidelog_core::{Error, RecordKind, StreamId};
+use tidelog_core::{Error, RecordKind, StreamId, Superseded};
 use uuid::Uuid;
 
 use super::frame::ChainHash;
@@ -20,6 +20,9 @@ pub(crate) const GAP: &str = "Gap";
 pub(crate) const LOSS: &str = "Loss";
 /// Event type of the record that accepts a loss.
 pub(crate) const ACCEPTED: &str = "LossAccepted";
+
+/// Event type of the record that begins another branch of a stream.
+pub(crate) const SUPERSEDE: &str = Superseded::EVENT_TYPE;
 
 /// What a repair declares of the log. It is complete: it stands for all that earlier ones declared.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +111,14 @@ pub(crate) fn epoch_of(parsed: &Parsed<'_>) -> Option<Epoch> {
         parent_position: fields.parent_position,
         parent_hash: fields.parent_hash,
     })
+}
+
+/// What a record says of superseded events, when it is such a record.
+pub(crate) fn superseded_by(parsed: &Parsed<'_>) -> Option<Superseded> {
+    if parsed.kind != RecordKind::Control || parsed.event_type != SUPERSEDE.as_bytes() {
+        return None;
+    }
+    Superseded::decode(parsed.payload).filter(|what| what.at == parsed.position)
 }
 
 /// The payload of a loss record.

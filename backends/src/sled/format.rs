@@ -24,9 +24,13 @@ pub(crate) const VERSION: u32 = 1;
 const LEN: usize = 64;
 /// Bits this version knows, by class.
 const KNOWN_READ_ONLY: u32 = 0;
-const KNOWN_INCOMPATIBLE: u32 = GAPS;
+const KNOWN_INCOMPATIBLE: u32 = GAPS | COPY | BRANCHES;
 /// Incompatible: a repair left records out, and segment headers declare where.
 pub(crate) const GAPS: u32 = 1;
+/// Incompatible: another log's commits are taken as they stand; nothing is appended.
+pub(crate) const COPY: u32 = 2;
+/// Incompatible: events of a stream may have given way to others.
+pub(crate) const BRANCHES: u32 = 4;
 
 /// What stands in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +49,11 @@ impl Format {
     /// Whether the log may have declared gaps.
     pub(crate) fn has_gaps(&self) -> bool {
         self.incompatible & GAPS != 0
+    }
+
+    /// Whether it is a copy of another log, and takes no appends.
+    pub(crate) fn is_copy(&self) -> bool {
+        self.incompatible & COPY != 0
     }
 
     pub(crate) fn encode(&self) -> [u8; LEN] {

@@ -10,6 +10,7 @@ use tidelog_core::{
 };
 
 use super::frame;
+use super::frame_reader::for_each_record;
 use super::hash::{StreamKey, in_time_order};
 use super::heads::Heads;
 use super::recent_ids::{KnownIds, RecentIds};
@@ -86,6 +87,19 @@ pub(crate) struct NewRecord {
     pub at: usize,
     pub len: usize,
     pub fingerprint: u32,
+}
+
+impl NewRecord {
+    fn control(at: usize, len: usize) -> Self {
+        Self {
+            slot: NONE,
+            previous: NONE,
+            sequence: 0,
+            at,
+            len,
+            fingerprint: 0,
+        }
+    }
 }
 
 impl Group {
@@ -401,6 +415,69 @@ impl Group {
         receipts
     }
 
+    /// Takes the records of another log's commit as they stand; says why when it cannot.
+    pub(crate) fn copy(&mut self, shared: &Shared, body: &[u8]) -> Result<(), &'static str> {
+        const UNORDERED: &str = "its sequences do not follow";
+        self.frame.extend_from_slice(body);
+        let mut wrong = None;
+        let read = for_each_record(body, |at, len, parsed| {
+            let at = frame::HEADER + at;
+            let (sequence, id) = (parsed.sequence, parsed.event_id);
+            let stream = match parsed.stream() {
+                _ if parsed.kind == RecordKind::Control => None,
+                None => {
+                    wrong = Some("a record's stream can be none");
+                    return Ok(());
+                }
+                stream => stream,
+            };
+            let Some(stream) = stream else {
+                self.records.push(NewRecord::control(at, len));
+                return Ok(());
+            };
+            let key = shared.hash.key(&stream);
+            let slot = match self.find(&stream, &key) {
+                Some(slot) => slot,
+                None => self.insert(Pending {
+                    stream,
+                    key,
+                    by_ids: false,
+                    published: sequence.saturating_sub(1),
+                    floor: 0,
+                    added: 0,
+                    newest: NONE,
+                }),
+            };
+            if let Some(id) = in_time_order(&id) {
+                self.newest_id = self.newest_id.max(id);
+            }
+            let newest = u32::try_from(self.records.len()).unwrap_or(NONE);
+            if let Some(pending) = self.streams.get_mut(slot as usize) {
+                pending.added += 1;
+                match sequence.checked_sub(u64::from(pending.added)) {
+                    // Where sequences jump, the newest one counts.
+                    Some(floor) if floor >= pending.floor => pending.floor = floor,
+                    _ => wrong = Some(UNORDERED),
+                }
+                self.records.push(NewRecord {
+                    slot,
+                    previous: pending.newest,
+                    sequence,
+                    at,
+                    len,
+                    fingerprint: shared.hash.fingerprint(&id),
+                });
+                pending.newest = newest;
+            }
+            Ok(())
+        });
+        match read {
+            Ok(Ok(_)) => wrong.map_or(Ok(()), Err),
+            Ok(Err(why)) => Err(why),
+            Err(_) => Err(UNORDERED),
+        }
+    }
+
     /// Adds a record of the library itself.
     pub(crate) fn encode_control(
         &mut self,
@@ -432,14 +509,7 @@ impl Group {
             payload,
         }
         .encode(&mut self.frame);
-        self.records.push(NewRecord {
-            slot: NONE,
-            previous: NONE,
-            sequence: 0,
-            at,
-            len,
-            fingerprint: 0,
-        });
+        self.records.push(NewRecord::control(at, len));
     }
 }
 

@@ -88,7 +88,7 @@ impl SledStore {
             format_version: shared.format.version,
             compatible_flags: shared.format.compatible,
             read_only_flags: shared.format.read_only,
-            incompatible_flags: shared.format.incompatible,
+            incompatible_flags: shared.format_now().incompatible,
             origin: shared.format.origin,
             epoch: epoch.id,
             created: shared.format.created,

@@ -72,9 +72,13 @@ impl Live {
     }
 
     /// Makes everything up to `last` visible; whoever does so calls [`notify`](Self::notify) once it
-    /// holds no lock. `body` gives the commit's records.
-    pub(crate) fn publish<'a>(&self, last: u64, body: impl FnOnce() -> Option<&'a [u8]>) {
-        let first = self.last.load(Ordering::Relaxed) + 1;
+    /// holds no lock. `body` gives the commit's records, of which `first` is the first.
+    pub(crate) fn publish<'a>(
+        &self,
+        first: u64,
+        last: u64,
+        body: impl FnOnce() -> Option<&'a [u8]>,
+    ) {
         let mut recent = self.recent.lock();
         if recent.subscribers > 0 {
             recent.push(first, last, body().unwrap_or_default());

@@ -12,7 +12,7 @@ use tidelog_core::Error;
 
 use super::frame::{self, FrameHeader};
 use super::losses::Lossy;
-use super::segment::{self, End};
+use super::segment::{self, About, End};
 use crate::platform;
 use crate::primitives::Mutex;
 
@@ -35,8 +35,8 @@ pub(crate) struct SegmentInfo {
     pub first_position: u64,
     /// Where the segment before it ends: below its own beginning after a declared gap.
     pub before: End,
-    /// Whether it begins with records about losses.
-    pub losses: bool,
+    /// What its first frames are about.
+    pub about: About,
 }
 
 impl SegmentInfo {
@@ -69,8 +69,8 @@ pub(crate) struct Log {
     files: Cache<u64, Arc<File>>,
     hops: Cache<u64, Arc<Vec<Hop>>>,
     newest_hops: Mutex<Vec<Hop>>,
-    /// Positions that repairs left out, ascending. None are added while the store is open.
-    holes: Vec<(u64, u64)>,
+    /// Positions that repairs left out, ascending. Only a copy meets more while it is open.
+    holes: ArcSwap<Vec<(u64, u64)>>,
     pub losses: Lossy,
 }
 
@@ -85,7 +85,7 @@ impl Log {
         Self {
             dir,
             salt,
-            holes: segments.iter().filter_map(SegmentInfo::hole).collect(),
+            holes: ArcSwap::from_pointee(segments.iter().filter_map(SegmentInfo::hole).collect()),
             losses,
             segments: ArcSwap::from_pointee(segments),
             files: Cache::new(OPEN_FILES),
@@ -115,21 +115,23 @@ impl Log {
 
     /// The hole that `position` is in.
     pub(crate) fn hole_at(&self, position: u64) -> Option<(u64, u64)> {
-        let at = self.holes.partition_point(|(_, last)| *last < position);
-        let hole = self.holes.get(at).copied();
+        let holes = self.holes.load();
+        let at = holes.partition_point(|(_, last)| *last < position);
+        let hole = holes.get(at).copied();
         hole.filter(|(first, _)| *first <= position)
     }
 
     /// The first position behind `position` that is in a hole; `u64::MAX` without one.
     pub(crate) fn next_hole(&self, position: u64) -> u64 {
-        let at = self.holes.partition_point(|(first, _)| *first < position);
-        self.holes.get(at).map_or(u64::MAX, |(first, _)| *first)
+        let holes = self.holes.load();
+        let at = holes.partition_point(|(first, _)| *first < position);
+        holes.get(at).map_or(u64::MAX, |(first, _)| *first)
     }
 
     /// The last of `count` records from `from` on, or a position beyond the end.
     pub(crate) fn last_of(&self, from: u64, count: u64) -> u64 {
         let mut last = (from - 1).saturating_add(count);
-        for (first, end) in &self.holes {
+        for (first, end) in self.holes.load().iter() {
             if *end >= from && *first <= last {
                 last = last.saturating_add(end - (*first).max(from) + 1);
             }
@@ -143,6 +145,11 @@ impl Log {
         let hops = std::mem::take(&mut *self.newest_hops.lock());
         if let Some(last) = segments.last() {
             self.hops.insert(last.number, Arc::new(hops));
+        }
+        if let Some(hole) = info.hole() {
+            let mut holes = Vec::clone(&self.holes.load());
+            holes.push(hole);
+            self.holes.store(Arc::new(holes));
         }
         segments.push(info);
         self.segments.store(Arc::new(segments));

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::ops::RangeInclusive;
+use std::sync::OnceLock;
 
 use tidelog_core::{Error, StreamId};
 
@@ -162,25 +163,33 @@ fn named(lost: &[(u64, u64)]) -> String {
 /// What an open store knows of its losses; nothing at all unless it was repaired.
 #[derive(Default)]
 pub(crate) struct Lossy {
-    known: Option<RwLock<Known>>,
+    known: OnceLock<RwLock<Known>>,
 }
 
 impl Lossy {
     pub(crate) fn new(known: Option<Known>) -> Self {
-        Self {
-            known: known.map(RwLock::new),
+        let lossy = Self::default();
+        if let Some(known) = known {
+            let _ = lossy.known.set(RwLock::new(known));
         }
+        lossy
+    }
+
+    /// Takes what a record of segment `segment` declares, as a copy meets it.
+    pub(crate) fn learn(&self, segment: u64, declared: Declared) {
+        let known = self.known.get_or_init(RwLock::default);
+        known.write().apply(segment, declared);
     }
 
     /// Why `stream` takes no events, when it does not.
     pub(crate) fn refusal(&self, stream: &StreamId) -> Option<Error> {
-        self.known.as_ref()?.read().refusal(stream)
+        self.known.get()?.read().refusal(stream)
     }
 
     /// The highest sequence that `stream` may have given. `head` is that of its newest event, and
     /// `segment` where that stands; 0 when there is none.
     pub(crate) fn floor(&self, stream: &StreamId, head: u64, segment: u64) -> u64 {
-        let Some(known) = &self.known else {
+        let Some(known) = self.known.get() else {
             return head;
         };
         let known = known.read();
@@ -192,12 +201,12 @@ impl Lossy {
 
     /// Whether there is anything to ask.
     pub(crate) fn is_none(&self) -> bool {
-        self.known.is_none()
+        self.known.get().is_none()
     }
 
     /// Whether sequence `next` may follow `head` in a stream, read in segment `segment`.
     pub(crate) fn explains(&self, stream: &StreamId, head: u64, next: u64, segment: u64) -> bool {
-        let Some(known) = &self.known else {
+        let Some(known) = self.known.get() else {
             return false;
         };
         let known = known.read();
@@ -212,34 +221,32 @@ impl Lossy {
     /// The last sequence of `stream` that is known to be gone; 0 when none is.
     pub(crate) fn last_lost(&self, stream: &StreamId) -> u64 {
         self.known
-            .as_ref()
+            .get()
             .map_or(0, |known| known.read().last_lost(stream))
     }
 
     /// The stretches that `stream` has lost, unless that was accepted.
     pub(crate) fn unaccepted(&self, stream: &StreamId) -> Option<Vec<(u64, u64)>> {
-        let known = self.known.as_ref()?.read();
+        let known = self.known.get()?.read();
         let loss = known.streams.get(stream)?;
         (!loss.accepted && !known.accepted).then(|| loss.lost.clone())
     }
 
     /// Whether reads of the whole log may go over its holes.
     pub(crate) fn accepted(&self) -> bool {
-        self.known
-            .as_ref()
-            .is_none_or(|known| known.read().accepted)
+        self.known.get().is_none_or(|known| known.read().accepted)
     }
 
     /// Whether events are gone of streams that cannot be named.
     pub(crate) fn hides_streams(&self) -> bool {
         self.known
-            .as_ref()
+            .get()
             .is_some_and(|known| known.read().unnamed > 0)
     }
 
     /// Notes what is in the log now.
     pub(crate) fn accept(&self, stream: Option<&StreamId>) {
-        if let Some(known) = &self.known {
+        if let Some(known) = self.known.get() {
             known.write().apply(0, Declared::Accepted(stream.cloned()));
         }
     }
@@ -247,7 +254,7 @@ impl Lossy {
     /// Everything, for people.
     pub(crate) fn report(&self) -> Losses {
         self.known
-            .as_ref()
+            .get()
             .map_or_else(Losses::default, |known| report(&known.read()))
     }
 }
@@ -324,6 +331,7 @@ impl SledStore {
     }
 
     fn accept(&self, stream: Option<&StreamId>) -> Result<(), Error> {
+        self.shared().ensure_own()?;
         let accepted = {
             let mut committer = self.handle().lock();
             let accepted = committer.accept_loss(stream);

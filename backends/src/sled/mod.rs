@@ -13,6 +13,7 @@ mod checkpoints;
 mod commit;
 pub(crate) mod commits;
 mod control;
+mod copy;
 mod format;
 mod frame;
 mod frame_reader;
@@ -68,6 +69,7 @@ mod walk;
 mod workers;
 
 pub use backup::{BackupReport, restore_backup};
+pub use copy::LogCopy;
 pub use info::StoreInfo;
 pub use losses::{Losses, LostEvents, LostRange};
 pub use options::{Phase, Progress, ProgressCallback, SledStoreBuilder};

@@ -30,7 +30,7 @@ use super::read_models::ReadModels;
 use super::recent_ids::RecentIds;
 use super::recover::{self, Recovered, Recovery};
 use super::repair;
-use super::segment::{self, Epoch, SegmentHeader};
+use super::segment::{self, About, Epoch, SegmentHeader};
 use super::shared::Shared;
 use super::state::{self, State};
 use super::streams::{Streams, Tail};
@@ -52,8 +52,41 @@ pub(crate) struct Opened {
     pub new_epoch: Option<Uuid>,
 }
 
+/// What is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opening {
+    /// A store of its own.
+    Store,
+    /// A copy of the log that this origin began in this epoch.
+    Copy { origin: Uuid, first_epoch: Uuid },
+}
+
+impl Opening {
+    /// Refuses a store that is something else.
+    fn check(self, dir: &Path, format: &Format) -> Result<(), Error> {
+        let reason = match self {
+            Self::Store if format.is_copy() => {
+                "it is an unfinished copy of another store's log; restore it to its end, or read it as a peer"
+                    .to_owned()
+            }
+            Self::Copy { .. } if !format.is_copy() => {
+                "it is a store of its own and no copy of a log; give another path".to_owned()
+            }
+            Self::Copy { origin, .. } if origin != format.origin => {
+                let other = format.origin;
+                format!("it is the copy of origin {other}'s log and not of {origin}'s")
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::NotAStore {
+            path: dir.into(),
+            reason: reason.into(),
+        })
+    }
+}
+
 /// Opens or makes the store.
-pub(crate) fn open(options: &SledStoreBuilder) -> Result<Opened, Error> {
+pub(crate) fn open(options: &SledStoreBuilder, opening: Opening) -> Result<Opened, Error> {
     let dir = options.path.as_path();
     let there = inspect(dir)?;
     if !there {
@@ -67,8 +100,9 @@ pub(crate) fn open(options: &SledStoreBuilder) -> Result<Opened, Error> {
     })?;
     let format = match Format::read(dir)? {
         Some(format) => format,
-        None => create(dir, options)?,
+        None => create(dir, options, opening)?,
     };
+    opening.check(dir, &format)?;
     let read_only = format.read_only(dir);
     let mut state = State::read(dir)?;
     let log_dir = dir.join(LOG);
@@ -197,6 +231,7 @@ fn assemble(
     let shared = Arc::new(Shared {
         dir: options.path.clone(),
         format,
+        flags: Mutex::new(format.incompatible),
         limits: options.limits,
         clock: Arc::clone(&options.clock),
         ids: Arc::clone(&options.ids),
@@ -364,14 +399,23 @@ fn is_denied(kind: io::ErrorKind) -> bool {
 }
 
 /// Makes a new store; the `format` file comes last, so that an interrupted creation is seen.
-fn create(dir: &Path, options: &SledStoreBuilder) -> Result<Format, Error> {
+fn create(dir: &Path, options: &SledStoreBuilder, opening: Opening) -> Result<Format, Error> {
     // Whoever made it before may have been killed before its name was synced.
     platform::create_dir(dir).map_err(|error| Error::io("create", dir, error))?;
     let log_dir = dir.join(LOG);
     platform::create_dir(&log_dir).map_err(|error| Error::io("create", &log_dir, error))?;
     remove_interrupted(dir, &log_dir)?;
-    let format = new_format(options);
-    let epoch_id = options.ids.next_uuid();
+    let mut format = new_format(options);
+    let mut epoch_id = options.ids.next_uuid();
+    if let Opening::Copy {
+        origin,
+        first_epoch,
+    } = opening
+    {
+        format.origin = origin;
+        format.incompatible |= format::COPY;
+        epoch_id = first_epoch;
+    }
     let epoch = Epoch {
         id: epoch_id,
         parent: Uuid::nil(),
@@ -389,7 +433,7 @@ fn create(dir: &Path, options: &SledStoreBuilder) -> Result<Format, Error> {
         epoch,
         capacity: prepared.capacity,
         gap: None,
-        losses: false,
+        about: About::EVENTS,
     };
     platform::write_all_at(&prepared.file, &header.encode(), 0)
         .and_then(|()| prepared.file.sync_all())

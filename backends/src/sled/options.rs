@@ -11,6 +11,7 @@ use tidelog_core::{
 };
 
 use super::index::Engine;
+use super::open::Opening;
 use super::segment::Filling;
 use super::store::SledStore;
 
@@ -205,10 +206,10 @@ impl SledStoreBuilder {
     /// [`Error::Io`]. Nothing on disk is changed then.
     pub fn open(self) -> Result<SledStore, Error> {
         self.check()?;
-        SledStore::open_with(&self)
+        SledStore::open_with(&self, Opening::Store)
     }
 
-    fn check(&self) -> Result<(), Error> {
+    pub(crate) fn check(&self) -> Result<(), Error> {
         if !(MIN_SEGMENT..=1 << 30).contains(&self.segment_size) {
             return Err(Error::invalid(
                 "segment size",

@@ -108,7 +108,7 @@ impl Recovery<'_> {
             return Ok(None);
         }
         let mut known: Option<Known> = None;
-        for Found { number, header } in found.iter().filter(|found| found.header.losses) {
+        for Found { number, header } in found.iter().filter(|found| found.header.about.losses) {
             let path = segment::path(self.log_dir, *number);
             let file = File::open(&path).map_err(|error| Error::io("open", &path, error))?;
             let mut reader = FrameReader::new(&file, path)?;
@@ -140,7 +140,8 @@ impl Recovery<'_> {
                 }
             }
         }
-        if known.is_none() {
+        // A copy may stand between a hole and the record that declares it.
+        if known.is_none() && !self.format.is_copy() {
             return Err(self.damaged(1, "no segment says what was lost when it was repaired"));
         }
         Ok(known)
@@ -564,7 +565,7 @@ fn info(found: &Found) -> SegmentInfo {
         first_commit: found.header.first_commit,
         first_position: found.header.first_position,
         before: found.header.end_before(),
-        losses: found.header.losses,
+        about: found.header.about,
     }
 }
 

@@ -19,9 +19,31 @@ pub(crate) const FIELDS: usize = PLAIN + 52;
 pub(crate) const MAX_LEN: u64 = u32::MAX as u64;
 const MAGIC: [u8; 8] = *b"TIDESEG1";
 /// Flags: records are missing before this segment, and the header says which; its first frames are
-/// about losses.
+/// about losses; they begin branches of streams.
 const GAP: u32 = 1;
 const LOSSES: u32 = 2;
+const BRANCHES: u32 = 4;
+
+/// What the first frames of a segment are about, so that opening need not look for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct About {
+    /// What repairs lost, and which losses were accepted.
+    pub losses: bool,
+    /// Events that gave way to others: each of these frames begins with such a record.
+    pub branches: bool,
+}
+
+impl About {
+    /// What any other segment begins with.
+    pub(crate) const EVENTS: Self = Self {
+        losses: false,
+        branches: false,
+    };
+    pub(crate) const LOSSES: Self = Self {
+        losses: true,
+        branches: false,
+    };
+}
 
 /// A random id of a stretch of history, and where it left the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +67,8 @@ pub(crate) struct SegmentHeader {
     pub capacity: u64,
     /// Where the segment before it ends, when a repair left out what stood between.
     pub gap: Option<End>,
-    /// Whether its first frames say what repairs lost, and which losses were accepted.
-    pub losses: bool,
+    /// What its first frames are about.
+    pub about: About,
 }
 
 /// Where a stretch of the log ends: what its next commit would have to be.
@@ -63,7 +85,10 @@ impl SegmentHeader {
         let mut bytes = [0; FIELDS];
         let (plain, more) = bytes.split_at_mut(PLAIN);
         let (fields, crc) = plain.split_at_mut(PLAIN - 4);
-        let flags = self.gap.map_or(0, |_| GAP) | if self.losses { LOSSES } else { 0 };
+        let flag = |is_set: bool, flag: u32| if is_set { flag } else { 0 };
+        let flags = flag(self.gap.is_some(), GAP)
+            | flag(self.about.losses, LOSSES)
+            | flag(self.about.branches, BRANCHES);
         #[allow(clippy::cast_possible_truncation, reason = "4096")]
         let parts: [&[u8]; 14] = [
             &MAGIC,
@@ -105,7 +130,7 @@ impl SegmentHeader {
             return None;
         }
         let flags = u32::from_le_bytes(r.array()?);
-        if flags & !(GAP | LOSSES) != 0 {
+        if flags & !(GAP | LOSSES | BRANCHES) != 0 {
             return None;
         }
         let gap = decode_gap(more, flags & GAP != 0)?;
@@ -125,7 +150,10 @@ impl SegmentHeader {
             },
             capacity: u64::from_le_bytes(r.array()?),
             gap,
-            losses: flags & LOSSES != 0,
+            about: About {
+                losses: flags & LOSSES != 0,
+                branches: flags & BRANCHES != 0,
+            },
         };
         let highest = header.first_commit.max(header.first_position);
         let end = header.end_before();
@@ -282,7 +310,7 @@ mod tests {
             },
             capacity: 1 << 20,
             gap: None,
-            losses: false,
+            about: About::EVENTS,
         }
     }
 
@@ -293,7 +321,7 @@ mod tests {
                 position: 1,
                 previous: [11; 32],
             }),
-            losses: true,
+            about: About::LOSSES,
             ..sample()
         }
     }

@@ -8,7 +8,7 @@ use tidelog_core::{Clock, Direction, Error, EventEnvelope, IdSource, Limits, Str
 use uuid::Uuid;
 
 use super::checkpoints;
-use super::format::Format;
+use super::format::{self, Format};
 use super::gate::ByteGate;
 use super::hash::NameHash;
 use super::heads::Heads;
@@ -30,7 +30,10 @@ use crate::primitives::atomic::{AtomicU64, Ordering};
 
 pub(crate) struct Shared {
     pub dir: PathBuf,
+    /// As it was when the store was opened; see [`format_now`](Self::format_now).
     pub format: Format,
+    /// The incompatible flags on disk, which an open store may add to.
+    pub flags: Mutex<u32>,
     pub limits: Limits,
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn IdSource>,
@@ -62,6 +65,50 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// The `format` file as it is now.
+    pub(crate) fn format_now(&self) -> Format {
+        Format {
+            incompatible: *self.flags.lock(),
+            ..self.format
+        }
+    }
+
+    /// Keeps builds away that do not know what is written next; durable when this returns.
+    pub(crate) fn add_flag(&self, flag: u32) -> Result<(), Error> {
+        self.set_flags(|flags| flags | flag)
+    }
+
+    /// The copy is a store of its own from here on.
+    pub(crate) fn end_copy(&self) -> Result<(), Error> {
+        self.set_flags(|flags| flags & !format::COPY)
+    }
+
+    fn set_flags(&self, change: impl FnOnce(u32) -> u32) -> Result<(), Error> {
+        let mut flags = self.flags.lock();
+        let changed = change(*flags);
+        if changed != *flags {
+            let format = Format {
+                incompatible: changed,
+                ..self.format
+            };
+            format.write(&self.dir)?;
+            *flags = changed;
+        }
+        Ok(())
+    }
+
+    /// Refuses what only a store of its own may do.
+    pub(crate) fn ensure_own(&self) -> Result<(), Error> {
+        if self.format.is_copy() {
+            let reason = "it is a copy of another store's log, which is only read";
+            return Err(Error::NotAStore {
+                path: self.dir.clone(),
+                reason: reason.into(),
+            });
+        }
+        Ok(())
+    }
+
     /// From now on writes are refused; the first cause stays.
     pub(crate) fn refuse(&self, cause: &Error) {
         if self.refused.set(cause.clone()).is_ok() {

@@ -14,7 +14,7 @@ use tidelog_core::{
 use super::handle::Handle;
 use super::hash::in_time_order;
 use super::log_pages::LogPages;
-use super::open::open;
+use super::open::{Opening, open};
 use super::options::SledStoreBuilder;
 use super::pages::StreamPages;
 use super::recent_ids::KnownIds;
@@ -87,8 +87,8 @@ impl SledStore {
         SledStoreBuilder::new(path.as_ref())
     }
 
-    pub(crate) fn open_with(options: &SledStoreBuilder) -> Result<Self, Error> {
-        let handle = Handle::start(open(options)?, options.durability)?;
+    pub(crate) fn open_with(options: &SledStoreBuilder, opening: Opening) -> Result<Self, Error> {
+        let handle = Handle::start(open(options, opening)?, options.durability)?;
         Ok(Self {
             owner: Arc::new(Owner(handle)),
             face: Face::Async,
@@ -174,8 +174,20 @@ impl SledStore {
         }
     }
 
+    fn refuse_in_a_copy(&self, parts: &[AppendBatch]) -> Result<(), Error> {
+        let format = &self.shared().format;
+        match parts.first().filter(|_| format.is_copy()) {
+            Some(part) => Err(Error::ForeignStream {
+                stream: part.stream.clone(),
+                origin: format.origin,
+            }),
+            None => Ok(()),
+        }
+    }
+
     async fn append_parts(&self, mut parts: Vec<AppendBatch>) -> Result<Vec<AppendReceipt>, Error> {
         self.ensure_open()?;
+        self.refuse_in_a_copy(&parts)?;
         if let Some(codec) = &self.codec {
             let encoded = parts.into_iter().map(|part| codec.encode_batch(part));
             parts = encoded.collect::<Result<_, _>>()?;

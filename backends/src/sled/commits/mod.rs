@@ -6,7 +6,7 @@ mod walk;
 pub use walk::Commits;
 
 use bytes::Bytes;
-use tidelog_core::{Batch, Error, EventEnvelope, EventId, RecordKind, StreamId};
+use tidelog_core::{Batch, Error, EventEnvelope, EventId, RecordKind, StreamId, Superseded};
 use uuid::Uuid;
 
 use super::control;
@@ -227,6 +227,11 @@ impl<'a> CommitRecord<'a> {
     pub fn epoch(&self) -> Option<EpochInfo> {
         let epoch = control::epoch_of(&self.parsed)?;
         Some(EpochInfo::new(&epoch, self.position))
+    }
+
+    /// What it says of superseded events, if it is such a record.
+    pub fn superseded(&self) -> Option<Superseded> {
+        control::superseded_by(&self.parsed)
     }
 
     /// All holes of the log, if it is the record in which a repair declares them.

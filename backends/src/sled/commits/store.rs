@@ -110,6 +110,7 @@ impl SledStore {
     /// [`Error::Refused`], [`Error::Closed`], [`Error::Io`].
     pub fn begin_epoch(&self) -> Result<Uuid, Error> {
         self.ensure_open()?;
+        self.shared().ensure_own()?;
         let epoch = self.shared().ids.next_uuid();
         let begun = {
             let mut committer = self.handle().lock();

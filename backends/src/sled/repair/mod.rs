@@ -97,6 +97,12 @@ pub fn repair(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<RepairRepo
     let _held = Lock::hold(from)?;
     let files = survey::files(&from.join(LOG))?;
     let format = identity(from, &files)?;
+    if format.is_copy() {
+        return Err(Error::NotAStore {
+            path: from.into(),
+            reason: "it is a copy of another store's log; remove it and copy that log again".into(),
+        });
+    }
     // A state that cannot be read proves nothing, and nothing else of it is copied.
     let closed = State::read(from).ok().and_then(|state| state.clean());
     let closed = closed.map(|mark| (mark.commit, mark.position));
@@ -357,7 +363,7 @@ impl Repair<'_> {
         add(EventId::from_uuid(epoch.id), control::EPOCH, &payload);
         let mut header = target::header(&self.format, next, self.end, self.epoch);
         if let Some(known) = &statement {
-            header.losses = true;
+            header.about.losses = true;
             self.format.incompatible |= format::GAPS;
             let gap = GapFields {
                 holes: known.holes.clone(),

@@ -66,7 +66,7 @@ pub(super) fn identity(from: &Path, files: &[Found]) -> Result<Format, Error> {
                     "restore the store from a backup",
                 ));
             };
-            let gaps = headers().any(|header| header.gap.is_some() || header.losses);
+            let gaps = headers().any(|header| header.gap.is_some() || header.about.losses);
             Ok(Format {
                 version: format::VERSION,
                 compatible: 0,

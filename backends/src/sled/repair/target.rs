@@ -11,7 +11,7 @@ use super::super::frame::{self, FrameHeader};
 use super::super::lock::{self, Lock};
 use super::super::mark;
 use super::super::sealed_file;
-use super::super::segment::{self, End, Epoch, SegmentHeader};
+use super::super::segment::{self, About, End, Epoch, SegmentHeader};
 use crate::platform;
 
 /// Exists from the first change to the last.
@@ -212,7 +212,7 @@ pub(super) fn header(
         epoch,
         capacity: 0,
         gap: (begins != before).then_some(before),
-        losses: false,
+        about: About::EVENTS,
     }
 }
 
