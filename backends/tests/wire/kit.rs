@@ -52,6 +52,20 @@ impl Subject {
         }
     }
 
+    /// The server that `TIDELOG_TEST_SCYLLA` names, with a keyspace of its own.
+    #[cfg(feature = "scylla")]
+    pub fn real(keyspace: &crate::keyspaces::Keyspace) -> Self {
+        let config = keyspace
+            .config()
+            .bucket_events(meta().bucket_events)
+            .chunk_records(meta().chunk_records);
+        let wire = tidelog_backends::wire::Cql::new(config).unwrap();
+        pollster::block_on(wire.renew()).unwrap();
+        Self {
+            wire: Arc::new(wire),
+        }
+    }
+
     pub fn run(&self, number: usize, name: &str, case: Case) {
         println!("{number} {name}");
         pollster::block_on(case(Ask {

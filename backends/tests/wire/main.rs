@@ -10,6 +10,10 @@
 
 mod appends;
 mod events;
+#[cfg(feature = "scylla")]
+#[allow(dead_code, reason = "what these cases do not need")]
+#[path = "../scylla/keyspaces.rs"]
+mod keyspaces;
 mod kit;
 mod logs;
 mod origins;
@@ -39,6 +43,18 @@ fn the_server_in_memory_answers_as_it_should() {
     assert!(cases.len() >= 60, "{} cases", cases.len());
     let subject = Subject::in_memory();
     for (number, (name, case)) in cases.into_iter().enumerate() {
+        subject.run(number, name, case);
+    }
+}
+
+#[cfg(feature = "scylla")]
+#[test]
+fn the_real_server_answers_the_same() {
+    let Some(keyspace) = keyspaces::Keyspace::named("wire") else {
+        return;
+    };
+    let subject = Subject::real(&keyspace);
+    for (number, (name, case)) in cases().into_iter().enumerate() {
         subject.run(number, name, case);
     }
 }
