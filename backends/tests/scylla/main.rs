@@ -11,3 +11,4 @@
 
 mod keyspaces;
 mod smoke;
+mod tls;
