@@ -481,7 +481,7 @@ impl World {
             event_id,
             revision,
             content_type: ContentType::Bytes,
-            taken_time: Clock::now(&self.clock),
+            taken_time: Clock::now(&*self.clock),
             state: vec![revision as u8; bytes].into(),
         };
         let ours = self.sled().persist_snapshot(snapshot.clone());
