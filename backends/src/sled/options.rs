@@ -34,6 +34,8 @@ pub enum Phase {
     Backup,
     /// Checking read models and catching them up with the log. Counted in events.
     Projections,
+    /// Copying a store's log from its replica. Counted in positions.
+    Restore,
 }
 
 impl Phase {
@@ -44,6 +46,7 @@ impl Phase {
             Self::Verify => "verifying the store",
             Self::Backup => "backing the store up",
             Self::Projections => "catching read models up",
+            Self::Restore => "restoring the store",
         }
     }
 }
