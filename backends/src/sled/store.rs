@@ -105,6 +105,29 @@ impl SledStore {
         })
     }
 
+    /// The same store, with payloads as they stand in the log: what is sent elsewhere is that.
+    #[doc(hidden)]
+    pub fn without_codec(&self) -> Self {
+        Self {
+            codec: None,
+            ..self.clone()
+        }
+    }
+
+    /// Does file I/O where this face does it.
+    #[doc(hidden)]
+    pub async fn on_reader<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.read(move |_| work()).await
+    }
+
+    #[doc(hidden)]
+    pub fn is_closed(&self) -> bool {
+        self.ensure_open().is_err()
+    }
+
     /// Waits for the appends under way, then closes the store: all handles answer
     /// [`Error::Closed`] from now on, and the lock is free when this returns.
     ///

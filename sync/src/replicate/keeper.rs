@@ -16,6 +16,8 @@ pub(crate) struct Keeper {
     /// How often it was changed; what is saved is a revision of it.
     revision: u64,
     saved: u64,
+    /// How often what is parked was changed.
+    parked: u64,
     /// The revision that somebody waits for.
     wanted: u64,
     saving: Option<(u64, BoxFuture<'static, Result<(), Error>>)>,
@@ -47,6 +49,7 @@ impl Keeper {
             }),
             revision: 0,
             saved: 0,
+            parked: 0,
             wanted: 0,
             saving: None,
         })
@@ -62,11 +65,21 @@ impl Keeper {
         &mut self.state
     }
 
-    /// Changes it, to be saved at once; [`is_saved`](Self::is_saved) tells when the revision that this
+    /// Changes what is parked, to be saved some time.
+    pub(crate) fn change_parked(&mut self) -> &mut SinkState {
+        self.parked += 1;
+        self.change()
+    }
+
+    /// How often what is parked was changed.
+    pub(crate) fn parked_version(&self) -> u64 {
+        self.parked
+    }
+
+    /// Changes what is parked, to be saved at once; [`is_saved`](Self::is_saved) tells when the revision that this
     /// answers is.
     pub(crate) fn change_now(&mut self, change: impl FnOnce(&mut SinkState)) -> u64 {
-        change(&mut self.state);
-        self.revision += 1;
+        change(self.change_parked());
         self.wanted = self.revision;
         self.revision
     }
@@ -144,6 +157,7 @@ impl Keeper {
         }
         outbox.forget_state(self.name).await?;
         let identity = outbox.identity();
+        self.parked += 1;
         self.state = SinkState::new(identity.origin, identity.epoch, identity.genesis());
         Ok(())
     }

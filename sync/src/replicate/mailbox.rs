@@ -84,6 +84,17 @@ impl Mailbox {
         Poll::Ready(())
     }
 
+    /// Ready when it is told to end.
+    pub(crate) fn poll_close(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut inbox = self.0.lock();
+        let closes = |message: &Message| matches!(message, Message::Close);
+        if inbox.messages.iter().any(closes) {
+            return Poll::Ready(());
+        }
+        inbox.waiting = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
     /// Drops what is not read, and what is yet to come.
     pub(crate) fn close(&self) {
         let left = {

@@ -3,25 +3,32 @@
 //! | file | subject |
 //! |---|---|
 //! | `outbox` | the local log as it is sent |
+//! | `embedded` | the embedded store as that |
 //! | `sink` | where it goes |
 //! | `state`, `keeper` | what is kept between two runs |
 //! | `progress` | how far a sink is |
 //! | `parked` | streams that are set aside |
 //! | `backoff` | waits between tries |
 //! | `mailbox` | what users ask |
-//! | `status` | what they are told |
+//! | `status`, `report` | what they are told |
+//! | `replicator` | the future that does all of it |
+//! | `wake` | that the machine has slept |
 
 #![allow(dead_code, reason = "the replicator lands in steps")]
 
 pub(crate) mod backoff;
+pub(crate) mod embedded;
 pub(crate) mod keeper;
 pub(crate) mod mailbox;
 pub(crate) mod outbox;
 pub(crate) mod parked;
 pub(crate) mod progress;
+pub(crate) mod replicator;
+mod report;
 pub(crate) mod sink;
 pub(crate) mod state;
 pub(crate) mod status;
+mod wake;
 
 pub use parked::{ParkedReason, ReplicationParked};
 pub use sink::Other;

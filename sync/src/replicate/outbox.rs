@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidelog_backends::commits::{Commit, CommitEnd, EpochInfo};
-use tidelog_core::{BoxFuture, Error, EventEnvelope, EventId, StreamId};
+use tidelog_core::{Batch, BoxFuture, Error, EventEnvelope, EventId, StreamId};
 use uuid::Uuid;
 
 /// Which log it is.
@@ -29,6 +29,8 @@ pub(crate) struct LocalEvent {
     pub sequence: u64,
     pub event_id: EventId,
     pub position: u64,
+    /// The append that wrote it.
+    pub batch: Batch,
 }
 
 /// What replication needs of the local store. Calls that are not futures may read a file, none waits
@@ -65,6 +67,9 @@ pub(crate) trait Outbox: Send + Sync + 'static {
 
     /// The newest event in the newest branch of `stream` with a sequence below `sequence`.
     fn event_before(&self, stream: &StreamId, sequence: u64) -> Result<Option<LocalEvent>, Error>;
+
+    /// The oldest event in the newest branch of `stream` with a sequence from `sequence` on.
+    fn event_from(&self, stream: &StreamId, sequence: u64) -> Result<Option<LocalEvent>, Error>;
 
     /// Events in the newest branch of `stream`, sequences `from` to `to`, durable ones only, of some
     /// `max_bytes` together but at least one; none when there is none. Passes over what a repair left

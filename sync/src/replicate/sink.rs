@@ -55,6 +55,9 @@ pub(crate) trait Sink: Send {
     /// Whether nothing is under way or waits.
     fn is_idle(&self) -> bool;
 
+    /// Whether the server knows how far this is.
+    fn is_level(&self) -> bool;
+
     /// The server is to be told how far this is, if it does not know. Called once a second while
     /// something moves, and when all is settled.
     fn note(&mut self, keeper: &Keeper);
@@ -85,6 +88,8 @@ pub(crate) struct Begin {
     pub after: u64,
     /// What is settled, by what the server says; above `after` by the overlap.
     pub settled: CommitEnd,
+    /// Up to here everything was settled before, and is sent again; 0 when nothing is.
+    pub rewinds_to: u64,
 }
 
 /// What a step came to.

@@ -26,8 +26,9 @@ pub(crate) struct SinkState {
     pub epoch: Uuid,
     /// The session that was claimed last; nil before the first claim.
     pub session: Uuid,
-    /// The session that a claim under way is for; nil when none is.
-    pub next_session: Uuid,
+    /// Sessions that were claimed since, of which no answer came: one of them may have it. A claim can
+    /// arrive late, after the process that sent it has ended.
+    pub next_sessions: Vec<Uuid>,
     /// Everything up to here is settled.
     pub settled: CommitEnd,
     /// In whose partition the rows from each position on stand, oldest first.
@@ -59,7 +60,7 @@ impl SinkState {
             origin,
             epoch,
             session: Uuid::nil(),
-            next_session: Uuid::nil(),
+            next_sessions: Vec::new(),
             settled: genesis,
             lineage: vec![Stretch {
                 epoch,
@@ -67,6 +68,11 @@ impl SinkState {
             }],
             parked: BTreeMap::new(),
         }
+    }
+
+    /// Whether this session was claimed by us.
+    pub(crate) fn is_ours(&self, session: Uuid) -> bool {
+        !session.is_nil() && (self.session == session || self.next_sessions.contains(&session))
     }
 
     /// The epoch in whose partitions the row of `position` stands.
@@ -104,7 +110,11 @@ impl SinkState {
             origin: *self.origin.as_bytes(),
             epoch: *self.epoch.as_bytes(),
             session: *self.session.as_bytes(),
-            next_session: *self.next_session.as_bytes(),
+            next_sessions: self
+                .next_sessions
+                .iter()
+                .map(|session| *session.as_bytes())
+                .collect(),
             position: self.settled.position,
             commit: self.settled.number,
             hash: self.settled.hash,
@@ -154,7 +164,11 @@ impl SinkState {
             origin: Uuid::from_bytes(kept.origin),
             epoch: Uuid::from_bytes(kept.epoch),
             session: Uuid::from_bytes(kept.session),
-            next_session: Uuid::from_bytes(kept.next_session),
+            next_sessions: kept
+                .next_sessions
+                .into_iter()
+                .map(Uuid::from_bytes)
+                .collect(),
             settled: CommitEnd {
                 position: kept.position,
                 number: kept.commit,
@@ -180,7 +194,7 @@ struct Kept<'a> {
     origin: [u8; 16],
     epoch: [u8; 16],
     session: [u8; 16],
-    next_session: [u8; 16],
+    next_sessions: Vec<[u8; 16]>,
     position: u64,
     commit: u64,
     hash: [u8; 32],
@@ -208,10 +222,8 @@ struct KeptParked<'a> {
 }
 
 fn shortened(text: &str) -> &str {
-    let ends = (0..=text.len().min(MAX_TEXT)).rev();
-    ends.filter_map(|end| text.get(..end))
-        .next()
-        .unwrap_or_default()
+    let mut ends = (0..=text.len().min(MAX_TEXT)).rev();
+    ends.find_map(|end| text.get(..end)).unwrap_or_default()
 }
 
 impl<'a> KeptParked<'a> {
@@ -297,6 +309,7 @@ mod tests {
             chunk_records: 1_000,
         });
         state.session = uuid(4);
+        state.next_sessions = vec![uuid(5)];
         let parked = entry("T/a", ParkedReason::Refused("no".into()));
         state.parked.insert((parked.stream.clone(), 300), parked);
         state
@@ -310,7 +323,8 @@ mod tests {
         golden.extend([1; 16]);
         golden.extend([2; 16]);
         golden.extend([4; 16]);
-        golden.extend([0; 16]);
+        golden.push(1);
+        golden.extend([5; 16]);
         golden.extend([0xad, 2, 5]);
         golden.extend([9; 32]);
         golden.push(1);

@@ -88,6 +88,16 @@ pub(crate) struct Counts {
     pub watermark: u64,
 }
 
+impl Counts {
+    pub(crate) fn write(self, status: &mut ReplicationStatus) {
+        status.accepted = self.accepted;
+        status.already = self.already;
+        status.remote_lost = self.remote_lost;
+        status.refilled = self.refilled;
+        status.watermark = self.watermark;
+    }
+}
+
 /// Where the status stands, and the news of it.
 pub(crate) struct StatusCell {
     told: Mutex<Told>,

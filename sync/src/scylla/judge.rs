@@ -244,7 +244,7 @@ mod tests {
             let rows: Vec<IdRow> = all.clone()
                 .filter(|row| (before.max(1)..=last).contains(&row.sequence) && !is_gone(row.sequence)).collect();
             let found = Found {
-                head: all.clone().last().map(|row| (row.sequence, row.event_id)),
+                head: all.clone().next_back().map(|row| (row.sequence, row.event_id)),
                 head_origin: None,
                 mine_at_head: (head <= last + 9).then(|| id(head)),
                 rows: rows.clone(),

@@ -1,16 +1,42 @@
 //! The replica at ScyllaDB or Cassandra: the sink that makes it, and what reads it.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `sink` | what is under way, and what follows from each answer |
+//! | `connect`, `handshake` | what the server knows of this store |
+//! | `log_rows` | the log's rows: the first thing done with a commit |
+//! | `lane`, `turns` | events of one stream: what is sent next, what came of it |
+//! | `arbitrate`, `judge` | where the server decides who comes first |
+//! | `park`, `parking`, `torn` | streams that are set aside |
+//! | `watermark`, `probe` | how far the server knows this log, and whether it still does |
+//! | `ask`, `wire` | answers as they are wanted |
 
 #![allow(dead_code, reason = "the replica lands in steps")]
 
+mod arbitrate;
 mod ask;
+mod connect;
 mod copy_target;
+mod handshake;
 pub(crate) mod judge;
+mod lane;
 mod lineage;
 mod log_reader;
+mod log_rows;
 mod log_rows_window;
+mod park;
+mod parking;
 mod patient;
+mod probe;
 mod restore;
+pub(crate) mod sink;
 #[cfg(test)]
 mod test_log;
+#[cfg(test)]
+mod tests;
+mod torn;
+mod turns;
+mod watermark;
+mod wire;
 
 pub use restore::{RestoreOptions, RestoreReport};

@@ -1,0 +1,200 @@
+//! What is told of a replicator at work: to users, and to whoever collects metrics.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidelog_core::Halt;
+
+use super::keeper::Keeper;
+use super::outbox::Outbox;
+use super::parked::ReplicationParked;
+use super::sink::{Begin, Load, Sink};
+use super::status::{Counts, ReplicationState, StatusCell};
+
+/// So few records behind, it counts as live.
+const LIVE: u64 = 1_000;
+
+pub(crate) struct Report {
+    sink: &'static str,
+    status: Arc<StatusCell>,
+    settled: u64,
+    durable: u64,
+    /// When the oldest record that is not settled was seen first, and the position up to which that
+    /// holds.
+    waits_since: Option<(Duration, u64)>,
+    lag: Duration,
+    rewinds_to: u64,
+    parked: u64,
+    counted: Counts,
+    retries: u64,
+}
+
+impl Report {
+    pub(crate) fn new(sink: &'static str, status: &Arc<StatusCell>) -> Self {
+        Self {
+            sink,
+            status: Arc::clone(status),
+            settled: 0,
+            durable: 0,
+            waits_since: None,
+            lag: Duration::ZERO,
+            rewinds_to: 0,
+            parked: u64::MAX,
+            counted: Counts::default(),
+            retries: 0,
+        }
+    }
+
+    pub(crate) fn connecting(&mut self, keeper: &Keeper) {
+        let settled = keeper.state().settled.position;
+        self.status.change(false, |status| {
+            status.state = ReplicationState::Connecting;
+            status.settled = settled;
+        });
+        self.parked(keeper);
+    }
+
+    pub(crate) fn connected(&mut self, begin: &Begin, keeper: &Keeper) {
+        self.rewinds_to = begin.rewinds_to;
+        self.settled = u64::MAX;
+        let state = keeper.state();
+        tracing::info!(
+            sink = self.sink, settled = begin.settled.position, epoch = %state.epoch,
+            "replication is connected"
+        );
+        metrics::counter!("tidelog_sink_connects_total", "sink" => self.sink).increment(1);
+        self.status.change(false, |status| {
+            status.session = state.session;
+            status.epoch = state.epoch;
+        });
+        self.parked(keeper);
+    }
+
+    fn parked(&mut self, keeper: &Keeper) {
+        if self.parked == keeper.parked_version() {
+            return;
+        }
+        self.parked = keeper.parked_version();
+        let entries = keeper.state().parked.values();
+        let listed = entries.filter(|entry| entry.resolved_at == 0);
+        self.status
+            .set_parked(listed.map(ReplicationParked::from).collect());
+    }
+
+    /// Tells how far it is now.
+    pub(crate) fn now(
+        &mut self,
+        outbox: &dyn Outbox,
+        sink: &impl Sink,
+        keeper: &Keeper,
+        now: Duration,
+    ) {
+        self.parked(keeper);
+        let (committed, durable) = (outbox.last(), outbox.durable());
+        let settled = sink.settled().position;
+        self.lag = self.lag(settled, durable, now);
+        let is_news = settled != self.settled;
+        if !is_news && durable == self.durable {
+            return;
+        }
+        (self.settled, self.durable) = (settled, durable);
+        let lag_events = durable.saturating_sub(settled);
+        let state = if settled < self.rewinds_to {
+            ReplicationState::Rewinding
+        } else if lag_events > LIVE {
+            ReplicationState::CatchingUp
+        } else {
+            ReplicationState::Live
+        };
+        let (counts, load, lag) = (sink.counts(), sink.load(), self.lag);
+        let retries = self.retries;
+        self.status.change(is_news, |status| {
+            status.state = state;
+            (status.committed, status.durable) = (committed, durable);
+            status.settled = settled;
+            status.lag_events = lag_events;
+            status.lag = lag;
+            status.in_flight_bytes = load.bytes;
+            status.retries = retries;
+            counts.write(status);
+        });
+    }
+
+    fn lag(&mut self, settled: u64, durable: u64, now: Duration) -> Duration {
+        if settled >= durable {
+            self.waits_since = None;
+            return Duration::ZERO;
+        }
+        match self.waits_since {
+            Some((since, upto)) if settled < upto => now.saturating_sub(since),
+            _ => {
+                self.waits_since = Some((now, durable));
+                Duration::ZERO
+            }
+        }
+    }
+
+    pub(crate) fn retried(&mut self) {
+        self.retries += 1;
+        let retries = self.retries;
+        self.status.change(false, |status| status.retries = retries);
+        metrics::counter!("tidelog_sink_retries_total", "sink" => self.sink).increment(1);
+    }
+
+    pub(crate) fn halted(&mut self, halt: &Halt) {
+        tracing::error!(sink = self.sink, %halt, "replication stands still");
+        let code = halt.code();
+        metrics::counter!("tidelog_sink_halts_total", "sink" => self.sink, "code" => code)
+            .increment(1);
+    }
+
+    /// Counts what came since.
+    pub(crate) fn counts(&mut self, counts: Counts) {
+        let before = std::mem::replace(&mut self.counted, counts);
+        for (name, now, then) in [
+            (
+                "tidelog_sink_accepted_events_total",
+                counts.accepted,
+                before.accepted,
+            ),
+            (
+                "tidelog_sink_already_events_total",
+                counts.already,
+                before.already,
+            ),
+            (
+                "tidelog_sink_remote_lost_events_total",
+                counts.remote_lost,
+                before.remote_lost,
+            ),
+            (
+                "tidelog_sink_refilled_events_total",
+                counts.refilled,
+                before.refilled,
+            ),
+        ] {
+            if now > then {
+                metrics::counter!(name, "sink" => self.sink).increment(now - then);
+            }
+        }
+        self.status.change(false, |status| counts.write(status));
+    }
+
+    /// Sets what is measured once a second.
+    #[allow(clippy::cast_precision_loss, reason = "gauges are floats")]
+    pub(crate) fn gauges(&mut self, sink: &impl Sink) {
+        self.counts(sink.counts());
+        let status = self.status.status();
+        let Load { bytes, .. } = sink.load();
+        for (name, value) in [
+            ("tidelog_sink_settled_position", status.settled as f64),
+            ("tidelog_sink_lag_events", status.lag_events as f64),
+            ("tidelog_sink_lag_seconds", self.lag.as_secs_f64()),
+            ("tidelog_sink_parked_streams", status.parked as f64),
+            ("tidelog_sink_window_bytes", bytes as f64),
+        ] {
+            metrics::gauge!(name, "sink" => self.sink).set(value);
+        }
+        metrics::gauge!("tidelog_appended_position").set(status.committed as f64);
+    }
+}

@@ -1,0 +1,502 @@
+//! Writes events of one stream where the server decides who comes first, and finds out what came of
+//! it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tidelog_backends::wire::{
+    AppendRows, Bucket, ErrorClass, EventRow, Expected, HeadRow, IdRow, Reply, Request, Wire,
+    WireError,
+};
+use tidelog_core::{Error, EventId, StreamId};
+use uuid::Uuid;
+
+use super::judge::{Found, Mine, Place, Verdict, judge};
+use super::wire::unexpected;
+use crate::replicate::outbox::Outbox;
+
+/// Looks at one stream before the connection is given up.
+const MAX_ROUNDS: usize = 24;
+/// Rows compared at once when a conflict begins below the events at hand.
+const PAGE: u64 = 512;
+
+/// What one lane sends in one turn.
+pub(super) struct Turn {
+    pub wire: Arc<dyn Wire>,
+    pub outbox: Arc<dyn Outbox>,
+    pub origin: Uuid,
+    pub bucket_events: u64,
+    pub stream: StreamId,
+    /// The event before them here.
+    pub before: Option<Place>,
+    /// It is known that it ends its bucket.
+    pub is_sealed: bool,
+    /// The events, within one bucket.
+    pub rows: Vec<EventRow>,
+    /// They were settled before: it is looked for them before they are written.
+    pub verify: bool,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) struct Done {
+    /// How many of the events stand there now.
+    pub standing: usize,
+    /// The last event that stands there, and whether it is known to be its bucket's newest.
+    pub tip: Option<Place>,
+    pub is_sealed: bool,
+    pub appended: u64,
+    pub already: u64,
+    pub refilled: u64,
+    /// Index of the first event that had been there and was missing.
+    pub first_lost: Option<usize>,
+    pub end: End,
+}
+
+/// How a turn ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// All of its events stand there.
+    Whole,
+    /// The stream ends before them: the server lost what was there.
+    Lower,
+    /// From this sequence on, another event stands there.
+    Diverged {
+        at: u64,
+        remote: Option<(u64, EventId)>,
+    },
+    /// The server refuses what was sent.
+    Refused(Box<str>),
+    /// The sequence jumps over more than a bucket.
+    Gap,
+    /// The server did not answer.
+    Trouble(WireError),
+    /// The local store did not.
+    Local(Error),
+}
+
+impl From<WireError> for End {
+    fn from(error: WireError) -> Self {
+        match error.class {
+            ErrorClass::Refused => Self::Refused(error.text),
+            ErrorClass::NotSent | ErrorClass::Unclear | ErrorClass::Schema => Self::Trouble(error),
+        }
+    }
+}
+
+impl From<Error> for End {
+    fn from(error: Error) -> Self {
+        Self::Local(error)
+    }
+}
+
+/// A stream as it was looked at.
+struct Looked {
+    found: Found,
+    /// The bucket that has the head, and the head.
+    head: Option<(u64, HeadRow)>,
+}
+
+/// What is to be done next.
+enum Next {
+    /// To write, under this condition.
+    Write(Expected),
+    Look,
+}
+
+impl Turn {
+    /// Writes the events, as often and as far as it takes.
+    pub(super) async fn run(self) -> Done {
+        let mut work = Work {
+            standing: 0,
+            before: self.before,
+            is_sealed: self.is_sealed,
+            done: Done {
+                standing: 0,
+                tip: self.before,
+                is_sealed: self.is_sealed,
+                appended: 0,
+                already: 0,
+                refilled: 0,
+                first_lost: None,
+                end: End::Whole,
+            },
+            turn: &self,
+        };
+        let end = work.run().await;
+        let mut done = work.done;
+        done.end = end.unwrap_or_else(|end| end);
+        done.standing = work.standing;
+        done.tip = work.before;
+        done.is_sealed = work.is_sealed;
+        done
+    }
+}
+
+struct Work<'a> {
+    turn: &'a Turn,
+    /// How many of the events stand there.
+    standing: usize,
+    /// What the next one is to stand behind.
+    before: Option<Place>,
+    is_sealed: bool,
+    done: Done,
+}
+
+impl Work<'_> {
+    async fn run(&mut self) -> Result<End, End> {
+        if self.turn.verify && self.stands_already().await? {
+            return Ok(End::Whole);
+        }
+        let mut next = if self.turn.verify {
+            Next::Look
+        } else {
+            self.first_condition().await?
+        };
+        for _ in 0..MAX_ROUNDS {
+            if self.left().is_empty() {
+                return Ok(End::Whole);
+            }
+            next = match next {
+                Next::Write(expected) => {
+                    if self.jumps_too_far() {
+                        return Ok(End::Gap);
+                    }
+                    if self.write(expected).await? {
+                        return Ok(End::Whole);
+                    }
+                    Next::Look
+                }
+                Next::Look => {
+                    let looked = self.look().await?;
+                    match self.judged(&looked).await? {
+                        Ok(next) => next,
+                        Err(end) => return Ok(end),
+                    }
+                }
+            };
+        }
+        Ok(End::Trouble(WireError {
+            class: ErrorClass::Unclear,
+            text: format!(
+                "{} is written to by others without an end",
+                self.turn.stream
+            )
+            .into(),
+        }))
+    }
+
+    fn left(&self) -> &[EventRow] {
+        self.turn.rows.get(self.standing..).unwrap_or_default()
+    }
+
+    fn before_sequence(&self) -> u64 {
+        self.before.map_or(0, |(sequence, _)| sequence)
+    }
+
+    /// The bucket that what is left goes into.
+    fn bucket(&self) -> u64 {
+        self.before_sequence() / self.turn.bucket_events
+    }
+
+    /// An event is looked for in the bucket of its sequence and in the one before.
+    fn jumps_too_far(&self) -> bool {
+        let first = self.left().first().map_or(0, |row| row.event.sequence);
+        first / self.turn.bucket_events > self.bucket() + 1
+    }
+
+    fn stand(&mut self, count: usize) {
+        self.standing += count;
+        if let Some(row) = self
+            .standing
+            .checked_sub(1)
+            .and_then(|at| self.turn.rows.get(at))
+        {
+            self.before = Some((row.event.sequence, row.event.event_id));
+        }
+    }
+
+    /// Whether all of them stand there, by a read that need not see the newest.
+    async fn stands_already(&mut self) -> Result<bool, End> {
+        let rows = &self.turn.rows;
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
+            return Ok(true);
+        };
+        let (first, last) = (first.event.sequence, last.event.sequence);
+        let size = self.turn.bucket_events;
+        let buckets = (first.saturating_sub(1) / size)..=(last.saturating_sub(1) / size);
+        let found = self.ids(buckets, (first, last), false).await?;
+        let stands = |row: &EventRow| {
+            let there = found.get(&row.event.sequence);
+            there.is_some_and(|there| there.event_id == row.event.event_id)
+        };
+        if !rows.iter().all(stands) {
+            return Ok(false);
+        }
+        self.done.already += rows.len() as u64;
+        self.is_sealed = false;
+        self.stand(rows.len());
+        Ok(true)
+    }
+
+    /// What the bucket's head must be, by what is known here.
+    async fn first_condition(&mut self) -> Result<Next, End> {
+        let Some((sequence, id)) = self.before else {
+            return Ok(Next::Write(Expected::Nothing));
+        };
+        if sequence % self.turn.bucket_events > 0 {
+            return Ok(Next::Write(Expected::Event(sequence, id)));
+        }
+        // It ends its bucket: nothing is there yet in the next one, which may be entered only then.
+        if self.is_sealed {
+            return Ok(Next::Write(Expected::Nothing));
+        }
+        let head = self.head(self.bucket().saturating_sub(1)).await?;
+        let is_it = head.is_some_and(|head| (head.sequence, head.event_id) == (sequence, id));
+        Ok(if is_it {
+            Next::Write(Expected::Nothing)
+        } else {
+            Next::Look
+        })
+    }
+
+    /// Writes what is left; whether that was applied.
+    async fn write(&mut self, expected: Expected) -> Result<bool, End> {
+        let rows = self.left().to_vec();
+        let Some(last) = rows.last() else {
+            return Ok(true);
+        };
+        let head = HeadRow {
+            sequence: last.event.sequence,
+            event_id: last.event.event_id,
+            recorded: last.event.recorded_time,
+        };
+        let count = rows.len();
+        let append = AppendRows {
+            bucket: self.in_bucket(self.bucket()),
+            expected,
+            rows,
+            head,
+        };
+        if !self.append(append).await? {
+            return Ok(false);
+        }
+        self.done.appended += count as u64;
+        if self.turn.verify {
+            self.done.first_lost.get_or_insert(self.standing);
+        }
+        self.stand(count);
+        self.is_sealed = true;
+        Ok(true)
+    }
+
+    /// The same once more where it is not clear what came of it: what it did then stands there.
+    async fn append(&self, append: AppendRows) -> Result<bool, End> {
+        let again = append.clone();
+        let first = self.turn.wire.ask(Request::Append(Box::new(append))).await;
+        let reply = match first {
+            Err(error) if error.class == ErrorClass::Unclear => {
+                self.turn.wire.ask(Request::Append(Box::new(again))).await?
+            }
+            first => first?,
+        };
+        match reply {
+            Reply::Applied(applied) => Ok(applied),
+            other => Err(unexpected(&other).into()),
+        }
+    }
+
+    async fn judged(&mut self, looked: &Looked) -> Result<Result<Next, End>, End> {
+        let events: Vec<Place> = self
+            .left()
+            .iter()
+            .map(|row| (row.event.sequence, row.event.event_id))
+            .collect();
+        let mine = Mine {
+            origin: self.turn.origin,
+            before: self.before,
+            events: &events,
+        };
+        Ok(match judge(mine, &looked.found) {
+            Verdict::AlreadyThere(upto) => {
+                let count = events.iter().take_while(|(at, _)| *at <= upto).count();
+                self.done.already += count as u64;
+                self.stand(count);
+                self.is_sealed = false;
+                Ok(self.condition(looked))
+            }
+            Verdict::RemoteLower(Some(place)) if place.0 > self.before_sequence() => {
+                self.before = Some(place);
+                self.is_sealed = false;
+                Ok(self.condition(looked))
+            }
+            Verdict::RemoteLower(_) => Err(End::Lower),
+            Verdict::RowsGone(gone) => {
+                self.refill(&gone, looked).await?;
+                Ok(Next::Look)
+            }
+            Verdict::Diverged { at, remote } => {
+                let remote = remote.map(|id| (at, id));
+                let (at, remote) = if at <= self.before_sequence() {
+                    self.first_difference(at, remote).await?
+                } else {
+                    (at, remote)
+                };
+                Err(End::Diverged { at, remote })
+            }
+            Verdict::Contended => Ok(self.condition(looked)),
+        })
+    }
+
+    /// What the bucket's head must be, by what was just read.
+    fn condition(&self, looked: &Looked) -> Next {
+        let bucket = self.bucket();
+        match (looked.head, self.before) {
+            (_, None) => Next::Write(Expected::Nothing),
+            (Some((of, head)), Some(before)) if (head.sequence, head.event_id) == before => {
+                Next::Write(if of == bucket {
+                    Expected::Event(before.0, before.1)
+                } else {
+                    Expected::Nothing
+                })
+            }
+            // The head is above; what is left is looked at anew.
+            _ => Next::Look,
+        }
+    }
+
+    /// Puts rows back below a head that stands.
+    async fn refill(&mut self, gone: &[u64], looked: &Looked) -> Result<(), End> {
+        let Some((bucket, head)) = looked.head else {
+            return Ok(());
+        };
+        let left = self.left().iter();
+        let rows: Vec<EventRow> = left
+            .filter(|row| gone.contains(&row.event.sequence))
+            .cloned()
+            .collect();
+        let count = rows.len();
+        let append = AppendRows {
+            bucket: self.in_bucket(bucket),
+            expected: Expected::Event(head.sequence, head.event_id),
+            rows,
+            head,
+        };
+        let index = self
+            .left()
+            .iter()
+            .position(|row| gone.contains(&row.event.sequence));
+        if self.append(append).await? {
+            self.done.refilled += count as u64;
+            let first = self.standing + index.unwrap_or(0);
+            self.done.first_lost.get_or_insert(first);
+        }
+        Ok(())
+    }
+
+    /// The stream around what is left, as everybody must see it.
+    async fn look(&self) -> Result<Looked, End> {
+        let bucket = self.bucket();
+        let mut head = self.head(bucket).await?.map(|head| (bucket, head));
+        if head.is_none() && bucket > 0 {
+            head = self.head(bucket - 1).await?.map(|head| (bucket - 1, head));
+        }
+        let before = self.before_sequence();
+        let last = self.left().last().map_or(before, |row| row.event.sequence);
+        let size = self.turn.bucket_events;
+        let buckets = bucket.saturating_sub(1)..=(last.saturating_sub(1) / size).max(bucket);
+        let rows = self.ids(buckets, (before.max(1), last), true).await?;
+        let place = head.map(|(_, head)| (head.sequence, head.event_id));
+        let mine_at_head = match place {
+            Some((sequence, _)) if sequence < before => {
+                let here = self.turn.outbox.event_at(&self.turn.stream, sequence)?;
+                here.map(|here| here.event_id)
+            }
+            _ => None,
+        };
+        let head_row = place.and_then(|(sequence, _)| rows.get(&sequence));
+        let head_origin = head_row.and_then(|row| row.origin);
+        Ok(Looked {
+            found: Found {
+                head: place,
+                head_origin,
+                mine_at_head,
+                rows: rows.into_values().collect(),
+            },
+            head,
+        })
+    }
+
+    /// The lowest sequence at which another event stands than here, `at` being one.
+    async fn first_difference(
+        &self,
+        at: u64,
+        remote: Option<Place>,
+    ) -> Result<(u64, Option<Place>), End> {
+        let (mut lowest, mut remote) = (at, remote);
+        loop {
+            let from = lowest.saturating_sub(PAGE).max(1);
+            let to = lowest.saturating_sub(1);
+            if to < from {
+                return Ok((lowest, remote));
+            }
+            let size = self.turn.bucket_events;
+            let buckets = (from / size).saturating_sub(1)..=(to - 1) / size;
+            let there = self.ids(buckets, (from, to), true).await?;
+            let mut found = None;
+            for row in there.values() {
+                let here = self.turn.outbox.event_at(&self.turn.stream, row.sequence)?;
+                let is_other = match here {
+                    Some(here) => here.event_id != row.event_id,
+                    None => row.origin != Some(self.turn.origin),
+                };
+                if is_other {
+                    found = Some((row.sequence, row.event_id));
+                    break;
+                }
+            }
+            match found {
+                Some(place) => (lowest, remote) = (place.0, Some(place)),
+                None => return Ok((lowest, remote)),
+            }
+        }
+    }
+
+    fn in_bucket(&self, number: u64) -> Bucket {
+        Bucket {
+            stream: self.turn.stream.clone(),
+            number,
+        }
+    }
+
+    async fn head(&self, bucket: u64) -> Result<Option<HeadRow>, End> {
+        let request = Request::Head(self.in_bucket(bucket));
+        match self.turn.wire.ask(request).await? {
+            Reply::Head(head) => Ok(head),
+            other => Err(unexpected(&other).into()),
+        }
+    }
+
+    /// Ids by sequence, of all these buckets.
+    async fn ids(
+        &self,
+        buckets: std::ops::RangeInclusive<u64>,
+        (from, to): (u64, u64),
+        serial: bool,
+    ) -> Result<BTreeMap<u64, IdRow>, End> {
+        let mut ids = BTreeMap::new();
+        for bucket in buckets {
+            let request = Request::Ids {
+                bucket: self.in_bucket(bucket),
+                from,
+                to,
+                serial,
+            };
+            match self.turn.wire.ask(request).await? {
+                Reply::Ids(rows) => ids.extend(rows.into_iter().map(|row| (row.sequence, row))),
+                other => return Err(unexpected(&other).into()),
+            }
+        }
+        Ok(ids)
+    }
+}

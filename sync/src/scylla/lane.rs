@@ -1,0 +1,175 @@
+//! Events of one stream on their way: one batch of a lane is in flight at a time, and what comes
+//! meanwhile goes together with the next.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use tidelog_backends::commits::CommitRecord;
+use tidelog_backends::wire::{EventRow, LogPlace};
+use tidelog_core::{Batch, Error, EventEnvelope, EventId, StreamId};
+use uuid::Uuid;
+
+use super::judge::Place;
+
+/// An event that waits to be sent.
+pub(super) struct Item {
+    pub position: u64,
+    pub sequence: u64,
+    pub event_id: EventId,
+    /// The append that wrote it.
+    pub batch: Batch,
+    /// Events of other streams were recorded in the same append.
+    pub is_of_several: bool,
+    /// Something waits for it to settle.
+    pub is_counted: bool,
+    content: Content,
+}
+
+enum Content {
+    Record(Bytes),
+    Event(Box<EventEnvelope>),
+}
+
+impl Item {
+    pub(super) fn of_record(record: &CommitRecord<'_>, is_of_several: bool) -> Self {
+        Self {
+            position: record.position,
+            sequence: record.sequence,
+            event_id: record.event_id,
+            batch: record.batch,
+            is_of_several,
+            is_counted: true,
+            content: Content::Record(record.bytes()),
+        }
+    }
+
+    /// An event that was read again from its stream; nothing waits for it.
+    pub(super) fn of_event(event: EventEnvelope) -> Self {
+        Self {
+            position: event.position.unwrap_or(0),
+            sequence: event.sequence,
+            event_id: event.event_id,
+            batch: event.batch,
+            is_of_several: false,
+            is_counted: false,
+            content: Content::Event(Box::new(event)),
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        match &self.content {
+            Content::Record(bytes) => bytes.len(),
+            Content::Event(event) => event.event.len() + event.metadata.size() + 128,
+        }
+    }
+
+    /// The event's row.
+    pub(super) fn row(&self, origin: Uuid, epoch: Uuid) -> Result<EventRow, Error> {
+        let mut event = match &self.content {
+            Content::Record(bytes) => CommitRecord::read(bytes)?.envelope()?,
+            Content::Event(event) => EventEnvelope::clone(event),
+        };
+        event.position = None;
+        Ok(EventRow {
+            event,
+            place: Some(LogPlace {
+                origin,
+                epoch,
+                position: self.position,
+            }),
+        })
+    }
+
+    pub(super) fn place(&self) -> Place {
+        (self.sequence, self.event_id)
+    }
+}
+
+/// One stream's.
+#[derive(Default)]
+pub(super) struct Lane {
+    pub queue: VecDeque<Item>,
+    /// Sent, not answered.
+    pub in_flight: Vec<Item>,
+    /// The last event that is known to stand there, and whether it ends its bucket.
+    pub tip: Option<(Place, bool)>,
+    /// The server refused several together: they go one by one.
+    pub goes_alone: bool,
+    /// It waits for its stream to be parked.
+    pub parks: usize,
+    is_ready: bool,
+}
+
+/// All lanes that have something.
+#[derive(Default)]
+pub(super) struct Lanes {
+    streams: BTreeMap<StreamId, Lane>,
+    /// Those that may send, whoever has waited longest first.
+    ready: VecDeque<StreamId>,
+    in_flight: usize,
+}
+
+impl Lanes {
+    pub(super) fn push(&mut self, stream: &StreamId, item: Item) {
+        self.of(stream).queue.push_back(item);
+        self.make_ready(stream);
+    }
+
+    pub(super) fn of(&mut self, stream: &StreamId) -> &mut Lane {
+        // Looked up first: most streams have one, and their name need not be copied.
+        if !self.streams.contains_key(stream) {
+            self.streams.insert(stream.clone(), Lane::default());
+        }
+        self.streams.entry(stream.clone()).or_default()
+    }
+
+    pub(super) fn get_mut(&mut self, stream: &StreamId) -> Option<&mut Lane> {
+        self.streams.get_mut(stream)
+    }
+
+    /// Lets the lane send when its turn comes, if it has anything and waits for nothing.
+    pub(super) fn make_ready(&mut self, stream: &StreamId) {
+        let Some(lane) = self.streams.get_mut(stream) else {
+            return;
+        };
+        let is_free = lane.in_flight.is_empty() && lane.parks == 0;
+        if is_free && lane.queue.is_empty() {
+            self.streams.remove(stream);
+        } else if is_free && !lane.is_ready {
+            lane.is_ready = true;
+            self.ready.push_back(stream.clone());
+        }
+    }
+
+    /// Whose turn it is, while fewer than `most` are in flight.
+    pub(super) fn next(&mut self, most: usize) -> Option<StreamId> {
+        if self.in_flight >= most {
+            return None;
+        }
+        let stream = self.ready.pop_front()?;
+        if let Some(lane) = self.streams.get_mut(&stream) {
+            lane.is_ready = false;
+        }
+        Some(stream)
+    }
+
+    pub(super) fn sent(&mut self, stream: &StreamId, items: Vec<Item>) {
+        self.of(stream).in_flight = items;
+        self.in_flight += 1;
+    }
+
+    /// What was in flight, answered now.
+    pub(super) fn answered(&mut self, stream: &StreamId) -> Vec<Item> {
+        self.in_flight -= 1;
+        std::mem::take(&mut self.of(stream).in_flight)
+    }
+
+    /// How many are in flight.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.streams.is_empty()
+    }
+}

@@ -1,0 +1,104 @@
+//! Rows of the log on their way: the first thing that is done with a commit.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tidelog_backends::commits::{Commit, CommitRecord};
+use tidelog_backends::wire::{Chunk, ErrorClass, LogRow, Reply, Request, Wire, WireError};
+use uuid::Uuid;
+
+use super::wire::unexpected;
+
+/// Most bytes of rows sent at once, unless one alone has more.
+const BATCH_BYTES: usize = 100 << 10;
+/// Most rows sent at once.
+const BATCH_ROWS: usize = 200;
+/// Batches sent at once.
+const IN_FLIGHT: usize = 8;
+
+/// Rows that wait to be sent, in the order of the log.
+#[derive(Default)]
+pub(super) struct LogRows {
+    waiting: VecDeque<(Chunk, LogRow)>,
+    in_flight: usize,
+}
+
+/// Rows of one partition.
+pub(super) struct LogBatch {
+    chunk: Chunk,
+    rows: Vec<LogRow>,
+}
+
+impl LogRows {
+    pub(super) fn push(
+        &mut self,
+        commit: &Commit,
+        record: &CommitRecord<'_>,
+        (origin, epoch, chunk_records): (Uuid, Uuid, u64),
+    ) {
+        let chunk = Chunk {
+            origin,
+            epoch,
+            number: record.position / chunk_records,
+        };
+        let row = LogRow {
+            position: record.position,
+            event_id: record.event_id,
+            commit_number: commit.number,
+            commit_first: commit.first_position,
+            commit_count: commit.records,
+            commit_hash: commit.hash,
+            record: record.bytes(),
+        };
+        self.waiting.push_back((chunk, row));
+    }
+
+    /// The next rows that may be sent.
+    pub(super) fn next(&mut self) -> Option<LogBatch> {
+        if self.in_flight == IN_FLIGHT {
+            return None;
+        }
+        let (chunk, first) = self.waiting.pop_front()?;
+        let mut bytes = first.record.len();
+        let mut rows = vec![first];
+        while let Some((next, row)) = self.waiting.front()
+            && *next == chunk
+            && rows.len() < BATCH_ROWS
+            && bytes + row.record.len() <= BATCH_BYTES
+        {
+            bytes += row.record.len();
+            rows.extend(self.waiting.pop_front().map(|(_, row)| row));
+        }
+        self.in_flight += 1;
+        Some(LogBatch { chunk, rows })
+    }
+
+    /// One batch is there.
+    pub(super) fn arrived(&mut self) {
+        self.in_flight -= 1;
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.in_flight == 0
+    }
+}
+
+impl LogBatch {
+    /// Sends it; answers the positions that are there then. Equal rows may be sent any number of
+    /// times.
+    pub(super) async fn send(self, wire: Arc<dyn Wire>) -> Result<Vec<u64>, WireError> {
+        let positions = self.rows.iter().map(|row| row.position).collect();
+        let request = || Request::PutLog {
+            chunk: self.chunk,
+            rows: self.rows.clone(),
+        };
+        let reply = match wire.ask(request()).await {
+            Err(error) if error.class == ErrorClass::Unclear => wire.ask(request()).await?,
+            first => first?,
+        };
+        match reply {
+            Reply::Done => Ok(positions),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
