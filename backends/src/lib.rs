@@ -37,7 +37,9 @@ pub mod commits {
 pub mod wire {
     #[cfg(feature = "scylla")]
     pub use crate::scylla::Cql;
+    pub use crate::scylla::bucket::{Buckets, Search};
     pub use crate::scylla::request::*;
+    pub use crate::scylla::store::{Direct, DirectSettings, Pages};
 }
 /// The server's place taken by one in memory; no part of the API.
 #[cfg(feature = "fakes")]
@@ -47,7 +49,8 @@ pub mod fake {
 }
 #[cfg(feature = "scylla")]
 pub use crate::scylla::{
-    Consistency, KeyspaceReplication, MigrateReport, SCHEMA_VERSION, ScyllaConfig, Secret, Tls,
+    Consistency, KeyspaceReplication, MigrateReport, SCHEMA_VERSION, ScyllaConfig, ScyllaStore,
+    Secret, Tls,
 };
 pub use sled::{
     BackupReport, Losses, LostEvents, LostRange, Phase, Progress, ProgressCallback, RepairReport,

@@ -142,6 +142,11 @@ impl Link {
         &self.config
     }
 
+    /// Lets go of the session.
+    pub(crate) fn disconnect(&self) {
+        self.now.store(None);
+    }
+
     async fn migrate(&self) -> Result<MigrateReport, Error> {
         let session = self.session().await.map_err(|error| self.user(&error))?;
         schema::migrate(&session, &self.config).await
@@ -479,8 +484,7 @@ impl Asking<'_> {
 
     async fn head(&self, bucket: &Bucket) -> Result<Reply, WireError> {
         let values = self.bucket_values(bucket);
-        let answer = self.once(&self.statements.head, values).await?;
-        let rows: Vec<HeadColumns> = each(&rows_of(answer)?)?;
+        let rows: Vec<HeadColumns> = self.all(&self.statements.head, values).await?;
         let head = rows.into_iter().next().and_then(HeadColumns::into_row);
         Ok(Reply::Head(head))
     }
@@ -665,8 +669,7 @@ impl Asking<'_> {
 
     async fn snapshot(&self, stream: &StreamId) -> Result<Reply, WireError> {
         let values = self.stream_values(stream);
-        let answer = self.once(&self.statements.snapshot, values).await?;
-        let rows: Vec<SnapshotColumns> = each(&rows_of(answer)?)?;
+        let rows: Vec<SnapshotColumns> = self.all(&self.statements.snapshot, values).await?;
         let row = rows.into_iter().next();
         let row = row.map(|row| row.into_row(stream)).transpose()?;
         Ok(Reply::Snapshot(row.map(Box::new)))
@@ -680,8 +683,7 @@ impl Asking<'_> {
     ) -> Result<Reply, WireError> {
         let mut values = self.stream_values(stream);
         values.extend([Value::Uuid(version), Value::Int(part.cast_signed())]);
-        let answer = self.once(&self.statements.part, values).await?;
-        let rows: Vec<(Option<Bytes>,)> = each(&rows_of(answer)?)?;
+        let rows: Vec<(Option<Bytes>,)> = self.all(&self.statements.part, values).await?;
         let state = rows.into_iter().next().and_then(|(state,)| state);
         Ok(Reply::Part(state))
     }

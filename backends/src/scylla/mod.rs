@@ -8,16 +8,19 @@
 //! | `statements`, `value`, `rows` | statements of CQL, what goes into them and what comes out |
 //! | `cql`, `worker` | the wire by the driver, and the thread that it works on |
 //! | `failure` | what an error of the driver means for what was asked |
+//! | `bucket` | which partition holds what of a stream |
+//! | `store/` | the store directly on the server |
 //! | `fake/` | the server's place taken by one in memory (feature `fakes`, needs no driver) |
 
+pub mod bucket;
 #[cfg(feature = "fakes")]
 pub mod fake;
 pub mod request;
+pub mod store;
 
 #[cfg(feature = "scylla")]
 mod config;
 #[cfg(feature = "scylla")]
-#[allow(dead_code, reason = "the store on it comes next")]
 mod cql;
 #[cfg(feature = "scylla")]
 mod failure;
@@ -34,7 +37,6 @@ mod tls;
 #[cfg(feature = "scylla")]
 mod value;
 #[cfg(feature = "scylla")]
-#[allow(dead_code, reason = "the store on it comes next")]
 mod worker;
 
 #[cfg(feature = "scylla")]
@@ -43,5 +45,6 @@ pub use {
     cql::Cql,
     schema::{MigrateReport, SCHEMA_VERSION},
     secret::Secret,
+    store::ScyllaStore,
     tls::Tls,
 };

@@ -3,7 +3,9 @@
 use parking_lot::Mutex;
 use std::future::Future;
 use std::io;
+use std::time::Duration;
 
+use tidelog_core::{BoxFuture, Sleeper};
 use tokio::runtime::{Builder, Handle};
 
 /// A thread with a current-thread runtime, or a runtime of the user's.
@@ -74,5 +76,14 @@ impl Worker {
             let _ = stop.send(());
             let _ = ended.await;
         }
+    }
+}
+
+/// Waits by the runtime that it is polled on.
+pub(crate) struct TokioSleeper;
+
+impl Sleeper for TokioSleeper {
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep(duration))
     }
 }

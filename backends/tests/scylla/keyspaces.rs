@@ -1,11 +1,13 @@
-//! Keyspaces of this run's own.
+//! Keyspaces of this run's own, `t<process id>_<purpose>`.
 
 use std::io::Write as _;
+use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use tidelog_backends::scylla_driver::client::session::Session;
 use tidelog_backends::scylla_driver::client::session_builder::SessionBuilder;
-use tidelog_backends::{KeyspaceReplication, ScyllaConfig};
+use tidelog_backends::{KeyspaceReplication, ScyllaConfig, ScyllaStore};
 
 /// `host:port` of the server; `None` when there is none, which is said, and in CI a failure.
 pub fn server() -> Option<String> {
@@ -28,6 +30,43 @@ pub fn server() -> Option<String> {
 pub struct Keyspace {
     pub name: String,
     server: String,
+}
+
+/// A configuration of a keyspace that all tests of this process share. Nobody is left to drop it:
+/// the next run does.
+pub fn shared(purpose: &str, made_as: fn(ScyllaConfig) -> ScyllaConfig) -> ScyllaConfig {
+    static MADE: OnceLock<()> = OnceLock::new();
+    let server = server().unwrap();
+    let config = ScyllaConfig::new([&server])
+        .keyspace(format!("t{}_{purpose}", std::process::id()))
+        .replication(KeyspaceReplication::Simple(1));
+    let config = made_as(config);
+    MADE.get_or_init(|| {
+        drop_those_of_the_dead(&server);
+        pollster::block_on(ScyllaStore::migrate(config.clone())).unwrap();
+    });
+    config
+}
+
+/// Drops keyspaces of test processes that have ended.
+fn drop_those_of_the_dead(server: &str) {
+    with_session(server, async |session| {
+        let asked = session
+            .query_unpaged("SELECT keyspace_name FROM system_schema.keyspaces", &[])
+            .await;
+        let rows = asked.unwrap().into_rows_result().unwrap();
+        for row in rows.rows::<(String,)>().unwrap() {
+            let (name,) = row.unwrap();
+            let id = name.strip_prefix('t').and_then(|rest| rest.split_once('_'));
+            let is_dead = id.is_some_and(|(id, _)| {
+                id.parse::<u32>().is_ok() && !Path::new("/proc").join(id).exists()
+            });
+            if is_dead && Path::new("/proc/self").exists() {
+                let text = format!("DROP KEYSPACE IF EXISTS \"{name}\"");
+                session.query_unpaged(text, &[]).await.unwrap();
+            }
+        }
+    });
 }
 
 impl Keyspace {

@@ -9,6 +9,7 @@
     reason = "these are tests"
 )]
 
+mod conformance;
 mod keyspaces;
 mod smoke;
 mod tls;

@@ -40,17 +40,32 @@ pub trait Harness {
     /// Closes the store in good order, though clones of its handle may still be there.
     fn close(&mut self, store: Self::Store);
 
-    /// A store with the default settings.
+    /// The largest limits that the backend takes; a law that wants others lowers some of them.
+    fn limits(&self) -> Limits {
+        Limits::default()
+    }
+
+    /// The machine's clock, and the largest limits.
+    fn settings(&self) -> Settings {
+        Settings {
+            limits: self.limits(),
+            ..Settings::default()
+        }
+    }
+
+    /// A store with the harness's own settings.
     fn store(&mut self) -> Self::Store {
-        self.open(Settings::default())
+        let settings = self.settings();
+        self.open(settings)
     }
 
     /// A store with these limits.
     fn store_with_limits(&mut self, limits: Limits) -> Self::Store {
-        self.open(Settings {
+        let settings = Settings {
             limits,
-            ..Settings::default()
-        })
+            ..self.settings()
+        };
+        self.open(settings)
     }
 }
 

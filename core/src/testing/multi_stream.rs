@@ -138,7 +138,7 @@ pub fn limits_count_over_all_parts(harness: &mut impl Harness<Store: MultiStream
     let store = harness.store_with_limits(Limits {
         batch_events: 4,
         batch_bytes: 100,
-        ..Limits::default()
+        ..harness.limits()
     });
     let [one, two, _] = names();
     let any = ExpectedVersion::Any;

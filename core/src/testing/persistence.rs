@@ -131,11 +131,12 @@ pub fn retries_are_recognized_after_a_reopen(harness: &mut impl PersistentHarnes
 
 /// The retry window and the sequences that expectations imply reach across a reopen.
 pub fn the_retry_window_reaches_across_a_reopen(harness: &mut impl PersistentHarness) {
+    let limits = Limits {
+        batch_events: 1_000,
+        ..harness.limits()
+    };
     let settings = || Settings {
-        limits: Limits {
-            batch_events: 1_000,
-            ..Limits::default()
-        },
+        limits,
         ..Settings::default()
     };
     let stream = stream("a");
@@ -160,9 +161,10 @@ pub fn the_retry_window_reaches_across_a_reopen(harness: &mut impl PersistentHar
 
 /// Recorded times do not go back across a reopen, though the clock did.
 pub fn recorded_times_do_not_go_back_across_a_reopen(harness: &mut impl PersistentHarness) {
+    let limits = harness.limits();
     let at = |micros| Settings {
         clock: std::sync::Arc::new(ManualClock::new(Timestamp::from_micros(micros))),
-        ..Settings::default()
+        limits,
     };
     let stream = stream("a");
     let store = harness.open(at(5_000));

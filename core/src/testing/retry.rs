@@ -24,7 +24,7 @@ const EVERY_EXPECTATION: [ExpectedVersion; 6] = [
 fn store_with_smallest_window<H: Harness>(harness: &mut H) -> H::Store {
     let limits = Limits {
         batch_events: 1_000,
-        ..Limits::default()
+        ..harness.limits()
     };
     assert_eq!(limits.retry_window(), 1_000);
     harness.store_with_limits(limits)
@@ -402,7 +402,7 @@ pub fn an_id_that_stands_twice_is_found_where_it_is_implied(harness: &mut impl H
 pub fn the_largest_batch_is_recognized(harness: &mut impl Harness) {
     let limits = Limits {
         batch_events: 1_500,
-        ..Limits::default()
+        ..harness.limits()
     };
     let store = harness.store_with_limits(limits);
     let stream = stream("large");

@@ -273,10 +273,11 @@ pub fn event_ids_count_within_their_stream(harness: &mut impl Harness) {
 /// Recorded times never go back, though the clock does; event times are the caller's.
 pub fn recorded_times_never_go_back(harness: &mut impl Harness) {
     let clock = std::sync::Arc::new(ManualClock::new(Timestamp::from_micros(1_000)));
-    let store = harness.open(Settings {
+    let settings = Settings {
         clock: clock.clone(),
-        ..Settings::default()
-    });
+        ..harness.settings()
+    };
+    let store = harness.open(settings);
     let mut last = Timestamp::from_micros(0);
     for (n, now) in [1_000, 1_005, 3, -9, 1_004, 2_000].into_iter().enumerate() {
         clock.set(Timestamp::from_micros(now));
