@@ -90,6 +90,7 @@ pub use projections::{
 };
 #[cfg(feature = "scylla")]
 pub use replicate::{Other, ParkedReason, ReplicationParked, ReplicationState, ReplicationStatus};
+#[cfg(feature = "scylla")]
 pub use scylla::{RestoreOptions, RestoreReport};
 pub use tidelog::Tidelog;
 
