@@ -25,7 +25,7 @@ impl Harness for Memory {
     }
 }
 
-conformance_tests!(memory, Memory; store, multi_stream, log, snapshots, rows, checkpoints);
+conformance_tests!(memory, Memory; store, multi_stream, log, snapshots, rows, checkpoints, superseding);
 
 /// The same store behind a pointer: all that is left of it is an `EventStore`.
 #[derive(Default)]
@@ -94,5 +94,6 @@ conformance_tests!(
     multi_stream_persistence,
     snapshot_persistence,
     row_persistence,
-    checkpoint_persistence
+    checkpoint_persistence,
+    superseding_persistence
 );

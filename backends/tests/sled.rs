@@ -92,19 +92,19 @@ fn tiny(builder: SledStoreBuilder) -> SledStoreBuilder {
 tidelog_core::conformance_tests!(
     async_face, SledHarness::new(is_async, ordinary);
     store, multi_stream, log, snapshots, rows, checkpoints, persistence, log_persistence, multi_stream_persistence,
-    snapshot_persistence, row_persistence, checkpoint_persistence
+    snapshot_persistence, row_persistence, checkpoint_persistence, superseding, superseding_persistence
 );
 
 tidelog_core::conformance_tests!(
     blocking_face, SledHarness::new(is_blocking, ordinary);
     store, multi_stream, log, snapshots, rows, checkpoints, persistence, log_persistence, multi_stream_persistence,
-    snapshot_persistence, row_persistence, checkpoint_persistence
+    snapshot_persistence, row_persistence, checkpoint_persistence, superseding, superseding_persistence
 );
 
 tidelog_core::conformance_tests!(
     tiny_segments, SledHarness::new(is_async, tiny);
     store, multi_stream, log, snapshots, rows, checkpoints, persistence, log_persistence, multi_stream_persistence,
-    snapshot_persistence, row_persistence, checkpoint_persistence
+    snapshot_persistence, row_persistence, checkpoint_persistence, superseding, superseding_persistence
 );
 
 tidelog_core::conformance_tests!(

@@ -7,6 +7,7 @@ use crate::clock::Timestamp;
 use crate::content_type::ContentType;
 use crate::envelope::{EventEnvelope, NewEvent};
 use crate::error::Error;
+use crate::id::EventId;
 use crate::limits::Limits;
 use crate::stream_id::StreamId;
 
@@ -114,6 +115,11 @@ pub struct AppendBatch {
     pub stream: StreamId,
     /// Where it is expected to be.
     pub expected: ExpectedVersion,
+    /// The event that stands at the expected sequence, by its id. It is looked at only in a stream
+    /// whose events gave way to another origin's ([`Superseded`](crate::Superseded)): there, an equal
+    /// sequence may mean another event, and what was decided on the old one must not be appended to
+    /// the new one. `None`: the sequence alone counts.
+    pub after: Option<EventId>,
     /// What to append, in order; at least one event.
     pub events: Vec<NewEvent>,
     /// What the acknowledgement shall have survived; `None` leaves it to the store, whose default
@@ -128,9 +134,16 @@ impl AppendBatch {
         Self {
             stream,
             expected,
+            after: None,
             events,
             durability: None,
         }
+    }
+
+    /// The same, to follow this event; see [`after`](Self::after).
+    pub fn with_after(mut self, event_id: EventId) -> Self {
+        self.after = Some(event_id);
+        self
     }
 
     /// The same with another durability.

@@ -9,6 +9,7 @@ use crate::read::{BlockingEventStream, LogQuery, StreamQuery, Subscribe};
 use crate::snapshot::{PersistOutcome, SnapshotEnvelope, SnapshotStore};
 use crate::store::{EventLog, EventStore, LogIdentity, MultiStreamStore, StreamHead};
 use crate::stream_id::StreamId;
+use crate::superseded::{Supersede, Supersession};
 
 /// A store whose calls block the calling thread; no runtime is needed.
 ///
@@ -91,6 +92,11 @@ impl<S: EventLog> Blocking<S> {
         self.0.identity()
     }
 
+    /// See [`EventLog::is_superseded`].
+    pub fn is_superseded(&self, event: &EventEnvelope) -> bool {
+        self.0.is_superseded(event)
+    }
+
     /// See [`EventLog::first_position`].
     pub fn first_position(&self) -> u64 {
         self.0.first_position()
@@ -104,6 +110,16 @@ impl<S: EventLog> Blocking<S> {
     /// See [`EventLog::subscribe`].
     pub fn subscribe(&self, what: Subscribe) -> BlockingEventStream {
         self.0.subscribe(what).into_blocking()
+    }
+}
+
+impl<S: Supersede> Blocking<S> {
+    /// See [`Supersede::supersede`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn supersede(&self, what: Supersession) -> Result<AppendReceipt, Error> {
+        pollster::block_on(self.0.supersede(what))
     }
 }
 

@@ -97,7 +97,7 @@ pub use snapshot::{
 };
 pub use store::{EventLog, EventStore, FullStore, LogIdentity, MultiStreamStore, StreamHead};
 pub use stream_id::StreamId;
-pub use superseded::{Superseded, Supersession};
+pub use superseded::{Supersede, Superseded, Supersession};
 pub use tidelog_derive::Event;
 pub use typed::TypedEventStore;
 pub use upcast::{Decoded, DecodedIter, EventType, RawEvent, Unknown, Upcast, Upcasters};

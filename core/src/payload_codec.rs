@@ -321,6 +321,10 @@ impl<S: EventLog> EventLog for WithCodec<S> {
         self.store.identity()
     }
 
+    fn is_superseded(&self, event: &EventEnvelope) -> bool {
+        self.store.is_superseded(event)
+    }
+
     fn first_position(&self) -> u64 {
         self.store.first_position()
     }

@@ -171,10 +171,18 @@ pub trait EventLog: EventStore {
     /// Position of the newest visible record; 0 when there is none.
     fn last_position(&self) -> u64;
 
+    /// Whether the event, as it was read from this log, has given way to another origin's since: it is
+    /// in the log and not in its stream any more. Always `false` in a log where that cannot be.
+    fn is_superseded(&self, event: &EventEnvelope) -> bool {
+        let _ = event;
+        false
+    }
+
     /// What is there already, then what comes, without an end and without a gap between.
     ///
     /// Dropping the stream ends the subscription. Closing the store ends it with
-    /// [`Error::Closed`]. To start after a place the log has not reached is
+    /// [`Error::Closed`], and a subscription to one stream ends with [`Error::Superseded`] when
+    /// events that it has delivered give way to another origin's. To start after a place the log has not reached is
     /// [`Error::InvalidInput`]: what was seen there is not in this log any more.
     fn subscribe(&self, what: Subscribe) -> EventStream;
 }

@@ -3,10 +3,48 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use std::future::Future;
+
+use uuid::Uuid;
+
+use crate::append::{AppendBatch, AppendReceipt, ExpectedVersion, check_append};
 use crate::envelope::{EventEnvelope, NewEvent, RecordKind};
 use crate::error::Error;
-use crate::store::StreamHead;
+use crate::id::EventId;
+use crate::limits::Limits;
+use crate::store::{EventLog, StreamHead};
 use crate::stream_id::StreamId;
+
+/// A log in which the newest events of a stream may give way to another origin's: how a conflict
+/// between two stores that wrote one stream is resolved.
+///
+/// # Laws
+/// 17. **Superseding.** It is one step, which fails when the stream has moved on. From then on the
+///     stream is what it was below [`from`](Supersession::from), then the events given, then what is
+///     appended: reads, heads, expectations, snapshots and retries mean that, and sequences stay
+///     dense. A read that was asked for before sees what was there then. What gave way stays in the
+///     log, [is known to have](EventLog::is_superseded), and is announced by a control record
+///     ([`Superseded`]) in front of what took its place. An append with an id among the newest
+///     [`Limits::retry_window`] events that gave way at one time, or at the sequences that it implies,
+///     is [`Error::IdConflict`]: nothing is done twice because it was superseded once.
+pub trait Supersede: EventLog {
+    /// Lets the events of a stream give way to others: adopted ones first, which keep their births,
+    /// then the store's own. Answers, when it survives a power cut, with the receipt of the new
+    /// events; without any the stream ends below [`from`](Supersession::from), and the receipt's
+    /// `last_sequence` is below its `first_sequence`.
+    ///
+    /// Dropping the future does not undo it: it is done whole or not at all.
+    ///
+    /// # Errors
+    /// [`Error::WrongVersion`] when `head` is not the stream's newest event, [`Error::IdConflict`]
+    /// when an id of the store's own events is known, [`Error::InvalidInput`], [`Error::TooLarge`],
+    /// [`Error::LostEvents`]: nothing was written. [`Error::Refused`], [`Error::Closed`],
+    /// [`Error::Io`] as of an append.
+    fn supersede(
+        &self,
+        what: Supersession,
+    ) -> impl Future<Output = Result<AppendReceipt, Error>> + Send;
+}
 
 /// What the log says where events of a stream gave way to others: a control record, and what
 /// follows it in its commit.
@@ -70,6 +108,39 @@ impl Supersession {
     pub fn with_reissued(mut self, reissued: Vec<NewEvent>) -> Self {
         self.reissued = reissued;
         self
+    }
+
+    /// Checks all that can be checked without the log; backends call it first.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`], [`Error::TooLarge`].
+    pub fn check(&self, limits: &Limits) -> Result<(), Error> {
+        if self.from == 0 || self.from > self.head.sequence.saturating_add(1) {
+            let reason = format!("the stream has sequences from 1 to {}", self.head.sequence);
+            return Err(Error::invalid("sequence", self.from, reason));
+        }
+        if self.stream.is_reserved() {
+            let reason = "types beginning with '$' are reserved";
+            return Err(Error::invalid("stream", &self.stream, reason));
+        }
+        let no_birth = self.adopted.iter().find(|event| event.birth.is_none());
+        let birth = self.reissued.iter().find(|event| event.birth.is_some());
+        if let Some(event) = no_birth.or(birth) {
+            let reason = "adopted events have a birth, the store's own have none";
+            return Err(Error::invalid("event", event.event_id, reason));
+        }
+        let events = self.events();
+        if events.is_empty() {
+            return Ok(());
+        }
+        let all = AppendBatch::new(self.stream.clone(), ExpectedVersion::Any, events);
+        check_append(&[all], limits)
+    }
+
+    /// The adopted events, then the store's own.
+    #[doc(hidden)]
+    pub fn events(&self) -> Vec<NewEvent> {
+        [self.adopted.as_slice(), self.reissued.as_slice()].concat()
     }
 }
 
@@ -137,6 +208,20 @@ impl Superseded {
             adopted: fields.adopted,
             reissued: fields.reissued,
         })
+    }
+
+    /// Id of the record: a version 8 UUID from BLAKE3 over its payload.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    #[doc(hidden)]
+    pub fn record_id(&self) -> Result<EventId, Error> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(b"tidelog superseded v1");
+        hasher.update(&self.encode()?);
+        let mut bytes = [0; 16];
+        hasher.finalize_xof().fill(&mut bytes);
+        Ok(EventId::from_uuid(Uuid::new_v8(bytes)))
     }
 
     /// One as a backend records it.

@@ -15,7 +15,7 @@ use tidelog_core::{
     AppendBatch, AppendReceipt, Blocking, Clock, Error, EventEnvelope, EventId, EventLog,
     EventStore, EventStream, IdSource, Limits, LogIdentity, LogQuery, MultiStreamStore,
     PersistOutcome, SnapshotEnvelope, SnapshotStore, StreamHead, StreamId, StreamQuery, Subscribe,
-    SystemClock, SystemIds, check_append,
+    Supersede, Supersession, SystemClock, SystemIds, check_append,
 };
 
 use self::checkpoints::Checkpoints;
@@ -213,6 +213,10 @@ impl EventLog for MemoryStore {
         self.shared().identity
     }
 
+    fn is_superseded(&self, event: &EventEnvelope) -> bool {
+        self.shared().model.lock().is_superseded(event)
+    }
+
     fn first_position(&self) -> u64 {
         1
     }
@@ -226,6 +230,18 @@ impl EventLog for MemoryStore {
             Ok(subscription) => EventStream::new(subscription),
             Err(error) => EventStream::failed(error),
         }
+    }
+}
+
+impl Supersede for MemoryStore {
+    async fn supersede(&self, what: Supersession) -> Result<AppendReceipt, Error> {
+        let shared = self.shared();
+        what.check(&shared.limits)?;
+        let receipt = shared.with_model(|model| {
+            model.supersede(&what, shared.limits.retry_window(), shared.clock.now())
+        })?;
+        shared.changed.notify(usize::MAX);
+        Ok(receipt)
     }
 }
 

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use tidelog_core::{
-    AppendBatch, AppendOutcome, AppendReceipt, Batch, Error, EventEnvelope, EventId,
-    MAX_SNAPSHOT_BYTES, NewEvent, PersistOutcome, RecordKind, SnapshotEnvelope, StreamHead,
-    StreamId, Timestamp,
+    AppendBatch, AppendOutcome, AppendReceipt, Batch, ContentType, Error, EventEnvelope, EventId,
+    ExpectedVersion, MAX_SNAPSHOT_BYTES, Metadata, NewEvent, PersistOutcome, RecordKind,
+    SnapshotEnvelope, StreamHead, StreamId, Superseded, Supersession, Tags, Timestamp,
 };
 
 use super::recorded::recorded_run;
@@ -38,6 +38,36 @@ pub(super) struct StreamEvents {
     /// The sequences at which an id stands, oldest first: more than one only when it was appended
     /// again beyond the retry window.
     by_id: HashMap<EventId, Vec<u64>>,
+    /// Each time that events gave way to others.
+    gone: Vec<Gone>,
+}
+
+/// Events of a stream that gave way to others.
+struct Gone {
+    /// Position of the record that says so.
+    at: u64,
+    /// The first sequence that gave way.
+    from: u64,
+    /// All of the stream's events before.
+    before: Vec<EventEnvelope>,
+}
+
+impl Gone {
+    fn events(&self) -> &[EventEnvelope] {
+        slice_of(&self.before, self.from, u64::MAX)
+    }
+
+    /// Whether the id stands among the newest `window` events that gave way, or at one of the implied
+    /// sequences.
+    fn knows(&self, id: EventId, window: usize, implied: Option<(u64, u64)>) -> bool {
+        let oldest = (self.before.len() as u64).saturating_sub(window as u64) + 1;
+        let counts = |sequence: u64| {
+            let is_implied = |(first, last)| first <= sequence && sequence <= last;
+            sequence >= oldest || implied.is_some_and(is_implied)
+        };
+        let mut events = self.events().iter();
+        events.any(|event| event.event_id == id && counts(event.sequence))
+    }
 }
 
 impl StreamEvents {
@@ -55,6 +85,27 @@ impl StreamEvents {
     pub(super) fn newest(&self, id: EventId, counts: impl Fn(u64) -> bool) -> Option<u64> {
         let sequences = self.by_id.get(&id)?;
         sequences.iter().rev().copied().find(|&s| counts(s))
+    }
+
+    /// The events at these sequences as of position `pin`.
+    pub(super) fn range_at(&self, from: u64, to: u64, pin: u64) -> &[EventEnvelope] {
+        match self.gone.iter().find(|gone| gone.at > pin) {
+            Some(gone) => slice_of(&gone.before, from, to),
+            None => self.range(from, to),
+        }
+    }
+
+    /// The first of these events that is known to have given way.
+    fn given_way(&self, part: &AppendBatch, window: usize) -> Option<EventId> {
+        let implied = part.expected.implied_head().map(|head| {
+            let first = head.saturating_add(1);
+            (first, first.saturating_add(part.events.len() as u64 - 1))
+        });
+        let ids = |gone: &Gone| {
+            let mut ids = part.events.iter().map(|event| event.event_id);
+            ids.find(|id| gone.knows(*id, window, implied))
+        };
+        self.gone.iter().find_map(ids)
     }
 
     fn push(&mut self, envelope: EventEnvelope) {
@@ -109,7 +160,7 @@ impl Model {
         }
         for part in parts {
             let actual = self.last_sequence(&part.stream);
-            if !part.expected.holds(actual) {
+            if !part.expected.holds(actual) || !self.is_behind(part) {
                 return Err(Error::WrongVersion {
                     stream: part.stream.clone(),
                     expected: part.expected,
@@ -128,9 +179,20 @@ impl Model {
     ) -> Result<Option<Vec<AppendReceipt>>, Error> {
         let mut runs = Vec::new();
         for part in parts {
-            if let Some(stream) = self.streams.get(&part.stream) {
-                runs.extend(recorded_run(stream, part, window)?);
+            let Some(stream) = self.streams.get(&part.stream) else {
+                continue;
+            };
+            let run = recorded_run(stream, part, window)?;
+            if run.is_none()
+                && let Some(event_id) = stream.given_way(part, window)
+            {
+                return Err(Error::IdConflict {
+                    stream: part.stream.clone(),
+                    event_id,
+                    reason: "it was superseded by another origin's event",
+                });
             }
+            runs.extend(run);
         }
         let Some(first) = runs.first().and_then(|run| run.first()) else {
             return Ok(None);
@@ -148,6 +210,104 @@ impl Model {
                 .filter_map(|run| receipt(run, AppendOutcome::AlreadyAppended))
                 .collect(),
         ))
+    }
+
+    /// Whether the newest event is the one that the part is to follow, where an equal sequence may mean
+    /// another event.
+    fn is_behind(&self, part: &AppendBatch) -> bool {
+        let has_branches = |stream: &StreamEvents| !stream.gone.is_empty();
+        let looks = self.streams.get(&part.stream).is_some_and(has_branches);
+        let newest = || self.head(&part.stream).map(|head| head.event_id);
+        part.after.is_none() || !looks || newest() == part.after
+    }
+
+    /// Lets events of a stream give way to others.
+    pub(super) fn supersede(
+        &mut self,
+        what: &Supersession,
+        window: usize,
+        now: Timestamp,
+    ) -> Result<AppendReceipt, Error> {
+        let stream = &what.stream;
+        if self.head(stream) != Some(what.head) {
+            return Err(Error::WrongVersion {
+                stream: stream.clone(),
+                expected: ExpectedVersion::Exact(what.head.sequence),
+                actual: self.last_sequence(stream),
+            });
+        }
+        if let Some(first) = what.reissued.first() {
+            let (own, any) = (what.reissued.clone(), ExpectedVersion::Any);
+            let own = AppendBatch::new(stream.clone(), any, own);
+            if self.first_receipts(&[own], window)?.is_some() {
+                return Err(Error::IdConflict {
+                    stream: stream.clone(),
+                    event_id: first.event_id,
+                    reason: "it is recorded already",
+                });
+            }
+        }
+        let recorded_time = self.log.last().map_or(now, |e| e.recorded_time.max(now));
+        let at = self.last_position() + 1;
+        let said = Superseded::new(what, at);
+        self.log.push(EventEnvelope {
+            event_id: said.record_id()?,
+            stream: StreamId::new_reserved("$tidelog", "control")?,
+            sequence: 0,
+            position: Some(at),
+            birth: None,
+            kind: RecordKind::Control,
+            event_type: Superseded::EVENT_TYPE.into(),
+            revision: 1,
+            content_type: ContentType::Postcard,
+            event_time: recorded_time,
+            recorded_time,
+            metadata: Metadata::new(),
+            tags: Tags::none(),
+            batch: Batch {
+                first: at,
+                count: 1,
+            },
+            event: said.encode()?.into(),
+        });
+        if let Some(events) = self.streams.get_mut(stream) {
+            let before = std::mem::take(&mut events.events);
+            events.by_id.clear();
+            for kept in slice_of(&before, 1, what.from - 1) {
+                events.push(kept.clone());
+            }
+            let from = what.from;
+            events.gone.push(Gone { at, from, before });
+        }
+        let events = what.events();
+        let nothing = AppendReceipt {
+            stream: stream.clone(),
+            first_sequence: what.from,
+            last_sequence: what.from - 1,
+            first_position: Some(at),
+            last_position: Some(at),
+            recorded_time,
+            outcome: AppendOutcome::Appended,
+        };
+        if events.is_empty() {
+            return Ok(nothing);
+        }
+        let part = AppendBatch::new(stream.clone(), ExpectedVersion::Any, events);
+        Ok(self.record(&[part], now).pop().unwrap_or(nothing))
+    }
+
+    /// Whether the event has given way to others.
+    pub(super) fn is_superseded(&self, event: &EventEnvelope) -> bool {
+        let gone = |gone: &Gone| event.position < Some(gone.at) && gone.from <= event.sequence;
+        let stream = self.streams.get(&event.stream);
+        stream.is_some_and(|stream| stream.gone.iter().any(gone))
+    }
+
+    /// The lowest sequence of `stream` that gave way at a position above `after`.
+    pub(super) fn superseded_since(&self, stream: &StreamId, after: u64) -> Option<u64> {
+        let gone = self.streams.get(stream)?.gone.iter();
+        let since = gone.filter(|gone| gone.at > after);
+        since.map(|gone| gone.from).min()
     }
 
     fn record(&mut self, parts: &[AppendBatch], now: Timestamp) -> Vec<AppendReceipt> {
@@ -189,6 +349,18 @@ impl Model {
     /// The events of the whole log at these positions.
     pub(super) fn log_range(&self, from: u64, to: u64) -> &[EventEnvelope] {
         slice_of(&self.log, from, to)
+    }
+
+    /// The events of `stream` at these sequences as of position `pin`.
+    pub(super) fn stream_range_at(
+        &self,
+        stream: &StreamId,
+        (from, to): (u64, u64),
+        pin: u64,
+    ) -> &[EventEnvelope] {
+        self.streams
+            .get(stream)
+            .map_or(&[], |events| events.range_at(from, to, pin))
     }
 
     /// The events of `stream` at these sequences.
@@ -239,6 +411,7 @@ impl Model {
             ));
         }
         if let Some(kept) = self.snapshots.get(&snapshot.stream)
+            && self.has_event_of(kept)
             && kept.sequence >= snapshot.sequence
             && kept.revision >= snapshot.revision
         {

@@ -62,17 +62,22 @@ pub(super) struct StreamRead {
     shared: Arc<Shared>,
     query: StreamQuery,
     rest: Rest,
+    pin: u64,
 }
 
 impl StreamRead {
     pub(super) fn pinned(shared: Arc<Shared>, query: StreamQuery) -> Self {
-        let head = shared.model.lock().head(&query.stream);
+        let (head, pin) = {
+            let model = shared.model.lock();
+            (model.head(&query.stream), model.last_position())
+        };
         let newest = head.map_or(0, |head| head.sequence);
         let rest = Rest::new(query.from, query.to.min(newest), query.limit);
         Self {
             shared,
             query,
             rest,
+            pin,
         }
     }
 }
@@ -87,8 +92,9 @@ impl PageSource for StreamRead {
             Direction::Forward => self.rest.take_lowest(),
             Direction::Backward => self.rest.take_highest(),
         };
-        Poll::Ready(range.map(|(from, to)| {
-            let mut page = model.stream_range(&self.query.stream, from, to).to_vec();
+        Poll::Ready(range.map(|range| {
+            let page = model.stream_range_at(&self.query.stream, range, self.pin);
+            let mut page = page.to_vec();
             if self.query.direction == Direction::Backward {
                 page.reverse();
             }
@@ -126,17 +132,20 @@ impl PageSource for LogRead {
 pub(super) struct Subscription {
     shared: Arc<Shared>,
     what: Subscribe,
+    /// What was delivered of a stream is what it was at this position.
+    seen: u64,
     /// Present while waiting for a change.
     listener: Option<EventListener>,
 }
 
 impl Subscription {
     pub(super) fn new(shared: Arc<Shared>, what: Subscribe) -> Result<Self, Error> {
-        let (after, newest) = {
+        let (after, newest, seen) = {
             let model = shared.model.lock();
+            let last = model.last_position();
             match &what {
-                Subscribe::All { after } => (*after, model.last_position()),
-                Subscribe::Stream { stream, after } => (*after, model.last_sequence(stream)),
+                Subscribe::All { after } => (*after, last, last),
+                Subscribe::Stream { stream, after } => (*after, model.last_sequence(stream), last),
             }
         };
         if after > newest {
@@ -146,6 +155,7 @@ impl Subscription {
         Ok(Self {
             shared,
             what,
+            seen,
             listener: None,
         })
     }
@@ -161,6 +171,12 @@ impl Subscription {
                 page
             }
             Subscribe::Stream { stream, after } => {
+                let since = std::mem::replace(&mut self.seen, model.last_position());
+                let from = model.superseded_since(stream, since);
+                if let Some(from) = from.filter(|from| *from <= *after) {
+                    let stream = stream.clone();
+                    return Err(Error::Superseded { stream, from });
+                }
                 let (from, to) = (after.saturating_add(1), after.saturating_add(PAGE));
                 let page = model.stream_range(stream, from, to);
                 *after += page.len() as u64;

@@ -5,10 +5,11 @@
 
 use std::sync::Arc;
 
-use tidelog_core::{AppendReceipt, Durability, Error, EventId, StreamId, Timestamp};
+use tidelog_core::{AppendReceipt, Durability, Error, EventId, StreamId, Supersession, Timestamp};
 
 use super::commits::{Commit, CommitEnd, DeclaredHole};
 use super::control;
+use super::format;
 use super::frame::{self, FrameHeader};
 use super::frame_reader::{Expect, for_each_record};
 use super::group::Group;
@@ -248,6 +249,25 @@ impl Committer {
         done
     }
 
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Begins the branch that `what` asks for, whose head was looked at; durable when this returns.
+    pub(crate) fn begin_branch(&mut self, what: &Supersession) -> Result<AppendReceipt, Error> {
+        let recorded = self.shared.clock.now().max(self.last_recorded);
+        self.begin_group(recorded);
+        self.group.refuse_known(&self.shared, what)?;
+        // Builds that know no branches must not meet one.
+        self.shared.add_flag(format::BRANCHES)?;
+        self.begin_group(recorded);
+        let receipt = self.group.begin_branch(&self.shared, what)?;
+        self.about = About::BRANCHES;
+        let done = self.write(Durability::Power);
+        self.about = About::EVENTS;
+        done.map(|()| receipt)
+    }
+
     /// Takes a commit of another log as it stands. It survives a power cut once it is synced.
     pub(crate) fn push_copied(&mut self, commit: &Commit) -> Result<(), Error> {
         if let Some(refusal) = self.refusal() {
@@ -270,6 +290,9 @@ impl Committer {
         })?;
         read.map_err(not)?;
         about.losses = !declared.is_empty();
+        if about.branches {
+            self.shared.add_flag(format::BRANCHES)?;
+        }
         self.begin_group(recorded);
         self.group.copy(&self.shared, &commit.body).map_err(not)?;
         self.about = about;
@@ -409,6 +432,10 @@ impl Committer {
     fn publish(&mut self, at: u64, header: &FrameHeader) -> Result<(), Error> {
         let shared = &self.shared;
         let mut index = self.tail.index.write();
+        // Readers that see the branch wait for its events.
+        for begun in self.group.begins() {
+            shared.log.branches.add(begun);
+        }
         for record in &self.group.records {
             let Some((stream, hash)) = self.group.stream_of(record) else {
                 continue;

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use tidelog_core::EventEnvelope;
 use uuid::Uuid;
 
+use super::branches::Branches;
 use super::frame::{self, FrameHeader};
 use super::frame_reader::{Expect, FrameReader, Step, for_each_record};
 use super::hash::NameHash;
@@ -132,7 +133,9 @@ pub(crate) fn segment(file: &File, data: &[u8]) {
         },
     );
     let hash = NameHash::new(&[7; 16], 64);
-    let mut replay = Replay::new(file, 1, PathBuf::new(), &hash).expect("the file is there");
+    let branches = Branches::default();
+    let mut replay =
+        Replay::new(file, 1, PathBuf::new(), &hash, &branches).expect("the file is there");
     let (mut next, mut vouched) = (first, 0);
     let epoch = Epoch {
         id: Uuid::nil(),

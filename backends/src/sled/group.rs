@@ -6,13 +6,18 @@ use bytes::Bytes;
 use hashbrown::HashTable;
 use tidelog_core::{
     AppendBatch, AppendOutcome, AppendReceipt, Batch, ContentType, Direction, Error, EventId,
-    Metadata, RecordKind, StreamId, Tags, Timestamp,
+    ExpectedVersion, Metadata, NewEvent, RecordKind, StreamId, Superseded, Supersession, Tags,
+    Timestamp,
 };
 
+use super::branches::{Lineage, Piece};
+use super::control;
 use super::frame;
 use super::frame_reader::for_each_record;
 use super::hash::{StreamKey, in_time_order};
 use super::heads::Heads;
+use super::index::Posting;
+use super::pages::read_places;
 use super::recent_ids::{KnownIds, RecentIds};
 use super::record::{self, Names, Record};
 use super::request::Request;
@@ -23,6 +28,8 @@ use super::shared::Shared;
 const MANY: usize = 64;
 /// The frame buffer is given back when it grew above this.
 const KEEP_BUFFER: usize = 4 << 20;
+/// Why an id is refused that stands among events that gave way to others.
+const SUPERSEDED: &str = "it was superseded by another origin's event";
 /// No earlier record of the stream; no stream.
 const NONE: u32 = u32::MAX;
 
@@ -47,11 +54,16 @@ pub(crate) struct Group {
     fingerprints: Vec<u32>,
     /// Of the part at hand: places of events, and sequences whose events may be the same.
     suspects: Vec<(usize, u64)>,
+    /// The branches that the frame begins.
+    begins: Vec<Superseded>,
 }
 
 /// What this group adds to one stream.
 struct Pending {
     stream: StreamId,
+    /// Its name in the index, where that is another one.
+    name: Option<StreamId>,
+    /// Of its name in the index.
     key: StreamKey,
     /// It has been given ids that had to be looked for, and may be so again.
     by_ids: bool,
@@ -116,6 +128,7 @@ impl Group {
             slots: Vec::new(),
             fingerprints: Vec::new(),
             suspects: Vec::new(),
+            begins: Vec::new(),
         }
     }
 
@@ -135,6 +148,7 @@ impl Group {
         self.records.clear();
         self.streams.clear();
         self.by_name.clear();
+        self.begins.clear();
         self.newest_id = 0;
         self.newest_published = newest_published;
         self.first_position = first_position;
@@ -146,10 +160,17 @@ impl Group {
         self.frame.get(frame::HEADER..).unwrap_or_default()
     }
 
-    /// The stream of a record, with its keyed hash; `None` for a control record.
+    /// The name that a record's stream has in the index, with its keyed hash; `None` for a control
+    /// record.
     pub(crate) fn stream_of(&self, record: &NewRecord) -> Option<(&StreamId, u64)> {
         let pending = self.streams.get(record.slot as usize)?;
-        Some((&pending.stream, pending.key.hash))
+        let name = pending.name.as_ref().unwrap_or(&pending.stream);
+        Some((name, pending.key.hash))
+    }
+
+    /// The branches that the frame begins.
+    pub(crate) fn begins(&self) -> &[Superseded] {
+        &self.begins
     }
 
     /// Tells the caches what the group adds to each stream.
@@ -199,8 +220,9 @@ impl Group {
             if let Some(refusal) = shared.log.losses.refusal(&part.stream) {
                 return Err(refusal);
             }
-            let actual = self.streams.get(*slot as usize).map_or(0, Pending::head);
-            if !part.expected.holds(actual) {
+            let pending = self.streams.get(*slot as usize);
+            let actual = pending.map_or(0, Pending::head);
+            if !part.expected.holds(actual) || !self.is_behind(shared, part, pending)? {
                 let (stream, expected) = (part.stream.clone(), part.expected);
                 return Err(Error::WrongVersion {
                     stream,
@@ -209,7 +231,31 @@ impl Group {
                 });
             }
         }
-        Ok(self.encode(request))
+        Ok(self.encode(&request.parts))
+    }
+
+    /// Whether the stream's newest event is the one that the part is to follow. Only where events have
+    /// given way to others, an equal sequence may mean another event.
+    fn is_behind(
+        &self,
+        shared: &Shared,
+        part: &AppendBatch,
+        pending: Option<&Pending>,
+    ) -> Result<bool, Error> {
+        let (Some(after), Some(pending)) = (part.after, pending) else {
+            return Ok(true);
+        };
+        if pending.name.is_none() {
+            return Ok(true);
+        }
+        if let Some(newest) = self.records.get(pending.newest as usize) {
+            let bytes = self.frame.get(newest.at..newest.at + newest.len);
+            let parsed = record::parse(bytes.unwrap_or_default());
+            return Ok(parsed.is_ok_and(|parsed| parsed.event_id == after));
+        }
+        let (hash, head) = (pending.key.hash, pending.published);
+        let newest = shared.read_event(&part.stream, hash, head, u64::MAX)?;
+        Ok(newest.is_some_and(|newest| newest.event_id == after))
     }
 
     /// Notes the part's stream and the fingerprints of its events; says whether it is a retry.
@@ -219,8 +265,12 @@ impl Group {
         part: &AppendBatch,
         key: StreamKey,
     ) -> Result<Standing, Error> {
+        let lineage = shared.log.branches.of(&part.stream);
+        let name = lineage.as_ref().and_then(|all| all.name_at(u64::MAX));
+        // The request may be older than the branch.
+        let key = name.as_ref().map_or(key, |name| shared.hash.key(name));
         let first_print = self.fingerprints.len();
-        let of = |event: &tidelog_core::NewEvent| shared.hash.fingerprint(&event.event_id);
+        let of = |event: &NewEvent| shared.hash.fingerprint(&event.event_id);
         self.fingerprints.extend(part.events.iter().map(of));
         // An id of another version, `None`, is below all.
         let ids = part
@@ -234,15 +284,17 @@ impl Group {
         let prints = self.fingerprints.get(first_print..).unwrap_or_default();
         self.suspects.clear();
         let seen = match known_slot.and_then(|slot| self.streams.get(slot as usize)) {
-            Some(pending) if pending.published == 0 => Seen::default(),
+            Some(pending) if pending.published == 0 && lineage.is_none() => Seen::default(),
             Some(pending) if is_newest => Seen::all(pending.published, pending.floor),
             None if is_newest => see_head(shared, part, &key)?,
+            _ if lineage.is_some() => see_branched(shared, part, &key, prints, &mut self.suspects)?,
             _ => see(shared, part, &key, oldest_id, prints, &mut self.suspects)?,
         };
         let slot = match known_slot {
             Some(slot) => slot,
             None => self.insert(Pending {
                 stream: part.stream.clone(),
+                name,
                 key,
                 by_ids: false,
                 published: seen.head,
@@ -254,16 +306,24 @@ impl Group {
         self.slots.push(slot);
         let prints = self.fingerprints.get(first_print..).unwrap_or_default();
         if let Some(pending) = self.streams.get_mut(slot as usize) {
-            pending.by_ids |= !is_newest;
+            // Ids of a stream with branches are looked for in the index alone.
+            pending.by_ids |= !is_newest && lineage.is_none();
         }
         let Some(pending) = self.streams.get(slot as usize) else {
             return Ok(Standing::New);
         };
         let suspects = &mut self.suspects;
+        let mut superseded = None;
         let implied = part.expected.implied_head();
         suspect_implied(shared, part, pending, &seen, prints, suspects)?;
+        if let Some(lineage) = lineage.filter(|_| !is_newest) {
+            let known = is_superseded(shared, part, &lineage, prints)?;
+            if let Some(event_id) = known {
+                superseded = Some(Standing::Conflict(event_id, SUPERSEDED));
+            }
+        }
         if suspects.is_empty() && pending.added == 0 {
-            return Ok(Standing::New);
+            return Ok(superseded.unwrap_or(Standing::New));
         }
         let mut found: Vec<Option<Found>> = Vec::new();
         // An id may stand twice, once out of the window: the place that is implied counts first.
@@ -284,7 +344,7 @@ impl Group {
             let Some(event) = part.events.get(at) else {
                 continue;
             };
-            if let Some(known) = shared.read_event(&part.stream, key.hash, sequence)?
+            if let Some(known) = shared.read_event(&part.stream, key.hash, sequence, u64::MAX)?
                 && known.event_id == event.event_id
             {
                 note(at, Found::new(&known, event));
@@ -307,7 +367,10 @@ impl Group {
                 }
             }
         }
-        Ok(judge(&part.events, &found))
+        Ok(match judge(&part.events, &found) {
+            Standing::New => superseded.unwrap_or(Standing::New),
+            known => known,
+        })
     }
 
     fn find(&self, stream: &StreamId, key: &StreamKey) -> Option<u32> {
@@ -344,10 +407,10 @@ impl Group {
         prints.iter().any(|print| known.contains(print))
     }
 
-    /// Adds the request's records to the frame.
-    fn encode(&mut self, request: &Request) -> Vec<AppendReceipt> {
+    /// Adds the records of the parts that were looked at to the frame.
+    fn encode(&mut self, parts: &[AppendBatch]) -> Vec<AppendReceipt> {
         let first = self.first_position + self.records.len() as u64;
-        let count: usize = request.parts.iter().map(|part| part.events.len()).sum();
+        let count: usize = parts.iter().map(|part| part.events.len()).sum();
         // `check_append` keeps a batch at 1,000,000 events or fewer.
         let batch = Batch {
             first,
@@ -356,8 +419,8 @@ impl Group {
         let recorded_time = self.recorded;
         let mut position = first;
         let mut prints = self.fingerprints.iter();
-        let mut receipts = Vec::with_capacity(request.parts.len());
-        for (part, slot) in request.parts.iter().zip(&self.slots) {
+        let mut receipts = Vec::with_capacity(parts.len());
+        for (part, slot) in parts.iter().zip(&self.slots) {
             let Some(pending) = self.streams.get_mut(*slot as usize) else {
                 continue;
             };
@@ -415,6 +478,80 @@ impl Group {
         receipts
     }
 
+    /// Refuses a branch whose own events have ids that the stream knows.
+    pub(crate) fn refuse_known(
+        &mut self,
+        shared: &Shared,
+        what: &Supersession,
+    ) -> Result<(), Error> {
+        if what.reissued.is_empty() {
+            return Ok(());
+        }
+        self.slots.clear();
+        self.fingerprints.clear();
+        let (stream, events) = (what.stream.clone(), what.reissued.clone());
+        let part = AppendBatch::new(stream, ExpectedVersion::Any, events);
+        let key = shared.hash.key(&what.stream);
+        let event_id = match (self.look(shared, &part, key)?, what.reissued.first()) {
+            (Standing::Conflict(event_id, _), _) => event_id,
+            (Standing::Already { .. }, Some(first)) => first.event_id,
+            _ => return Ok(()),
+        };
+        Err(Error::IdConflict {
+            stream: part.stream,
+            event_id,
+            reason: "it stands there already, and gives way now or has before",
+        })
+    }
+
+    /// Adds the record of a branch and its first events, after the caller has looked whether they may
+    /// begin it.
+    pub(crate) fn begin_branch(
+        &mut self,
+        shared: &Shared,
+        what: &Supersession,
+    ) -> Result<AppendReceipt, Error> {
+        let at = self.first_position + self.records.len() as u64;
+        let begun = Superseded::new(what, at);
+        let (id, payload) = (begun.record_id()?, begun.encode()?);
+        self.encode_control(&shared.control, id, control::SUPERSEDE, &payload);
+        let events = what.events();
+        let name = what.stream.branch(at);
+        let key = shared.hash.key(&name);
+        self.fingerprints.clear();
+        let print = |event: &NewEvent| shared.hash.fingerprint(&event.event_id);
+        self.fingerprints.extend(events.iter().map(print));
+        let slot = self.insert(Pending {
+            stream: what.stream.clone(),
+            name: Some(name),
+            key,
+            by_ids: false,
+            published: what.from - 1,
+            floor: what.from - 1,
+            added: 0,
+            newest: NONE,
+        });
+        self.slots = vec![slot];
+        self.begins.push(begun);
+        let is_empty = events.is_empty();
+        let part = AppendBatch::new(what.stream.clone(), ExpectedVersion::Any, events);
+        let nothing = AppendReceipt {
+            stream: what.stream.clone(),
+            first_sequence: what.from,
+            last_sequence: what.from - 1,
+            first_position: Some(at),
+            last_position: Some(at),
+            recorded_time: self.recorded,
+            outcome: AppendOutcome::Appended,
+        };
+        let mut receipts = if is_empty {
+            Vec::new()
+        } else {
+            self.encode(&[part])
+        };
+        Ok(receipts.pop().unwrap_or(nothing))
+    }
+
     /// Takes the records of another log's commit as they stand; says why when it cannot.
     pub(crate) fn copy(&mut self, shared: &Shared, body: &[u8]) -> Result<(), &'static str> {
         const UNORDERED: &str = "its sequences do not follow";
@@ -432,14 +569,21 @@ impl Group {
                 stream => stream,
             };
             let Some(stream) = stream else {
+                self.begins.extend(control::superseded_by(&parsed));
                 self.records.push(NewRecord::control(at, len));
                 return Ok(());
             };
-            let key = shared.hash.key(&stream);
+            let begun = self.begins.iter().rfind(|begun| begun.stream == stream);
+            let name = match begun {
+                Some(begun) => Some(stream.branch(begun.at)),
+                None => shared.log.branches.name_at(&stream, u64::MAX),
+            };
+            let key = shared.hash.key(name.as_ref().unwrap_or(&stream));
             let slot = match self.find(&stream, &key) {
                 Some(slot) => slot,
                 None => self.insert(Pending {
                     stream,
+                    name,
                     key,
                     by_ids: false,
                     published: sequence.saturating_sub(1),
@@ -538,7 +682,7 @@ fn see_head(shared: &Shared, part: &AppendBatch, key: &StreamKey) -> Result<Seen
     if let Some(head) = shared.heads.get(key) {
         return Ok(Seen::all(head, head));
     }
-    let newest = shared.streams.head(key.hash, &part.stream)?;
+    let newest = shared.streams.head(key.hash, &part.stream, u64::MAX)?;
     let head = newest.map_or(0, |(sequence, _)| sequence);
     let floor = remember_head(shared, part, key, head)?;
     Ok(Seen::all(head, floor))
@@ -608,8 +752,13 @@ fn remember_head(
     let floor = if losses.is_none() {
         head
     } else {
-        let newest = shared.streams.head(key.hash, &part.stream)?;
+        let newest = shared.streams.head(key.hash, &part.stream, u64::MAX)?;
         let segment = newest.map_or(0, |(_, place)| place.segment);
+        // What was lost was of another branch, if this one began after that.
+        let lineage = shared.log.branches.of(&part.stream);
+        let began = lineage.and_then(|all| all.newest());
+        let began = began.map_or(0, |branch| shared.log.segment_of(branch.at));
+        let segment = segment.max(began);
         losses.floor(&part.stream, head, segment)
     };
     if head == floor {
@@ -643,17 +792,96 @@ fn suspect_implied(
     let range = (first, oldest_known - 1);
     let forward = Direction::Forward;
     let streams = &shared.streams;
-    let places = streams.postings(pending.key.hash, &part.stream, range, forward, limit)?;
+    let places = streams.postings(
+        pending.key.hash,
+        &part.stream,
+        range,
+        forward,
+        limit,
+        u64::MAX,
+    )?;
     // At whichever of them: a batch that was cut or turned around is no new one.
+    let equal = equal_prints(prints, &places);
+    suspects.extend(equal.map(|(at, sequence, _)| (at, sequence)));
+    Ok(())
+}
+
+/// Which of `prints` the events at `places` have: at which of them, sequence and place.
+fn equal_prints<'a>(
+    prints: &[u32],
+    places: &'a [(u64, Posting)],
+) -> impl Iterator<Item = (usize, u64, Posting)> + use<'a> {
     let mut known: Vec<(u32, usize)> = prints.iter().copied().zip(0..).collect();
     known.sort_unstable();
-    for (sequence, place) in places {
+    places.iter().flat_map(move |(sequence, place)| {
         let from = known.partition_point(|(print, _)| *print < place.fingerprint);
         let equal = known.iter().skip(from);
         let equal = equal.take_while(|(print, _)| *print == place.fingerprint);
-        suspects.extend(equal.map(|(_, at)| (*at, sequence)));
+        let equal = equal.map(|(_, at)| (*at, *sequence, *place));
+        equal.collect::<Vec<_>>()
+    })
+}
+
+/// Looks at the head of a stream with branches, and for events that may have one of these
+/// fingerprints: past the caches, which know nothing of what stands below a branch.
+fn see_branched(
+    shared: &Shared,
+    part: &AppendBatch,
+    key: &StreamKey,
+    prints: &[u32],
+    suspects: &mut Vec<(usize, u64)>,
+) -> Result<Seen, Error> {
+    let limit = shared.limits.retry_window();
+    let recent = (shared.streams).recent(key.hash, &part.stream, limit, None)?;
+    let known = KnownIds::new(recent.head, &recent.newest, recent.whole);
+    for (at, print) in prints.iter().enumerate() {
+        suspects.extend(known.candidates(*print).map(|sequence| (at, sequence)));
     }
-    Ok(())
+    let floor = remember_head(shared, part, key, recent.head)?;
+    Ok(Seen {
+        head: recent.head,
+        floor,
+        oldest_known: known.oldest(),
+    })
+}
+
+/// An event of the part that stands among those that gave way to others: in the newest of each time,
+/// or where the expectation implies.
+fn is_superseded(
+    shared: &Shared,
+    part: &AppendBatch,
+    lineage: &Lineage,
+    prints: &[u32],
+) -> Result<Option<EventId>, Error> {
+    let limit = shared.limits.retry_window();
+    let implied = part.expected.implied_head();
+    for run in lineage.superseded() {
+        let mut places = (shared.streams).postings_in(&run, Direction::Backward, limit)?;
+        if let Some(first) = implied.map(|head| head.saturating_add(1)) {
+            let last = first.saturating_add(part.events.len() as u64 - 1);
+            let pieces = run.into_iter().filter_map(|piece| {
+                let (from, to) = (piece.from.max(first), piece.to.min(last));
+                (from <= to).then_some(Piece { from, to, ..piece })
+            });
+            let pieces: Vec<_> = pieces.collect();
+            let forward = Direction::Forward;
+            places.extend((shared.streams).postings_in(&pieces, forward, part.events.len())?);
+        }
+        let mut known = None;
+        for (at, sequence, place) in equal_prints(prints, &places) {
+            let Some(event) = part.events.get(at) else {
+                continue;
+            };
+            let read = read_places(&shared.log, &part.stream, &[(sequence, place)])?;
+            if read.iter().any(|read| read.event_id == event.event_id) {
+                known = Some(known.map_or(at, |known: usize| known.min(at)));
+            }
+        }
+        if let Some(event) = known.and_then(|at| part.events.get(at)) {
+            return Ok(Some(event.event_id));
+        }
+    }
+    Ok(None)
 }
 
 /// Records of one stream, from one of them on, newest first.

@@ -10,6 +10,7 @@ use bytes::BytesMut;
 use quick_cache::sync::Cache;
 use tidelog_core::Error;
 
+use super::branches::Branches;
 use super::frame::{self, FrameHeader};
 use super::losses::Lossy;
 use super::segment::{self, About, End};
@@ -72,6 +73,7 @@ pub(crate) struct Log {
     /// Positions that repairs left out, ascending. Only a copy meets more while it is open.
     holes: ArcSwap<Vec<(u64, u64)>>,
     pub losses: Lossy,
+    pub branches: Branches,
 }
 
 impl Log {
@@ -81,12 +83,14 @@ impl Log {
         segments: Vec<SegmentInfo>,
         hops: Vec<Hop>,
         losses: Lossy,
+        branches: Branches,
     ) -> Self {
         Self {
             dir,
             salt,
             holes: ArcSwap::from_pointee(segments.iter().filter_map(SegmentInfo::hole).collect()),
             losses,
+            branches,
             segments: ArcSwap::from_pointee(segments),
             files: Cache::new(OPEN_FILES),
             hops: Cache::new(HOPS),
@@ -137,6 +141,14 @@ impl Log {
             }
         }
         last
+    }
+
+    /// The segment that `position` stands in.
+    pub(crate) fn segment_of(&self, position: u64) -> u64 {
+        let segments = self.segments.load();
+        let after = segments.partition_point(|segment| segment.first_position <= position);
+        let info = after.checked_sub(1).and_then(|at| segments.get(at));
+        info.map_or(0, |info| info.number)
     }
 
     /// The writer begins the next segment.

@@ -9,6 +9,7 @@
 //! ```
 
 mod backup;
+mod branches;
 mod checkpoints;
 mod commit;
 pub(crate) mod commits;
@@ -63,6 +64,7 @@ mod state;
 mod store;
 mod streams;
 mod subscription;
+mod supersede;
 mod varint;
 mod verify;
 mod walk;

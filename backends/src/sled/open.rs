@@ -9,6 +9,7 @@ use tidelog_core::{Error, IdSource};
 use uuid::Uuid;
 
 use super::backup;
+use super::branches::Branches;
 use super::checkpoints;
 use super::commit::Committer;
 use super::control;
@@ -108,15 +109,19 @@ pub(crate) fn open(options: &SledStoreBuilder, opening: Opening) -> Result<Opene
     let log_dir = dir.join(LOG);
     let hash = NameHash::new(&format.name_key, options.hash_bits);
     let clean = state.clean();
+    let none = Branches::default();
     let mut recovery = Recovery {
         log_dir: &log_dir,
         format: &format,
         hash: &hash,
+        branches: &none,
         clean,
         covered: 0,
         read_only: read_only.is_some(),
         progress: options.progress.as_ref(),
     };
+    let branches = recovery.declared_branches()?;
+    recovery.branches = &branches;
     recovery.check_end()?;
     let newest = recovery.newest()?;
     let index = open_index(dir, options, &format, clean.is_some(), newest)?;
@@ -166,7 +171,7 @@ pub(crate) fn open(options: &SledStoreBuilder, opening: Opening) -> Result<Opene
         state.set_clean(None)?;
         state.write(dir)?;
     }
-    let (shared, committer) = assemble(options, format, hash, index, recovered)?;
+    let (shared, committer) = assemble(options, format, hash, index, recovered, branches)?;
     let begins_epoch = backup::is_backup(dir) && read_only.is_none();
     let new_epoch = begins_epoch.then(|| options.ids.next_uuid());
     Ok(Opened {
@@ -184,6 +189,7 @@ fn assemble(
     hash: NameHash,
     index: Index,
     recovered: Recovered,
+    branches: Branches,
 ) -> Result<(Arc<Shared>, Committer), Error> {
     let log_dir = options.path.join(LOG);
     let Recovered {
@@ -204,6 +210,7 @@ fn assemble(
         segments,
         hops,
         Lossy::new(losses),
+        branches,
     ));
     let mut ends = sealed_ends.into_iter().map(Some).chain([None]);
     let tails: Vec<Arc<Tail>> = tails

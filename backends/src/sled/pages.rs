@@ -118,7 +118,7 @@ impl StreamPages {
         let wanted = std::mem::take(&mut self.must_hold);
         let head = self
             .streams
-            .head(self.hash, &self.query.stream)?
+            .head(self.hash, &self.query.stream, self.pin)?
             .map_or(0, |(head, _)| head);
         // Whoever goes on behind what is gone at the end of a stream does so on purpose.
         if head.max(self.log.losses.last_lost(&self.query.stream)) >= wanted {
@@ -146,9 +146,9 @@ impl Pieces for StreamPages {
             .min(STREAM_PAGE);
         let stream = &self.query.stream;
         let direction = self.query.direction;
-        let mut places = self
-            .streams
-            .postings(self.hash, stream, (from, to), direction, limit)?;
+        let mut places =
+            self.streams
+                .postings(self.hash, stream, (from, to), direction, limit, self.pin)?;
         let found = places.len();
         let mut bytes = 0;
         let fitting = places.iter().take_while(|(_, place)| {

@@ -8,8 +8,9 @@ use std::fs::{self, File};
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
 
-use tidelog_core::{Error, Timestamp};
+use tidelog_core::{Error, RecordKind, Timestamp};
 
+use super::branches::Branches;
 use super::control;
 use super::format::Format;
 use super::frame::{self, ChainHash};
@@ -20,6 +21,7 @@ use super::log::{Hop, SegmentInfo};
 use super::losses::Known;
 use super::mark;
 use super::options::{Phase, Progress, ProgressCallback};
+use super::record::Parsed;
 use super::replay::{Replay, Replayed};
 use super::segment::{self, Epoch, SegmentHeader};
 use super::state::CleanMark;
@@ -60,6 +62,8 @@ pub(crate) struct Recovery<'a> {
     pub log_dir: &'a Path,
     pub format: &'a Format,
     pub hash: &'a NameHash,
+    /// What [`declared_branches`](Self::declared_branches) found.
+    pub branches: &'a Branches,
     pub clean: Option<CleanMark>,
     /// Highest segment that the index covers; 0 when none.
     pub covered: u64,
@@ -108,43 +112,78 @@ impl Recovery<'_> {
             return Ok(None);
         }
         let mut known: Option<Known> = None;
-        for Found { number, header } in found.iter().filter(|found| found.header.about.losses) {
-            let path = segment::path(self.log_dir, *number);
-            let file = File::open(&path).map_err(|error| Error::io("open", &path, error))?;
-            let mut reader = FrameReader::new(&file, path)?;
-            let mut next = expect_of(header);
-            loop {
-                let offset = reader.offset();
-                match reader.step(&next)? {
-                    Step::Commit { next: after, .. } => next = after,
-                    Step::Bad(why) if next.commit == header.first_commit => {
-                        return Err(reader.damaged(offset, why));
-                    }
-                    _ => break,
+        let flagged = found.iter().filter(|found| found.header.about.losses);
+        for Found { number, header } in flagged {
+            self.visit_front(*number, header, &mut |parsed| {
+                if let Some(declared) = control::declared_by(parsed) {
+                    known.get_or_insert_default().apply(*number, declared);
                 }
-                let mut others = false;
-                let read = for_each_record(reader.body(), |_, _, parsed| {
-                    match control::declared_by(&parsed) {
-                        Some(declared) => {
-                            known.get_or_insert_default().apply(*number, declared);
-                        }
-                        None => others |= parsed.event_type != control::EPOCH.as_bytes(),
-                    }
-                    Ok(())
-                })?;
-                if let Err(why) = read {
-                    return Err(reader.damaged(offset, why));
-                }
-                if others {
-                    break;
-                }
-            }
+            })?;
         }
         // A copy may stand between a hole and the record that declares it.
         if known.is_none() && !self.format.is_copy() {
             return Err(self.damaged(1, "no segment says what was lost when it was repaired"));
         }
         Ok(known)
+    }
+
+    /// The branches that streams have.
+    pub(crate) fn declared_branches(&self) -> Result<Branches, Error> {
+        let branches = Branches::default();
+        let (found, _) = self.list()?;
+        let flagged = found.iter().filter(|found| found.header.about.branches);
+        for Found { number, header } in flagged {
+            self.visit_front(*number, header, &mut |parsed| {
+                if let Some(what) = control::superseded_by(parsed) {
+                    branches.add(&what);
+                }
+            })?;
+        }
+        Ok(branches)
+    }
+
+    /// Visits the control records at the front of a flagged segment.
+    fn visit_front(
+        &self,
+        number: u64,
+        header: &SegmentHeader,
+        visit: &mut dyn FnMut(&Parsed<'_>),
+    ) -> Result<(), Error> {
+        let path = segment::path(self.log_dir, number);
+        let file = File::open(&path).map_err(|error| Error::io("open", &path, error))?;
+        let mut reader = FrameReader::new(&file, path)?;
+        let mut next = expect_of(header);
+        loop {
+            let offset = reader.offset();
+            match reader.step(&next)? {
+                Step::Commit { next: after, .. } => next = after,
+                Step::Bad(why) if next.commit == header.first_commit => {
+                    return Err(reader.damaged(offset, why));
+                }
+                _ => return Ok(()),
+            }
+            let mut is_front = false;
+            let read = for_each_record(reader.body(), |at, _, parsed| {
+                let begins_branch = control::superseded_by(&parsed).is_some();
+                let is_about = begins_branch
+                    || control::declared_by(&parsed).is_some()
+                    || control::epoch_of(&parsed).is_some();
+                // What follows the record of a branch in its commit are events.
+                is_front = if at == 0 {
+                    is_about
+                } else {
+                    is_front && (is_about || parsed.kind != RecordKind::Control)
+                };
+                visit(&parsed);
+                Ok(())
+            })?;
+            if let Err(why) = read {
+                return Err(reader.damaged(offset, why));
+            }
+            if !is_front {
+                return Ok(());
+            }
+        }
     }
 
     /// Judges the newest segment, before anything on disk is changed.
@@ -160,7 +199,7 @@ impl Recovery<'_> {
         let file = File::open(&path).map_err(|error| Error::io("open", &path, error))?;
         let marked = self.marked(&file, header)?;
         vouched = vouched.max(marked);
-        let mut walk = Replay::new(&file, *number, path, self.hash)?;
+        let mut walk = Replay::new(&file, *number, path, self.hash, self.branches)?;
         walk.reader.end_at(header.capacity);
         let end = walk.run(&mut next, &mut vouched, &mut replayed)?;
         self.judge_end(&mut walk, header, &next, vouched, marked, &end)
@@ -336,7 +375,7 @@ impl Recovery<'_> {
             let path = segment::path(self.log_dir, *number);
             let newest = uncovered.peek().is_none();
             let file = File::open(&path).map_err(|error| Error::io("open", &path, error))?;
-            let mut walk = Replay::new(&file, *number, path, self.hash)?;
+            let mut walk = Replay::new(&file, *number, path, self.hash, self.branches)?;
             let mut marked = 0;
             if newest {
                 marked = self.marked(&file, header)?;

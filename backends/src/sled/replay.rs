@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use tidelog_core::{Error, RecordKind, Timestamp};
 
+use super::branches::Branches;
 use super::control;
 use super::frame;
 use super::frame_reader::{Expect, FrameReader, Step, for_each_record};
@@ -36,6 +37,7 @@ pub(crate) struct Replay<'a> {
     pub index: SegmentIndex,
     pub hops: Vec<Hop>,
     hash: &'a NameHash,
+    branches: &'a Branches,
     /// Where each commit begins that was not vouched for when it was read: number and offset.
     pub unvouched: VecDeque<(u64, u64)>,
 }
@@ -46,12 +48,14 @@ impl<'a> Replay<'a> {
         number: u64,
         path: PathBuf,
         hash: &'a NameHash,
+        branches: &'a Branches,
     ) -> Result<Self, Error> {
         Ok(Self {
             reader: FrameReader::new(file, path)?,
             index: SegmentIndex::new(number),
             hops: Vec::new(),
             hash,
+            branches,
             unvouched: VecDeque::new(),
         })
     }
@@ -76,7 +80,7 @@ impl<'a> Replay<'a> {
                 continue;
             };
             let base = offset + frame::HEADER as u64;
-            let (index, hash) = (&mut self.index, self.hash);
+            let (index, hash, branches) = (&mut self.index, self.hash, self.branches);
             let mut position = header.first_position;
             let mut wrong = None;
             let records = for_each_record(self.reader.body(), |at, len, parsed| {
@@ -91,7 +95,7 @@ impl<'a> Replay<'a> {
                     }
                     return Ok(());
                 }
-                if !push(index, hash, &parsed, base + at as u64, len) {
+                if !push(index, hash, branches, &parsed, base + at as u64, len) {
                     wrong = Some("a record cannot be indexed");
                 }
                 Ok(())
@@ -132,13 +136,17 @@ impl<'a> Replay<'a> {
 pub(crate) fn push(
     index: &mut SegmentIndex,
     hash: &NameHash,
+    branches: &Branches,
     parsed: &Parsed<'_>,
     offset: u64,
     len: usize,
 ) -> bool {
-    let Some(stream) = parsed.stream() else {
+    let Some(mut stream) = parsed.stream() else {
         return false;
     };
+    if let Some(name) = branches.name_at(&stream, parsed.position) {
+        stream = name;
+    }
     let (Ok(offset), Ok(len)) = (u32::try_from(offset), u32::try_from(len)) else {
         return false;
     };

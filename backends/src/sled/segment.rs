@@ -43,6 +43,10 @@ impl About {
         losses: true,
         branches: false,
     };
+    pub(crate) const BRANCHES: Self = Self {
+        losses: false,
+        branches: true,
+    };
 }
 
 /// A random id of a stretch of history, and where it left the one before.

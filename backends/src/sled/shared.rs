@@ -132,17 +132,19 @@ impl Shared {
         self.durable_position.load(Ordering::Acquire)
     }
 
-    /// One event of a stream, published ones only.
+    /// One event of a stream, published ones only, in the branch that was its newest at position
+    /// `pin`. `hash` is that of its name.
     pub(crate) fn read_event(
         &self,
         stream: &StreamId,
         hash: u64,
         sequence: u64,
+        pin: u64,
     ) -> Result<Option<EventEnvelope>, Error> {
         let range = (sequence, sequence);
         let places = self
             .streams
-            .postings(hash, stream, range, Direction::Forward, 1)?;
+            .postings(hash, stream, range, Direction::Forward, 1, pin)?;
         let mut events = read_places(&self.log, stream, &places)?;
         Ok(events.pop())
     }

@@ -73,7 +73,7 @@ pub(crate) fn persist(
 
 fn stands(shared: &Shared, snapshot: &SnapshotEnvelope) -> Result<bool, Error> {
     let hash = shared.hash.stream(&snapshot.stream);
-    let event = shared.read_event(&snapshot.stream, hash, snapshot.sequence)?;
+    let event = shared.read_event(&snapshot.stream, hash, snapshot.sequence, u64::MAX)?;
     Ok(event.is_some_and(|event| event.event_id == snapshot.event_id))
 }
 

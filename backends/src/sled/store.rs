@@ -173,6 +173,10 @@ impl SledStore {
         Arc::clone(&self.owner.0)
     }
 
+    pub(crate) fn codec(&self) -> Option<&Arc<dyn PayloadCodec>> {
+        self.codec.as_ref()
+    }
+
     pub(crate) fn ensure_open(&self) -> Result<(), Error> {
         if self.handle().shared.live.is_closed() {
             Err(Error::Closed)
@@ -290,10 +294,11 @@ impl EventStore for SledStore {
         let stream = stream.clone();
         self.read(move |shared| {
             let hash = shared.hash.stream(&stream);
-            let Some((sequence, _)) = shared.streams.head(hash, &stream)? else {
+            let pin = shared.live.last();
+            let Some((sequence, _)) = shared.streams.head(hash, &stream, pin)? else {
                 return Ok(None);
             };
-            let event = shared.read_event(&stream, hash, sequence)?;
+            let event = shared.read_event(&stream, hash, sequence, pin)?;
             Ok(event.map(|event| StreamHead {
                 sequence,
                 event_id: event.event_id,
@@ -316,7 +321,8 @@ impl EventStore for SledStore {
             let candidates = || recent.candidates(fingerprint).collect::<Vec<_>>();
             recent.is_whole().then(candidates)
         };
-        let head = shared.heads.get(&key);
+        let has_branches = shared.log.branches.of(stream).is_some();
+        let head = shared.heads.get(&key).filter(|_| !has_branches);
         let known = head.and_then(|head| shared.recent_ids.with(&key, head, candidates)?);
         if known.as_ref().is_some_and(Vec::is_empty) {
             return Ok(None);
@@ -337,7 +343,7 @@ impl EventStore for SledStore {
                 }
             };
             for sequence in candidates {
-                let event = shared.read_event(&stream, hash, sequence)?;
+                let event = shared.read_event(&stream, hash, sequence, u64::MAX)?;
                 if let Some(event) = event.filter(|event| event.event_id == event_id) {
                     // A command is answered by it: it must be as durable as an append would be.
                     let unsynced = event.position.is_some_and(|at| at > shared.durable());
@@ -386,6 +392,12 @@ impl EventLog for SledStore {
             origin: shared.format.origin,
             epoch: *shared.epoch.lock(),
         }
+    }
+
+    fn is_superseded(&self, event: &EventEnvelope) -> bool {
+        let branches = &self.shared().log.branches;
+        let superseded = |at| branches.is_superseded(&event.stream, event.sequence, at);
+        event.position.is_some_and(superseded)
     }
 
     fn first_position(&self) -> u64 {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tidelog_core::{Direction, Error, StreamId};
 
+use super::branches::Piece;
 use super::frame::ChainHash;
 use super::hash::NameHash;
 
@@ -113,12 +114,23 @@ impl Streams {
         });
     }
 
-    /// Newest sequence of `stream` and its place.
+    /// Newest sequence of `stream` and its place, in the branch that was its newest at position
+    /// `pin`. `hash` is that of its name.
     pub(crate) fn head(
         &self,
         hash: u64,
         stream: &StreamId,
+        pin: u64,
     ) -> Result<Option<(u64, Posting)>, Error> {
+        if self.log.branches.of(stream).is_none() {
+            return self.head_of(hash, stream);
+        }
+        let (all, backward) = ((1, u64::MAX), Direction::Backward);
+        let newest = self.postings(hash, stream, all, backward, 1, pin)?;
+        Ok(newest.into_iter().next())
+    }
+
+    fn head_of(&self, hash: u64, stream: &StreamId) -> Result<Option<(u64, Posting)>, Error> {
         // The tails are looked at first: what leaves them afterwards is in the runs already.
         for tail in self.tails.load().iter().rev() {
             if let Some(head) = tail.index.read().head(hash, stream) {
@@ -128,8 +140,47 @@ impl Streams {
         self.ask(|index| index.head(hash, stream))
     }
 
-    /// Places of the events with sequences `from..=to`, in the order of `direction`.
+    /// Places of the events with sequences `from..=to`, in the order of `direction`, in the branch
+    /// that was the stream's newest at position `pin`. `hash` is that of its name.
     pub(crate) fn postings(
+        &self,
+        hash: u64,
+        stream: &StreamId,
+        range: (u64, u64),
+        direction: Direction,
+        limit: usize,
+        pin: u64,
+    ) -> Result<Vec<(u64, Posting)>, Error> {
+        match self.log.branches.of(stream) {
+            None => self.postings_of(hash, stream, range, direction, limit),
+            Some(lineage) => self.postings_in(&lineage.pieces(range, pin), direction, limit),
+        }
+    }
+
+    /// The same of pieces of streams, which ascend.
+    pub(crate) fn postings_in(
+        &self,
+        pieces: &[Piece],
+        direction: Direction,
+        limit: usize,
+    ) -> Result<Vec<(u64, Posting)>, Error> {
+        let mut out = Vec::new();
+        let mut add = |Piece { name, from, to }: &Piece| {
+            let left = limit.saturating_sub(out.len());
+            if left > 0 {
+                let hash = self.hash.stream(name);
+                out.extend(self.postings_of(hash, name, (*from, *to), direction, left)?);
+            }
+            Ok(())
+        };
+        match direction {
+            Direction::Forward => pieces.iter().try_for_each(&mut add)?,
+            Direction::Backward => pieces.iter().rev().try_for_each(&mut add)?,
+        }
+        Ok(out)
+    }
+
+    fn postings_of(
         &self,
         hash: u64,
         stream: &StreamId,
@@ -220,6 +271,17 @@ impl Streams {
         window: usize,
         oldest_id: Option<u128>,
     ) -> Result<RecentEvents, Error> {
+        if let Some(lineage) = self.log.branches.of(stream) {
+            let pieces = lineage.pieces((1, u64::MAX), u64::MAX);
+            let places = self.postings_in(&pieces, Direction::Backward, window)?;
+            let newest = places.iter();
+            let newest = newest.map(|(sequence, place)| (*sequence, place.fingerprint));
+            return Ok(RecentEvents {
+                head: places.first().map_or(0, |(sequence, _)| *sequence),
+                newest: newest.collect(),
+                whole: true,
+            });
+        }
         let mut newest: Vec<(u64, u32)> = Vec::new();
         for tail in self.tails.load().iter().rev() {
             let left = window.saturating_sub(newest.len());
@@ -233,7 +295,9 @@ impl Streams {
         if more && self.is_newer_than_runs(oldest_id)? {
             let head = match newest.first() {
                 Some((sequence, _)) => *sequence,
-                None => self.head(hash, stream)?.map_or(0, |(sequence, _)| sequence),
+                None => self
+                    .head_of(hash, stream)?
+                    .map_or(0, |(sequence, _)| sequence),
             };
             return Ok(RecentEvents {
                 head,

@@ -32,6 +32,8 @@ pub(crate) struct Subscription {
     target: Target,
     /// Everything below was delivered, or is none of this subscription's.
     next: u64,
+    /// What was delivered of a stream is of its newest branch as of this position.
+    seen: u64,
     catching_up: Option<(Paged, u64)>,
     listener: Option<Listener>,
     ended: bool,
@@ -43,6 +45,7 @@ pub(crate) struct Subscription {
 impl Subscription {
     pub(crate) fn new(shared: Arc<Shared>, face: Face, target: Target, next: u64) -> Self {
         let subscriber = shared.live.subscribe();
+        let seen = shared.live.last();
         let checked = !matches!(
             target,
             Target::Stream {
@@ -55,6 +58,7 @@ impl Subscription {
             face,
             target,
             next,
+            seen,
             catching_up: None,
             listener: None,
             ended: false,
@@ -86,6 +90,29 @@ impl Subscription {
                 }
                 Paged::new(self.face, workers, live, pages)
             }
+        }
+    }
+
+    /// Fails when some of what was delivered gave way to others up to position `last`.
+    fn check_branch(&mut self, last: u64) -> Result<(), Error> {
+        let after = self.seen;
+        self.seen = last.max(after);
+        let Target::Stream {
+            stream,
+            next_sequence,
+            ..
+        } = &self.target
+        else {
+            return Ok(());
+        };
+        let branches = &self.shared.log.branches;
+        let from = branches.superseded_between(stream, (after, last));
+        match from.filter(|from| from < next_sequence) {
+            Some(from) => Err(Error::Superseded {
+                stream: stream.clone(),
+                from,
+            }),
+            None => Ok(()),
         }
     }
 
@@ -144,6 +171,9 @@ impl Subscription {
                 self.listener = None;
                 match self.shared.live.page(self.next).filter(|_| self.checked) {
                     Some(page) => {
+                        if let Err(error) = self.check_branch(page.last) {
+                            return Poll::Ready(Err(error));
+                        }
                         self.next = page.last + 1;
                         let taken = self.take(page.envelopes());
                         if !taken.is_empty() {
@@ -151,6 +181,9 @@ impl Subscription {
                         }
                     }
                     None => {
+                        if let Err(error) = self.check_branch(last) {
+                            return Poll::Ready(Err(error));
+                        }
                         self.catching_up = Some((self.catch_up(last), last));
                         self.checked = true;
                     }

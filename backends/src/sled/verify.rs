@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tidelog_core::{Error, RecordKind};
 
+use super::control;
 use super::frame_reader::Expect;
 use super::index::IndexError;
 use super::options::{Phase, Progress};
@@ -77,6 +78,7 @@ fn check_log(
     let segments = shared.log.segments();
     let mut sequences: HashMap<u128, u64> = HashMap::new();
     let mut events_in = Vec::new();
+    let mut streams = 0;
     let mut expected: Option<Expect> = None;
     for (done, info) in segments.iter().enumerate() {
         let progress = Progress {
@@ -89,10 +91,19 @@ fn check_log(
         let mut check = |offset: u64, parsed: &record::Parsed<'_>| {
             report.records += 1;
             if parsed.kind == RecordKind::Control {
+                // Opening looks for it nowhere else.
+                if control::superseded_by(parsed).is_some() && !info.about.branches {
+                    let what = "its header does not say that streams begin branches in it";
+                    return Err(shared.log.damaged(info.number, offset, what));
+                }
                 return Ok(());
             }
             events += 1;
-            let head = sequences.entry(name_key(parsed)).or_default();
+            let (key, first) = branch_of(shared, parsed);
+            let head = sequences.entry(key).or_insert_with(|| {
+                streams += u64::from(first.is_none());
+                first.map_or(0, |first| first - 1)
+            });
             let follows = parsed.sequence == *head + 1
                 || (parsed.sequence > *head && {
                     let (head, next) = (*head, parsed.sequence);
@@ -133,16 +144,34 @@ fn check_log(
         events_in.push((info.number, events));
         expected = Some(next);
     }
-    report.streams = sequences.len() as u64;
+    report.streams = streams;
     Ok(events_in)
 }
 
+/// What the branch of a record's stream is known by, and its first sequence; `None` of a stream before
+/// its first one.
+fn branch_of(shared: &Shared, parsed: &record::Parsed<'_>) -> (u128, Option<u64>) {
+    let (aggregate_type, aggregate_id) = (parsed.aggregate_type, parsed.aggregate_id);
+    let plain = || name_key(&[aggregate_type, b"/", aggregate_id]);
+    let branches = &shared.log.branches;
+    if branches.is_empty() {
+        return (plain(), None);
+    }
+    let lineage = parsed.stream().and_then(|stream| branches.of(&stream));
+    let named = lineage.and_then(|lineage| {
+        let name = lineage.name_at(parsed.position)?;
+        let first = lineage.first_at(parsed.position);
+        Some((name_key(&[name.as_str().as_bytes()]), Some(first)))
+    });
+    named.unwrap_or_else(|| (plain(), None))
+}
+
 /// 128 bits of a name: equal for different names less often than memory errs.
-fn name_key(parsed: &record::Parsed<'_>) -> u128 {
+fn name_key(parts: &[&[u8]]) -> u128 {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(parsed.aggregate_type);
-    hasher.update(b"/");
-    hasher.update(parsed.aggregate_id);
+    for part in parts {
+        hasher.update(part);
+    }
     let mut bytes = [0; 16];
     hasher.finalize_xof().fill(&mut bytes);
     u128::from_le_bytes(bytes)
@@ -182,7 +211,11 @@ fn check_index(
         let at = format!("segment {} byte {}", place.segment, place.offset);
         let parsed = record::parse(&buffer)
             .map_err(|why| wrong(format!("the index points to {at}, where {why}")))?;
-        let stream = parsed.stream().filter(|stream| stream.as_str() == name);
+        let stream = parsed.stream().map(|stream| {
+            let named = shared.log.branches.name_at(&stream, parsed.position);
+            named.unwrap_or(stream)
+        });
+        let stream = stream.filter(|stream| stream.as_str() == name);
         let Some(stream) = stream.filter(|_| parsed.sequence == sequence) else {
             return Err(wrong(format!(
                 "the index has {name} {sequence} at {at}, another record is there"

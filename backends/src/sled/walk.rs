@@ -50,7 +50,9 @@ pub(crate) fn read_segment(
 ) -> Result<(SegmentIndex, frame::ChainHash), Error> {
     let mut index = SegmentIndex::new(number);
     let end = walk_sealed(log, number, |offset, len, parsed| {
-        if parsed.sequence > 0 && !replay::push(&mut index, hash, parsed, offset, len) {
+        if parsed.sequence > 0
+            && !replay::push(&mut index, hash, &log.branches, parsed, offset, len)
+        {
             return Err(log.damaged(number, offset, "a record cannot be indexed"));
         }
         Ok(())

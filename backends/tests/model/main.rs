@@ -38,7 +38,7 @@ fn run(shape: Shape) {
     };
     let mut runner = TestRunner::new(config);
     let done = runner.run(&case(), |case| {
-        let mut world = World::new(shape, case.blocking);
+        let mut world = World::new(shape, case.blocking, case.branches);
         for (number, step) in case.steps.iter().enumerate() {
             world
                 .take(step)

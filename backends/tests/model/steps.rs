@@ -15,6 +15,8 @@ pub const MAX_BATCH_BYTES: usize = 160 << 10;
 pub struct Case {
     /// Whether the blocking face is used, or the async one.
     pub blocking: bool,
+    /// Whether streams may begin branches: where none does, all else must be as it ever was.
+    pub branches: bool,
     pub steps: Vec<Step>,
 }
 
@@ -26,6 +28,14 @@ pub enum Step {
         which: Index,
         change: Change,
         expect: Option<Expect>,
+    },
+    /// The newest events of a stream give way to others.
+    Supersede {
+        stream: usize,
+        from: Place,
+        adopted: Vec<EventShape>,
+        reissued: Vec<EventShape>,
+        wrong_head: bool,
     },
     ReadStream {
         stream: usize,
@@ -83,6 +93,7 @@ pub enum End {
 pub struct Part {
     pub stream: usize,
     pub expect: Expect,
+    pub after: After,
     pub events: Vec<EventShape>,
     pub durable: bool,
 }
@@ -95,6 +106,14 @@ pub enum Expect {
     /// The head, and this much beside it.
     Head(i64),
     Exact(u64),
+}
+
+/// Which event the part says that it follows.
+#[derive(Clone, Copy, Debug)]
+pub enum After {
+    Unsaid,
+    Head,
+    Another(Index),
 }
 
 #[derive(Clone, Debug)]
@@ -134,8 +153,12 @@ pub enum Place {
 }
 
 pub fn case() -> impl Strategy<Value = Case> {
-    (any::<bool>(), proptest::collection::vec(step(), 1..=200))
-        .prop_map(|(blocking, steps)| Case { blocking, steps })
+    let steps = proptest::collection::vec(step(), 1..=200);
+    (any::<bool>(), any::<bool>(), steps).prop_map(|(blocking, branches, steps)| Case {
+        blocking,
+        branches,
+        steps,
+    })
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -146,6 +169,10 @@ fn step() -> impl Strategy<Value = Step> {
         6 => many().prop_map(|part| Step::Append(vec![part])),
         16 => (any::<Index>(), change(), proptest::option::weighted(0.3, expect()))
             .prop_map(|(which, change, expect)| Step::Retry { which, change, expect }),
+        8 => (stream(), near_end(), shapes(0..5), shapes(0..3), proptest::bool::weighted(0.05))
+            .prop_map(|(stream, from, adopted, reissued, wrong_head)| {
+                Step::Supersede { stream, from, adopted, reissued, wrong_head }
+            }),
         14 => (stream(), place(), place(), any::<bool>(), limit())
             .prop_map(|(stream, from, to, backward, limit)| {
                 Step::ReadStream { stream, from, to, backward, limit }
@@ -173,6 +200,26 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+fn shapes(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<EventShape>> {
+    proptest::collection::vec(shape(), count)
+}
+
+fn near_end() -> impl Strategy<Value = Place> {
+    prop_oneof![
+        20 => (-6..2_i64).prop_map(Place::FromEnd),
+        2 => (-2_000..0_i64).prop_map(Place::FromEnd),
+        3 => (0..8_u64).prop_map(Place::FromStart),
+    ]
+}
+
+fn after() -> impl Strategy<Value = After> {
+    prop_oneof![
+        8 => Just(After::Unsaid),
+        4 => Just(After::Head),
+        1 => any::<Index>().prop_map(After::Another),
+    ]
+}
+
 fn end() -> impl Strategy<Value = End> {
     prop_oneof![Just(End::Clean), Just(End::Crash)]
 }
@@ -182,10 +229,12 @@ fn part() -> impl Strategy<Value = Part> {
         1 => proptest::collection::vec(shape(), 0..1),
         60 => proptest::collection::vec(shape(), 1..5),
     ];
-    (0..STREAMS, expect(), events, proptest::bool::weighted(0.1)).prop_map(
-        |(stream, expect, events, durable)| Part {
+    let durable = proptest::bool::weighted(0.1);
+    (0..STREAMS, expect(), after(), events, durable).prop_map(
+        |(stream, expect, after, events, durable)| Part {
             stream,
             expect,
+            after,
             events,
             durable,
         },
@@ -208,6 +257,7 @@ fn many() -> impl Strategy<Value = Part> {
         Part {
             stream,
             expect: Expect::Any,
+            after: After::Unsaid,
             events: vec![shape; count],
             durable: false,
         }

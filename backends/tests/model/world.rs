@@ -11,8 +11,8 @@ use tidelog_core::*;
 
 use crate::answers::{Checked, expect_eq, said, same, text};
 use crate::steps::{
-    Change, End, EventShape, Expect, MAX_BATCH_BYTES, MAX_BATCH_EVENTS, MAX_METADATA, MAX_PAYLOAD,
-    Part, Place, STREAMS, Step,
+    After, Change, End, EventShape, Expect, MAX_BATCH_BYTES, MAX_BATCH_EVENTS, MAX_METADATA,
+    MAX_PAYLOAD, Part, Place, STREAMS, Step,
 };
 use crate::tools;
 
@@ -26,6 +26,9 @@ pub struct Shape {
 pub struct World {
     shape: Shape,
     blocking: bool,
+    branches: bool,
+    /// Records that are no events.
+    controls: u64,
     root: TempDir,
     clock: Arc<ManualClock>,
     /// `None` only while it is being reopened.
@@ -43,7 +46,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(shape: Shape, blocking: bool) -> Self {
+    pub fn new(shape: Shape, blocking: bool, branches: bool) -> Self {
         let clock = Arc::new(ManualClock::new(Timestamp::from_micros(
             1_700_000_000_000_000,
         )));
@@ -52,6 +55,8 @@ impl World {
         let mut world = Self {
             shape,
             blocking,
+            branches,
+            controls: 0,
             root: TempDir::new().unwrap(),
             clock,
             store: None,
@@ -86,6 +91,19 @@ impl World {
                 let parts = which.get(&self.sent).clone();
                 let parts = self.changed(parts, *change, *expect);
                 self.append(parts)
+            }
+            Step::Supersede { .. } if !self.branches => Ok(()),
+            Step::Supersede {
+                stream,
+                from,
+                adopted,
+                reissued,
+                wrong_head,
+            } => {
+                let stream = self.streams[*stream].clone();
+                let adopted = adopted.iter().map(|shape| self.adopted(shape)).collect();
+                let reissued = reissued.iter().map(|shape| self.event(shape)).collect();
+                self.supersede(stream, *from, adopted, reissued, *wrong_head)
             }
             Step::ReadStream {
                 stream,
@@ -299,7 +317,7 @@ impl World {
             .map_err(|error| format!("verify: {error}"))?;
         let last = self.model.last_position();
         expect_eq("records verified", report.records, last)?;
-        expect_eq("records indexed", report.indexed, last)
+        expect_eq("records indexed", report.indexed, last - self.controls)
     }
 
     fn compare_all(&self) -> Checked {
@@ -316,6 +334,11 @@ impl World {
                 .read_all(LogQuery::all())
                 .collect::<Result<Vec<_>, _>>(),
         )?;
+        for event in self.model.read_all(LogQuery::all()) {
+            let event = event.map_err(text)?;
+            let (ours, model) = (face.is_superseded(&event), self.model.is_superseded(&event));
+            expect_eq("whether it gave way", ours, model)?;
+        }
         for stream in &self.streams {
             let query = StreamQuery::new(stream.clone());
             same(
@@ -360,11 +383,53 @@ impl World {
         Ok(())
     }
 
+    fn supersede(
+        &mut self,
+        stream: StreamId,
+        from: Place,
+        adopted: Vec<NewEvent>,
+        reissued: Vec<NewEvent>,
+        wrong_head: bool,
+    ) -> Checked {
+        let head = self.model.head(&stream).unwrap();
+        let mut head = head.unwrap_or(StreamHead {
+            sequence: 1,
+            event_id: tools::id(u64::MAX),
+        });
+        head.sequence += u64::from(wrong_head);
+        let from = place(from, head.sequence).min(head.sequence + 2);
+        let what = Supersession::new(stream, head, from)
+            .with_adopted(adopted)
+            .with_reissued(reissued);
+        let ours = self.sled().supersede(what.clone());
+        let done = ours.is_ok();
+        same(ours, self.model.supersede(what))?;
+        self.controls += u64::from(done);
+        Ok(())
+    }
+
+    fn adopted(&mut self, shape: &EventShape) -> NewEvent {
+        let position = self.ids.len() as u64;
+        self.event(shape).with_birth(Birth {
+            origin: uuid::Uuid::from_u128(1),
+            epoch: uuid::Uuid::from_u128(2),
+            position,
+            recorded_time: Timestamp::from_micros(3),
+        })
+    }
+
     fn part(&mut self, part: &Part) -> AppendBatch {
         let stream = self.streams[part.stream].clone();
         let expected = self.expected(&stream, part.expect);
         let events = part.events.iter().map(|shape| self.event(shape)).collect();
-        let batch = AppendBatch::new(stream, expected, events);
+        let head = self.model.head(&stream).unwrap();
+        let mut batch = AppendBatch::new(stream, expected, events);
+        batch.after = match part.after {
+            After::Unsaid => None,
+            After::Head => head.map(|head| head.event_id),
+            After::Another(_) if self.ids.is_empty() => None,
+            After::Another(which) => Some(*which.get(&self.ids)),
+        };
         if part.durable {
             batch.with_durability(Durability::Power)
         } else {

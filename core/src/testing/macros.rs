@@ -150,6 +150,28 @@ macro_rules! conformance_group {
             the_last_handle_gone_ends_subscriptions
         );
     };
+    (superseding, $harness:expr) => {
+        $crate::conformance_laws!($harness; superseding:
+            the_newest_events_give_way
+            a_stream_may_only_end_earlier_or_only_go_on
+            a_stream_that_has_moved_on_is_left_alone
+            impossible_supersessions_are_refused
+            a_read_from_before_sees_what_was_there
+            queries_select_of_what_the_stream_is_now
+            ids_that_gave_way_are_refused
+            ids_that_took_their_place_are_recognized
+            an_append_may_name_the_event_it_follows
+            a_subscription_to_what_gave_way_ends
+            the_log_goes_on_over_it
+            a_snapshot_of_what_gave_way_is_gone
+            racing_supersessions_win_each_head_once
+        );
+    };
+    (superseding_persistence, $harness:expr) => {
+        $crate::conformance_laws!($harness; superseding:
+            what_gave_way_stays_so_after_a_reopen
+        );
+    };
     (snapshots, $harness:expr) => {
         $crate::conformance_laws!($harness; snapshots:
             there_is_no_snapshot_at_first
@@ -276,6 +298,7 @@ mod tests {
             include_str!("snapshots.rs"),
             include_str!("store.rs"),
             include_str!("subscriptions.rs"),
+            include_str!("superseding.rs"),
         ];
         let laws = files
             .iter()

@@ -24,9 +24,10 @@
 //! | `multi_stream` | [`MultiStreamStore`](crate::MultiStreamStore) | 2–4 over several streams |
 //! | `log` | [`EventLog`](crate::EventLog) | 1, 6, 7 |
 //! | `snapshots` | [`SnapshotStore`](crate::SnapshotStore) | 12 |
+//! | `superseding` | [`Supersede`](crate::Supersede), several streams, snapshots | 17 |
 //! | `rows` | [`RowStore`](crate::RowStore) | 13–16 |
 //! | `checkpoints` | [`CheckpointStore`](crate::CheckpointStore) | its own |
-//! | `persistence`, `multi_stream_persistence`, `log_persistence`, `snapshot_persistence`, `row_persistence`, `checkpoint_persistence` | the same, of a [`PersistentHarness`] | all of it after a reopen |
+//! | `persistence`, `multi_stream_persistence`, `log_persistence`, `snapshot_persistence`, `row_persistence`, `checkpoint_persistence`, `superseding_persistence` | the same, of a [`PersistentHarness`] | all of it after a reopen |
 //!
 //! A group that is not listed is not there; one that is listed without its contract does not
 //! compile:
@@ -77,5 +78,6 @@ pub mod scenario;
 pub mod snapshots;
 pub mod store;
 pub mod subscriptions;
+pub mod superseding;
 
 pub use self::harness::{Harness, PersistentHarness, Settings};

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::future::Future;
 use std::sync::Arc;
 
-use tidelog_core::Error;
+use tidelog_core::{Error, StreamId};
 use uuid::Uuid;
 
 use super::super::control;
@@ -52,6 +52,12 @@ impl SledStore {
             return Ok(None);
         }
         commit_at(log, cursor, &found).map(|commit| Some(commit.end()))
+    }
+
+    /// Whether the event of this stream, sequence and position has given way to another branch.
+    pub fn has_given_way(&self, stream: &StreamId, sequence: u64, position: u64) -> bool {
+        let branches = &self.shared().log.branches;
+        branches.is_superseded(stream, sequence, position)
     }
 
     /// The newest position that survives a power cut.
