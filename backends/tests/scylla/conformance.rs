@@ -2,7 +2,6 @@
 //! blocking calls; and on a runtime that it was given.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use tidelog_backends::{ScyllaConfig, ScyllaStore};
 use tidelog_core::Limits;
@@ -28,10 +27,8 @@ const BUCKET: u64 = 2_000;
 
 impl ScyllaHarness {
     fn new(face: Face) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let namespace = NEXT.fetch_add(1, Ordering::Relaxed);
         Self {
-            namespace: format!("{}.{namespace}", std::process::id()),
+            namespace: keyspaces::namespace(),
             face,
         }
     }

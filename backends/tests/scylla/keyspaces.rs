@@ -1,9 +1,10 @@
 //! Keyspaces of this run's own, `t<process id>_<purpose>`.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::Path;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use tidelog_backends::scylla_driver::client::session::Session;
 use tidelog_backends::scylla_driver::client::session_builder::SessionBuilder;
@@ -32,19 +33,30 @@ pub struct Keyspace {
     server: String,
 }
 
+/// A namespace that no other test has.
+pub fn namespace() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let next = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("{}.{next}", std::process::id())
+}
+
 /// A configuration of a keyspace that all tests of this process share. Nobody is left to drop it:
 /// the next run does.
 pub fn shared(purpose: &str, made_as: fn(ScyllaConfig) -> ScyllaConfig) -> ScyllaConfig {
-    static MADE: OnceLock<()> = OnceLock::new();
+    static MADE: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let server = server().unwrap();
     let config = ScyllaConfig::new([&server])
         .keyspace(format!("t{}_{purpose}", std::process::id()))
         .replication(KeyspaceReplication::Simple(1));
     let config = made_as(config);
-    MADE.get_or_init(|| {
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    if made.is_empty() {
         drop_those_of_the_dead(&server);
+    }
+    if !made.contains(purpose) {
         pollster::block_on(ScyllaStore::migrate(config.clone())).unwrap();
-    });
+        made.insert(purpose.to_owned());
+    }
     config
 }
 

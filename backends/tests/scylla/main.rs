@@ -9,7 +9,9 @@
     reason = "these are tests"
 )]
 
+mod buckets;
 mod conformance;
 mod keyspaces;
+mod kit;
 mod smoke;
 mod tls;
