@@ -91,7 +91,7 @@ pub use projections::{
 #[cfg(feature = "scylla")]
 pub use replicate::{Other, ParkedReason, ReplicationParked, ReplicationState, ReplicationStatus};
 #[cfg(feature = "scylla")]
-pub use scylla::{RestoreOptions, RestoreReport};
+pub use scylla::{RestoreOptions, RestoreReport, restore, restore_blocking};
 pub use tidelog::Tidelog;
 
 pub use tidelog_backends::*;

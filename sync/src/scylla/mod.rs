@@ -39,4 +39,4 @@ mod turns;
 mod watermark;
 mod wire;
 
-pub use restore::{RestoreOptions, RestoreReport};
+pub use restore::{RestoreOptions, RestoreReport, restore, restore_blocking};

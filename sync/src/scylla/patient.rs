@@ -29,23 +29,39 @@ impl<W: Wire> Patient<W> {
         }
     }
 
+    /// Makes the first connection.
+    pub(crate) async fn connect(&self) -> Result<(), WireError> {
+        let mut attempt = 1;
+        loop {
+            match self.wire.renew().await {
+                Err(error) if passes(&error) => self.wait(attempt, error).await?,
+                done => return done,
+            }
+            attempt += 1;
+        }
+    }
+
+    /// Waits before the next attempt; gives `error` back when there is none.
+    async fn wait(&self, attempt: u32, error: WireError) -> Result<(), WireError> {
+        // The low half of an id is random.
+        #[allow(clippy::cast_possible_truncation, reason = "the low half is meant")]
+        let random = self.ids.next_uuid().as_u128() as u64;
+        let Some(delay) = self.retry.delay(attempt, random) else {
+            return Err(error);
+        };
+        tracing::debug!(%error, attempt, "asked again");
+        self.sleeper.sleep(delay).await;
+        Ok(())
+    }
+
     async fn repeat(&self, request: Request) -> Result<Reply, WireError> {
         let mut attempt = 1;
         loop {
             let error = match self.wire.ask(request.clone()).await {
-                Err(error) if matches!(error.class, ErrorClass::NotSent | ErrorClass::Unclear) => {
-                    error
-                }
+                Err(error) if passes(&error) => error,
                 answer => return answer,
             };
-            // The low half of an id is random.
-            #[allow(clippy::cast_possible_truncation, reason = "the low half is meant")]
-            let random = self.ids.next_uuid().as_u128() as u64;
-            let Some(delay) = self.retry.delay(attempt, random) else {
-                return Err(error);
-            };
-            tracing::debug!(%error, request = request.name(), attempt, "asked again");
-            self.sleeper.sleep(delay).await;
+            self.wait(attempt, error).await?;
             if attempt >= 2
                 && let Err(error) = self.wire.renew().await
             {
@@ -68,6 +84,11 @@ impl<W: Wire> Wire for Patient<W> {
     fn renew(&self) -> BoxFuture<'_, Result<(), WireError>> {
         self.wire.renew()
     }
+}
+
+/// Whether the same may be answered later.
+fn passes(error: &WireError) -> bool {
+    matches!(error.class, ErrorClass::NotSent | ErrorClass::Unclear)
 }
 
 fn reads(request: &Request) -> bool {

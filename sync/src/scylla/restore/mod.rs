@@ -1,5 +1,10 @@
 //! A store made anew from what the replica has of its log.
 
+mod call;
+mod sled_copy;
+
+pub use call::{restore, restore_blocking};
+
 use std::fmt;
 use std::ops::{ControlFlow, RangeInclusive};
 
@@ -293,7 +298,7 @@ fn settle<T: Restorable>(
         }
     }
     report.epoch = claim.epoch;
-    report.position = copy.end().position;
+    report.position = claim.end.position;
     report.parked = claim.parked.len();
     Ok(report)
 }

@@ -1,0 +1,312 @@
+//! A restore into an embedded store.
+
+use std::path::{Path, PathBuf};
+
+use tidelog_backends::SledStore;
+use tidelog_backends::commits::{Commit, CommitEnd, DeclaredHole, LogCopy};
+use tidelog_backends::wire::{ParkedKey, ParkedRow};
+use tidelog_core::{Batch, CheckpointStore, Error, LogQuery};
+use uuid::Uuid;
+
+use super::super::copy_target::{Claim, CopyTarget, Restorable};
+use crate::replicate::parked::{ParkedEntry, ParkedReason};
+use crate::replicate::state::{Replica, SinkState, Stretch};
+
+/// The name that the sink's state is saved under.
+const STATE: &str = "sink.scylla";
+
+/// A copy on disk; its calls block for file I/O.
+pub(in crate::scylla) struct SledCopy {
+    copy: LogCopy,
+    dir: PathBuf,
+}
+
+impl SledCopy {
+    /// The copy in `dir`; `None` when there is none and none is to be made.
+    pub(in crate::scylla) fn open(
+        dir: &Path,
+        origin: Uuid,
+        first_epoch: Uuid,
+        create: bool,
+    ) -> Result<Option<Self>, Error> {
+        if !create && !dir.join("format").exists() {
+            return Ok(None);
+        }
+        let copy = LogCopy::open(dir, origin, first_epoch, &SledStore::builder(dir))?;
+        let dir = dir.to_owned();
+        Ok(Some(Self { copy, dir }))
+    }
+
+    /// What the first record held was recorded together with, and a stream of that which is not its
+    /// own.
+    fn batch(&self, row: &ParkedRow) -> Result<(Batch, Option<tidelog_core::StreamId>), Error> {
+        let position = row.key.first_position;
+        let read = |from, to| {
+            let store = self.copy.store().blocking();
+            let query = LogQuery::from(from).to(to);
+            store.read_all(query).collect::<Result<Vec<_>, Error>>()
+        };
+        let alone = Batch {
+            first: position,
+            count: 1,
+        };
+        let batch = read(position, position)?.first().map(|record| record.batch);
+        let batch = batch.unwrap_or(alone);
+        let last = batch.first + u64::from(batch.count).saturating_sub(1);
+        let siblings = read(batch.first, last)?.into_iter().map(|e| e.stream);
+        let sibling = siblings
+            .into_iter()
+            .find(|stream| *stream != row.key.stream);
+        Ok((batch, sibling))
+    }
+
+    fn entry(&self, row: &ParkedRow, last: u64) -> Result<ParkedEntry, Error> {
+        let (batch, sibling) = self.batch(row)?;
+        let reason = match (&*row.reason, sibling) {
+            ("torn_batch", Some(sibling)) => ParkedReason::TornBatch { sibling },
+            ("too_large", _) => ParkedReason::TooLarge,
+            ("gap", _) => ParkedReason::Gap,
+            ("refused", _) => ParkedReason::Refused("before the store was restored".into()),
+            _ => ParkedReason::Diverged,
+        };
+        Ok(ParkedEntry {
+            stream: row.key.stream.clone(),
+            reason,
+            first_sequence: row.first_sequence,
+            first_position: row.key.first_position,
+            local_event: row.local_event,
+            remote: row.remote,
+            batch,
+            accepted: false,
+            resolved_at: 0,
+            since_position: last,
+        })
+    }
+}
+
+impl CopyTarget for SledCopy {
+    fn end(&self) -> CommitEnd {
+        self.copy.next()
+    }
+
+    fn push(&mut self, commit: &Commit) -> Result<(), Error> {
+        self.copy.push(commit.number, &commit.body, commit.hash)
+    }
+
+    fn skip(&mut self, hole: &DeclaredHole) -> Result<(), Error> {
+        self.copy.skip(hole)
+    }
+
+    fn sync(&mut self) -> Result<(), Error> {
+        self.copy.sync()
+    }
+}
+
+impl Restorable for SledCopy {
+    fn claimed(&self) -> Result<Option<Claim>, Error> {
+        let saved = pollster::block_on(self.copy.store().load(STATE))?;
+        let Some(saved) = saved else { return Ok(None) };
+        let state = SinkState::decode(&saved).map_err(|reason| {
+            let remedy = "remove the directory, and restore from the beginning";
+            Error::damaged(&self.dir, reason, remedy)
+        })?;
+        let Some(replica) = state.replica else {
+            return Ok(None);
+        };
+        let row = |entry: &ParkedEntry| ParkedRow {
+            key: ParkedKey {
+                origin: state.origin,
+                epoch: state.epoch,
+                stream: entry.stream.clone(),
+                first_position: entry.first_position,
+            },
+            first_sequence: entry.first_sequence,
+            until_position: None,
+            reason: entry.reason.code().into(),
+            local_event: entry.local_event,
+            remote: entry.remote,
+        };
+        let lineage = state.lineage.iter();
+        Ok(Some(Claim {
+            keyspace: (
+                replica.keyspace_id,
+                replica.bucket_events,
+                replica.chunk_records,
+            ),
+            origin: state.origin,
+            epoch: state.epoch,
+            session: state.session,
+            end: state.settled,
+            lineage: lineage.map(|s| (s.epoch, s.first_position)).collect(),
+            parked: state.parked.values().map(row).collect(),
+        }))
+    }
+
+    fn claim(&mut self, claim: &Claim) -> Result<(), Error> {
+        let (keyspace_id, bucket_events, chunk_records) = claim.keyspace;
+        let mut state = SinkState::new(claim.origin, claim.epoch, claim.end);
+        state.replica = Some(Replica {
+            keyspace_id,
+            bucket_events,
+            chunk_records,
+        });
+        state.session = claim.session;
+        let stretch = |&(epoch, first_position)| Stretch {
+            epoch,
+            first_position,
+        };
+        state.lineage = claim.lineage.iter().map(stretch).collect();
+        for row in &claim.parked {
+            let entry = self.entry(row, claim.end.position)?;
+            let key = (entry.stream.clone(), entry.first_position);
+            state.parked.insert(key, entry);
+        }
+        let bytes = state.encode()?;
+        let position = claim.end.position.min(self.copy.next().position);
+        pollster::block_on(self.copy.store().save(STATE, position, bytes))
+    }
+
+    fn finish(self, epoch: Uuid) -> Result<(), Error> {
+        self.copy.finish(epoch)?.close_blocking()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidelog_backends::wire::{Chunk, OriginRow, Reply, Request, Watermark};
+    use tidelog_core::{AppendBatch, ContentType, EventLog, EventStore, ExpectedVersion, NewEvent};
+
+    use super::super::super::test_log::{
+        CHUNK, Ids, Silenced, ask, id, now_or_never, rows_of, server, stream,
+    };
+    use super::super::{RestoreOptions, restore_to};
+    use super::*;
+
+    fn part(name: &str, expected: ExpectedVersion) -> AppendBatch {
+        let event = NewEvent::new("Sold", 1, ContentType::Json, "{}");
+        AppendBatch::new(stream(name), expected, vec![event])
+    }
+
+    /// Sends all that `store` has as a replicator does.
+    fn send(wire: &tidelog_backends::fake::FakeWire, store: &SledStore) -> CommitEnd {
+        let identity = store.identity();
+        let (origin, epoch) = (identity.origin, identity.epoch);
+        let mut commits = store.commits(0);
+        let mut end = CommitEnd::genesis(origin, epoch);
+        loop {
+            let read = commits.next(1 << 20).unwrap();
+            let Some(last) = read.last() else { break };
+            end = last.end();
+            for row in read.iter().flat_map(rows_of) {
+                let number = row.position / CHUNK;
+                let chunk = Chunk {
+                    origin,
+                    epoch,
+                    number,
+                };
+                let rows = vec![row];
+                ask(wire, Request::PutLog { chunk, rows });
+            }
+        }
+        let row = OriginRow {
+            origin,
+            epoch,
+            first_epoch: epoch,
+            parent: None,
+            watermark: Watermark {
+                session: id(200),
+                position: end.position,
+                hash: end.hash,
+                commit_number: end.number,
+            },
+            successor: None,
+            name: "till".into(),
+        };
+        let registered = ask(wire, Request::Register(Box::new(row)));
+        assert_eq!(registered, Reply::Applied(true));
+        end
+    }
+
+    #[test]
+    fn a_store_comes_back_event_for_event_however_often_its_restore_is_killed() {
+        let dir = tempfile::tempdir().unwrap();
+        let original = SledStore::open(dir.path().join("original")).unwrap();
+        let appends = original.blocking();
+        for n in 0..10 {
+            let any = ExpectedVersion::Any;
+            appends.append(part(&format!("s{}", n % 3), any)).unwrap();
+            let parts = vec![part("a", any), part("b", any)];
+            appends.append_streams(parts).unwrap();
+        }
+        let wire = server();
+        let end = send(&wire, &original);
+        let parked = ParkedRow {
+            key: ParkedKey {
+                origin: original.identity().origin,
+                epoch: original.identity().epoch,
+                stream: stream("b"),
+                first_position: 30,
+            },
+            first_sequence: 10,
+            until_position: None,
+            reason: "torn_batch".into(),
+            local_event: tidelog_core::EventId::from_bytes([1; 16]),
+            remote: None,
+        };
+        ask(&wire, Request::Park(Box::new(parked)));
+        let to = dir.path().join("restored");
+        let open = |origin, first, create| SledCopy::open(&to, origin, first, create);
+        let (options, ids) = (RestoreOptions::new(), Ids::default());
+        let (mut killed, mut epoch) = (0, None);
+        for (at, executed) in (0..50).flat_map(|at| [(at, false), (at, true)]) {
+            let silenced = Silenced::new(wire.clone(), at, executed);
+            let done = now_or_never(restore_to(&silenced, &options, &ids, open));
+            if let Some(report) = done {
+                epoch = Some(report.unwrap().epoch);
+                break;
+            }
+            if to.exists() {
+                killed += 1;
+                let opened = SledStore::open(&to).map(drop);
+                let refused = matches!(opened, Err(Error::NotAStore { .. }));
+                assert!(refused, "it is no store before it is done: {opened:?}");
+            }
+        }
+        assert!(killed > 4, "{killed} times killed");
+        let epoch = epoch.unwrap();
+        let restored = SledStore::open(&to).unwrap();
+        assert_eq!(restored.identity().origin, original.identity().origin);
+        assert_eq!(restored.identity().epoch, epoch);
+        restored.verify().unwrap();
+        for position in 1..=end.position {
+            let wanted = original.commit_end(position).unwrap();
+            assert_eq!(restored.commit_end(position).unwrap(), wanted);
+        }
+        let all = |store: &SledStore| {
+            let query = LogQuery::all().to(end.position);
+            let read = store.blocking().read_all(query);
+            read.collect::<Result<Vec<_>, _>>().unwrap()
+        };
+        assert_eq!(all(&restored), all(&original));
+        let head = |store: &SledStore| pollster::block_on(store.head(&stream("a"))).unwrap();
+        assert_eq!(head(&restored), head(&original));
+        let saved = pollster::block_on(restored.load(STATE)).unwrap().unwrap();
+        let state = SinkState::decode(&saved).unwrap();
+        assert_eq!((state.epoch, state.settled), (epoch, end));
+        assert_eq!(state.epoch_of(end.position), original.identity().epoch);
+        assert_eq!(state.epoch_of(end.position + 1), epoch);
+        let entry = state.held(&stream("b")).unwrap();
+        let sibling = stream("a");
+        assert_eq!(entry.reason, ParkedReason::TornBatch { sibling });
+        assert_eq!((entry.batch.first, entry.batch.count), (29, 2));
+        // It takes appends, as a store of its own.
+        restored
+            .blocking()
+            .append(part("a", ExpectedVersion::Any))
+            .unwrap();
+        assert_eq!(
+            restored.blocking().inner().last_position(),
+            end.position + 2
+        );
+    }
+}
