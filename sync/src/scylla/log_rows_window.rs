@@ -194,8 +194,9 @@ impl Window {
             rows => {
                 let size = rows.iter().map(|row| row.record.len()).sum();
                 let mut body = BytesMut::with_capacity(size);
-                rows.iter()
-                    .for_each(|row| body.extend_from_slice(&row.record));
+                for row in rows {
+                    body.extend_from_slice(&row.record);
+                }
                 Bytes::from(body)
             }
         };

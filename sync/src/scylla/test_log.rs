@@ -96,7 +96,9 @@ impl TestLog {
             first,
             count: u32::try_from(streams.len()).unwrap(),
         };
-        envelopes.iter_mut().for_each(|e| e.batch = batch);
+        for envelope in &mut envelopes {
+            envelope.batch = batch;
+        }
         self.commit(&envelopes)
     }
 

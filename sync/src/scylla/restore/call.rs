@@ -1,7 +1,7 @@
 //! The call that restores a store, on a thread of its own.
 
 use std::future::Future;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::thread;
@@ -70,7 +70,7 @@ pub fn restore(
         let dir = to.clone();
         let work = move || {
             let done = pollster::block_on(async {
-                let work = pin!(work(config, &options, &dir));
+                let work = pin!(work(config, options, dir));
                 match select(work, dropped).await {
                     Either::Left((done, _)) => done,
                     Either::Right(_) => Err(Error::Closed),
@@ -95,18 +95,18 @@ pub fn restore_blocking(
     options: RestoreOptions,
     to: impl AsRef<Path>,
 ) -> Result<RestoreReport, Error> {
-    pollster::block_on(work(config, &options, to.as_ref()))
+    pollster::block_on(work(config, options, to.as_ref().to_owned()))
 }
 
 async fn work(
     config: ScyllaConfig,
-    options: &RestoreOptions,
-    dir: &Path,
+    options: RestoreOptions,
+    dir: PathBuf,
 ) -> Result<RestoreReport, Error> {
     let (sleeper, ids) = (Arc::new(ThreadSleeper::new()), Arc::new(SystemIds));
     let wire = Patient::new(Cql::new(config)?, PATIENCE, sleeper, ids);
     let connected = wire.connect().await;
     connected.map_err(|error| trouble("restore a store", &error))?;
-    let open = |origin, first_epoch, create| SledCopy::open(dir, origin, first_epoch, create);
-    restore_to(&wire, options, &SystemIds, open).await
+    let open = |origin, first_epoch, create| SledCopy::open(&dir, origin, first_epoch, create);
+    restore_to(&wire, &options, &SystemIds, open).await
 }
