@@ -15,8 +15,9 @@ const ENTRY_BYTES: usize = 192;
 
 /// Newest known states by aggregate id.
 ///
-/// An entry may be old: it is a true state of its stream all the same, since history never changes.
-/// So it is never wrong to start from one; who does, has to find out whether it is the newest.
+/// An entry may be old: it is a state that its stream has had, and still is one of its history unless
+/// events gave way to another origin's since. Who starts from one has to find out both: whether its
+/// event still stands in the stream, by its id, and whether it is the newest.
 pub(crate) struct StateCache<A: Aggregate>(Cache<Key, Current<A>, Weigh>);
 
 impl<A: Aggregate> StateCache<A> {

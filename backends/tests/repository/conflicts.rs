@@ -63,7 +63,11 @@ fn after_a_conflict_only_the_new_events_are_read_and_it_is_decided_anew() {
     let error = accounts.execute(withdraw.clone()).unwrap_err();
     assert_eq!(error.code(), "rejected");
     assert_eq!(withdraw.decisions.count(), 2);
-    assert_eq!(store.reads(), [3], "the tail alone");
+    assert_eq!(
+        store.reads(),
+        [2],
+        "the event it ends with, then the tail alone"
+    );
     assert_eq!(cents(&accounts), 20);
 }
 

@@ -14,6 +14,7 @@ mod conflicts;
 mod execute;
 mod probe;
 mod snapshots;
+mod superseded;
 mod upcasting;
 
 use tidelog_core::{

@@ -74,8 +74,9 @@ impl<A: Aggregate, S: EventStore> AggregateRepository<A, S> {
                 answer => {
                     if maybe_old && let Some(old) = found.current.take() {
                         maybe_old = false;
+                        let decided_on = found.event_id;
                         found = self.refresh(old).await?;
-                        if found.sequence != version {
+                        if (found.sequence, found.event_id) != (version, decided_on) {
                             continue;
                         }
                     }
@@ -95,6 +96,7 @@ impl<A: Aggregate, S: EventStore> AggregateRepository<A, S> {
             let next = after(&found, &stream, &events, &encoded)?;
             let mut batch =
                 AppendBatch::new(stream.clone(), ExpectedVersion::Exact(version), encoded);
+            batch.after = found.event_id;
             if let Some(durability) = self.durability {
                 batch = batch.with_durability(durability);
             }

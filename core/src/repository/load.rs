@@ -6,7 +6,7 @@ use crate::aggregate::Aggregate;
 use crate::envelope::EventEnvelope;
 use crate::error::Error;
 use crate::id::EventId;
-use crate::read::StreamQuery;
+use crate::read::{EventStream, StreamQuery};
 use crate::repository::{AggregateRepository, Current, Loaded, SinceSnapshot};
 use crate::store::EventStore;
 use crate::stream_id::StreamId;
@@ -44,7 +44,7 @@ impl<A: Aggregate, S: EventStore> AggregateRepository<A, S> {
     pub(super) async fn refresh(&self, old: Current<A>) -> Result<Found<A>, Error> {
         let head = self.store.head(&old.stream).await?;
         let at = head.map_or(0, |head| head.sequence);
-        if at == old.sequence {
+        if head.is_some_and(|head| (head.sequence, head.event_id) == (old.sequence, old.event_id)) {
             return Ok(Found::at(old));
         }
         self.catch_up(old, at).await
@@ -52,15 +52,18 @@ impl<A: Aggregate, S: EventStore> AggregateRepository<A, S> {
 
     /// The newest state of a stream that is at `head` and not where `old` is.
     pub(super) async fn catch_up(&self, old: Current<A>, head: u64) -> Result<Found<A>, Error> {
-        if head < old.sequence {
-            // Not a stream that only grew: whatever has happened, the cache knows nothing of it.
-            if let Some(cache) = &self.cache {
-                cache.forget(old.stream.aggregate_id());
-            }
-            return self.load_current(&old.stream).await;
-        }
         let stream = old.stream.clone();
-        self.replay(&stream, Replay::from_current(old)).await
+        if head >= old.sequence
+            && let Some(found) = self.go_on(&stream, Replay::from_current(old)).await?
+        {
+            return Ok(found);
+        }
+        // Not a stream that only grew: its events gave way to others, or whatever else has happened,
+        // the cache knows nothing of it.
+        if let Some(cache) = &self.cache {
+            cache.forget(stream.aggregate_id());
+        }
+        self.load_current(&stream).await
     }
 
     /// The newest state from snapshot and events.
@@ -74,30 +77,39 @@ impl<A: Aggregate, S: EventStore> AggregateRepository<A, S> {
                 event_id: Some(snapshot.event_id),
                 since_snapshot: SinceSnapshot::default(),
             };
-            if self.snapshot_counts(stream, &start).await? {
-                return self.replay(stream, start).await;
+            // The snapshots may stand in another store, which cannot know.
+            if let Some(found) = self.go_on(stream, start).await? {
+                return Ok(found);
             }
             tracing::warn!(%stream, sequence = snapshot.sequence,
                 "a snapshot is not of this stream's history; replaying all events");
         }
-        self.replay(stream, Replay::empty()).await
+        let query = StreamQuery::new(stream.clone());
+        self.replay(self.store.read_stream(query), stream, Replay::empty())
+            .await
     }
 
-    /// Whether the stream has the event that the snapshot ends with. The snapshots may stand in
-    /// another store, which cannot know.
-    async fn snapshot_counts(&self, stream: &StreamId, start: &Replay<A>) -> Result<bool, Error> {
-        let query = StreamQuery::new(stream.clone())
-            .from(start.sequence)
-            .to(start.sequence);
-        let found = self.store.read_stream(query).next().await.transpose()?;
-        Ok(found.map(|envelope| envelope.event_id) == start.event_id)
+    /// Applies all events after `start`; `None` when the stream does not have the event that it ends
+    /// with. One read sees both, so nothing comes in between.
+    async fn go_on(&self, stream: &StreamId, start: Replay<A>) -> Result<Option<Found<A>>, Error> {
+        let query = StreamQuery::new(stream.clone()).from(start.sequence);
+        let mut events = self.store.read_stream(query);
+        let newest = events.next().await.transpose()?;
+        let newest = newest.map(|event| (event.sequence, Some(event.event_id)));
+        if newest != Some((start.sequence, start.event_id)) {
+            return Ok(None);
+        }
+        self.replay(events, stream, start).await.map(Some)
     }
 
-    /// Applies all events after `replay`, page by page.
-    async fn replay(&self, stream: &StreamId, mut replay: Replay<A>) -> Result<Found<A>, Error> {
-        let query = StreamQuery::new(stream.clone()).from(replay.sequence + 1);
-        let mut pages = self.store.read_stream(query);
-        while let Some(page) = pages.next_page().await {
+    /// Applies all of `events`, page by page.
+    async fn replay(
+        &self,
+        mut events: EventStream,
+        stream: &StreamId,
+        mut replay: Replay<A>,
+    ) -> Result<Found<A>, Error> {
+        while let Some(page) = events.next_page().await {
             for envelope in page? {
                 replay.apply(&envelope)?;
             }
@@ -116,12 +128,15 @@ pub(super) struct Found<A> {
     pub(super) current: Option<Current<A>>,
     /// Sequence of its newest record: what the next append comes after.
     pub(super) sequence: u64,
+    /// Id of that record.
+    pub(super) event_id: Option<EventId>,
 }
 
 impl<A> Found<A> {
     pub(super) fn at(current: Current<A>) -> Self {
         Self {
             sequence: current.sequence,
+            event_id: Some(current.event_id),
             current: Some(current),
         }
     }
@@ -168,7 +183,7 @@ impl<A: Aggregate> Replay<A> {
     }
 
     fn finish(self, stream: &StreamId) -> Found<A> {
-        let sequence = self.sequence;
+        let (sequence, event_id) = (self.sequence, self.event_id);
         let current = self
             .state
             .zip(self.event_id)
@@ -180,7 +195,11 @@ impl<A: Aggregate> Replay<A> {
                 event_id,
                 since_snapshot: self.since_snapshot,
             });
-        Found { current, sequence }
+        Found {
+            current,
+            sequence,
+            event_id,
+        }
     }
 }
 
