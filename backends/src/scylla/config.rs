@@ -52,6 +52,7 @@ pub struct ScyllaConfig {
     pub(crate) ids: Arc<dyn IdSource>,
     pub(crate) cache_bytes: u64,
     pub(crate) namespace: Option<Arc<str>>,
+    pub(crate) lock_patience: Duration,
 }
 
 type SessionSettings = dyn Fn(SessionBuilder) -> SessionBuilder + Send + Sync;
@@ -132,6 +133,7 @@ impl ScyllaConfig {
             ids: Arc::new(SystemIds),
             cache_bytes: 16 << 20,
             namespace: None,
+            lock_patience: Duration::from_secs(60),
         }
     }
 
@@ -288,6 +290,13 @@ impl ScyllaConfig {
         self
     }
 
+    /// How long the lock of a migration must stand unchanged to count as left behind.
+    #[doc(hidden)]
+    pub fn lock_patience(mut self, patience: Duration) -> Self {
+        self.lock_patience = patience;
+        self
+    }
+
     /// What it is called in errors and spans.
     pub(crate) fn server(&self) -> Box<str> {
         format!(
@@ -343,6 +352,15 @@ impl ScyllaConfig {
                 let reason = "leave it out, or name one";
                 return Err(Error::invalid("data centre", "", reason));
             }
+        }
+        if let Some(decides) = &self.arbitration_dc
+            && self.datacenter.as_ref() != Some(decides)
+        {
+            let mine = self.datacenter.as_deref().unwrap_or_default();
+            let reason = format!(
+                "conditional writes are to be decided in {decides}: only clients with that as their datacenter may write"
+            );
+            return Err(Error::invalid("datacenter", mine, reason));
         }
         if let Some(replication) = &self.replication {
             replication.check()?;

@@ -71,8 +71,7 @@ const FINISH: &str = "UPDATE {ks}.tidelog_meta SET schema_version = ?, migrating
 const READ_META: &str = "SELECT keyspace_id, schema_version, migrating, bucket_events,
     chunk_records, arbitration_dc FROM {ks}.tidelog_meta WHERE id = 'keyspace'";
 
-/// A lock that stands unchanged for so long belongs to nobody any more.
-const LOCK_PATIENCE: Duration = Duration::from_secs(60);
+/// Between looks at another's lock.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// What a migration did.
@@ -204,6 +203,7 @@ impl Migration<'_> {
 
     async fn run(&mut self) -> Result<(), Error> {
         self.define(META).await?;
+        self.check_for_leftovers().await?;
         let me = self.config.ids.next_uuid();
         let bucket = self
             .config
@@ -239,6 +239,35 @@ impl Migration<'_> {
         check(self.config, meta.as_ref())
     }
 
+    /// A keyspace that has events but no row about itself lost it. What was fixed for ever when it was
+    /// made must then be said, and not be the default of the day.
+    async fn check_for_leftovers(&mut self) -> Result<(), Error> {
+        let is_said = self.config.bucket_events.is_some() && self.config.chunk_records.is_some();
+        if is_said || self.columns().await?.is_some() {
+            return Ok(());
+        }
+        for table in ["events_by_stream", "log_by_origin"] {
+            let text = format!("SELECT event_id FROM {{ks}}.{table} LIMIT 1");
+            let text = for_keyspace(&text, &self.config.keyspace);
+            let asked = self.session.query_unpaged(self.statement(text, true), &[]);
+            let has_rows = match asked.await {
+                Ok(answer) => answer
+                    .into_rows_result()
+                    .is_ok_and(|rows| rows.rows_num() > 0),
+                Err(error) if is_missing_schema(&error) => false,
+                Err(error) => return Err(self.failed(&error)),
+            };
+            if has_rows {
+                let reason = format!(
+                    "keyspace {} has lost the row that says it, in tidelog_meta, but not its {table}; say bucket_events and chunk_records as they were when it was made, or let a store that replicates into it put the row back",
+                    self.config.keyspace
+                );
+                return Err(Error::invalid("bucket_events", "not set", reason));
+            }
+        }
+        Ok(())
+    }
+
     /// Takes the lock; answers the version to go on from, or `None` when there is nothing to do.
     async fn lock(&mut self, me: Uuid) -> Result<Option<u32>, Error> {
         let mut seen: (Standing, Duration) = ((None, None), Duration::ZERO);
@@ -251,7 +280,7 @@ impl Migration<'_> {
             if standing != seen.0 {
                 seen = (standing, Duration::ZERO);
             }
-            let free = standing.1.is_none() || seen.1 >= LOCK_PATIENCE;
+            let free = standing.1.is_none() || seen.1 >= self.config.lock_patience;
             if free {
                 let values = (me, standing.1, version.cast_signed());
                 if self.ask_whether(TAKE_LOCK, values).await?
@@ -270,7 +299,9 @@ impl Migration<'_> {
         let mut waited = Duration::ZERO;
         loop {
             let (version, _) = self.read().await?.unwrap_or_default();
-            if version.is_some_and(|version| version >= SCHEMA_VERSION) || waited >= LOCK_PATIENCE {
+            if version.is_some_and(|version| version >= SCHEMA_VERSION)
+                || waited >= self.config.lock_patience
+            {
                 return Ok(());
             }
             tokio::time::sleep(LOOK_AGAIN).await;

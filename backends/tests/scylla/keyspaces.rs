@@ -93,6 +93,20 @@ impl Keyspace {
         })
     }
 
+    /// Runs statements by a session of their own.
+    pub fn cql(&self, texts: &[&str]) {
+        cql(&self.server, texts);
+    }
+
+    /// Sets columns of the row that the keyspace has about itself, as only a test does.
+    pub fn set_meta(&self, columns: &str) {
+        let keyspace = &self.name;
+        let text = format!(
+            "UPDATE \"{keyspace}\".tidelog_meta SET {columns} WHERE id = 'keyspace' IF EXISTS"
+        );
+        self.cql(&[&text]);
+    }
+
     pub fn server(&self) -> &str {
         &self.server
     }

@@ -13,5 +13,7 @@ mod buckets;
 mod conformance;
 mod keyspaces;
 mod kit;
-mod smoke;
+mod memory;
+mod schema;
+mod secrets;
 mod tls;

@@ -7,7 +7,7 @@ use super::direct::Direct;
 
 /// Servers count rows and not bytes: so many are asked for at first, and at most; between, as many
 /// as make a page of this size.
-const FIRST_ROWS: u32 = 16;
+const FIRST_ROWS: u32 = 8;
 const MOST_ROWS: u32 = 256;
 const PAGE_BYTES: usize = 1 << 20;
 
