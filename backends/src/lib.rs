@@ -23,6 +23,19 @@ mod sled;
 #[cfg(feature = "scylla")]
 pub use ::scylla as scylla_driver;
 pub use memory::{MemoryRepository, MemoryStore};
+/// What replication asks the machine; no part of the API.
+#[doc(hidden)]
+pub mod machine {
+    /// How long this machine has slept since it was started, as far as the system tells.
+    pub fn slept() -> std::time::Duration {
+        crate::platform::slept()
+    }
+
+    /// The name of this machine in its network.
+    pub fn host_name() -> String {
+        crate::platform::host_name()
+    }
+}
 /// The log commit by commit, as replication sends it; no part of the API.
 #[doc(hidden)]
 pub mod commits {

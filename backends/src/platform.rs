@@ -224,15 +224,40 @@ pub(crate) fn with_lazy_threads<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
+/// How long this machine has slept since it was started, where the system tells; always zero elsewhere.
+pub(crate) fn slept() -> std::time::Duration {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::time::{ClockId, clock_gettime};
+        // The one goes on while the machine sleeps.
+        let (all, awake) = (
+            clock_gettime(ClockId::Boottime),
+            clock_gettime(ClockId::Monotonic),
+        );
+        let nanos = |time: rustix::time::Timespec| {
+            i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
+        };
+        let slept = u64::try_from(nanos(all) - nanos(awake)).unwrap_or(0);
+        std::time::Duration::from_nanos(slept)
+    }
+    #[cfg(not(target_os = "linux"))]
+    std::time::Duration::ZERO
+}
+
+/// The name of this machine in its network.
+pub(crate) fn host_name() -> String {
+    #[cfg(unix)]
+    {
+        let name = rustix::system::uname();
+        name.nodename().to_string_lossy().into_owned()
+    }
+    #[cfg(not(unix))]
+    String::from("this machine")
+}
+
 /// This process and machine, for whoever finds the store locked.
 pub(crate) fn describe_holder() -> String {
-    #[cfg(unix)]
-    let host = rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned();
-    #[cfg(not(unix))]
-    let host = String::from("this machine");
+    let host = host_name();
     format!("process {} on {host}", std::process::id())
 }
 

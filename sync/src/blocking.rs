@@ -80,6 +80,43 @@ impl BlockingTidelog {
         Ok(self.log.projection()?.blocking())
     }
 
+    /// See [`Tidelog::replication`].
+    #[cfg(feature = "scylla")]
+    pub fn replication(&self) -> crate::BlockingReplication {
+        self.log.replication().blocking()
+    }
+
+    /// See [`Tidelog::wait_for`].
+    ///
+    /// # Errors
+    /// As there.
+    #[cfg(feature = "scylla")]
+    pub fn wait_for(&self, position: u64, stage: crate::Stage) -> Result<(), Error> {
+        pollster::block_on(self.log.wait_for(position, stage))
+    }
+
+    /// The same, but for no longer than `timeout`; whether it has come so far.
+    ///
+    /// # Errors
+    /// As there.
+    #[cfg(feature = "scylla")]
+    pub fn wait_for_timeout(
+        &self,
+        position: u64,
+        stage: crate::Stage,
+        timeout: std::time::Duration,
+    ) -> Result<bool, Error> {
+        use futures_util::future::{Either, select};
+        use tidelog_core::Sleeper;
+
+        let waiting = std::pin::pin!(self.log.wait_for(position, stage));
+        let sleep = crate::ThreadSleeper::new().sleep(timeout);
+        match pollster::block_on(select(waiting, sleep)) {
+            Either::Left((come, _)) => come.map(|()| true),
+            Either::Right(_) => Ok(false),
+        }
+    }
+
     /// See [`Tidelog::projections`].
     pub fn projections(&self) -> Vec<ProjectionStatus> {
         self.log.projections()

@@ -46,6 +46,8 @@ pub struct TidelogBuilder {
     projections: Registrations<SledStore>,
     managers: Vec<Manager>,
     progress: Option<ProgressCallback>,
+    #[cfg(feature = "scylla")]
+    distributed: crate::distributed::DistributedConfig,
 }
 
 impl TidelogBuilder {
@@ -64,7 +66,21 @@ impl TidelogBuilder {
             projections: Registrations::default(),
             managers: Vec::new(),
             progress: None,
+            #[cfg(feature = "scylla")]
+            distributed: crate::distributed::DistributedConfig::default(),
         }
+    }
+
+    /// Sends the log to where `config` says, while the store is open: everything that is in it and
+    /// everything that comes, once it survives a power cut here. Appends and reads do not depend on
+    /// it: what cannot be sent waits in the log. [`Tidelog::replication`] tells how far it is.
+    ///
+    /// Opening does not wait for the network. Switched on late, the whole log is sent from its
+    /// beginning. What goes is what stands in the log: encrypted payloads stay encrypted.
+    #[cfg(feature = "scylla")]
+    pub fn distributed(mut self, config: crate::DistributedConfig) -> Self {
+        self.distributed = config;
+        self
     }
 
     /// Feeds `projection` from the log while the store is open; [`Tidelog::projection`] has its rows.
@@ -279,7 +295,12 @@ impl TidelogBuilder {
                 .map_or(ControlFlow::Continue(()), |callback| callback(progress))
         };
         let (settings, projections) = (self.settings, self.projections);
+        #[cfg(feature = "scylla")]
+        let replication =
+            crate::replication::Replication::start(&store, self.distributed, &settings.ids)?;
         let inner = Inner::start(store, settings, projections, self.managers, progress)?;
+        #[cfg(feature = "scylla")]
+        let inner = inner.with_replication(replication);
         Ok(Tidelog::new(inner))
     }
 }

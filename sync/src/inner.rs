@@ -8,6 +8,8 @@ use tidelog_core::{Command, CommandError, CommandResponse, Context, Decide, Erro
 
 use crate::processes::{Bus, Manager, Processes};
 use crate::projections::{Projections, Registrations, Stores};
+#[cfg(feature = "scylla")]
+use crate::replicate::thread::Running;
 use crate::repositories::{Repositories, Settings};
 
 /// The store with what works on it. Users hold it by their [`Owner`]; the library's own threads hold
@@ -16,6 +18,8 @@ pub(crate) struct Inner {
     // Dropped in this order: managers execute commands, and projections take in what these record.
     processes: Processes,
     projections: Projections<SledStore>,
+    #[cfg(feature = "scylla")]
+    replication: (crate::replication::Replication, Option<Running>),
     asynchronous: Arc<Repositories>,
     blocking: Repositories,
 }
@@ -63,9 +67,26 @@ impl Inner {
         Ok(Self {
             processes: Processes::start(managers, &Bus(Arc::clone(&asynchronous)), &projections)?,
             projections,
+            #[cfg(feature = "scylla")]
+            replication: (crate::replication::Replication::off(), None),
             asynchronous,
             blocking: Repositories::new(blocking, settings),
         })
+    }
+
+    /// The same, with what sends its log elsewhere.
+    #[cfg(feature = "scylla")]
+    pub(crate) fn with_replication(
+        mut self,
+        replication: (crate::replication::Replication, Option<Running>),
+    ) -> Self {
+        self.replication = replication;
+        self
+    }
+
+    #[cfg(feature = "scylla")]
+    pub(crate) fn replication(&self) -> &crate::replication::Replication {
+        &self.replication.0
     }
 
     pub(crate) fn processes(&self) -> &Processes {
@@ -118,6 +139,10 @@ impl Inner {
 
     /// Whether there is anything to stop.
     pub(crate) fn has_threads(&self) -> bool {
+        #[cfg(feature = "scylla")]
+        if self.replication.1.is_some() {
+            return true;
+        }
         !(self.processes.is_empty() && self.projections.is_empty())
     }
 
@@ -126,5 +151,9 @@ impl Inner {
     pub(crate) fn stop(&self) {
         self.processes.stop();
         self.projections.stop();
+        #[cfg(feature = "scylla")]
+        if let Some(running) = &self.replication.1 {
+            running.stop();
+        }
     }
 }

@@ -56,6 +56,8 @@
 
 mod blocking;
 mod builder;
+#[cfg(feature = "scylla")]
+mod distributed;
 pub mod guide;
 mod inner;
 mod jsonl;
@@ -65,6 +67,8 @@ mod processes;
 mod projections;
 #[cfg(feature = "scylla")]
 mod replicate;
+#[cfg(feature = "scylla")]
+mod replication;
 mod repositories;
 #[cfg(feature = "scylla")]
 mod scylla;
@@ -75,6 +79,8 @@ mod tidelog;
 
 pub use blocking::BlockingTidelog;
 pub use builder::TidelogBuilder;
+#[cfg(feature = "scylla")]
+pub use distributed::{DistributedConfig, ReplicationOptions};
 pub use jsonl::{
     ExportQuery, ExportReport, ImportError, ImportOptions, ImportReport, Sequences, export, import,
 };
@@ -89,7 +95,11 @@ pub use projections::{
     ProjectionsBuilder, ReadModel,
 };
 #[cfg(feature = "scylla")]
-pub use replicate::{Other, ParkedReason, ReplicationParked, ReplicationState, ReplicationStatus};
+pub use replicate::{
+    Other, ParkedReason, ReplicationParked, ReplicationState, ReplicationStatus, Stage,
+};
+#[cfg(feature = "scylla")]
+pub use replication::{BlockingReplication, Replication};
 #[cfg(feature = "scylla")]
 pub use scylla::{RestoreOptions, RestoreReport, restore, restore_blocking};
 pub use tidelog::Tidelog;

@@ -277,6 +277,37 @@ impl Tidelog {
         self.inner().processes().control::<M>()
     }
 
+    /// How far replication is, what it has set aside, and why it stands still if it does; of a store
+    /// that was opened without [`TidelogBuilder::distributed`] it says that it is off.
+    #[cfg(feature = "scylla")]
+    pub fn replication(&self) -> crate::Replication {
+        self.inner().replication().clone()
+    }
+
+    /// Returns once everything up to `position` has come as far as `stage` says. Dropping the future
+    /// only ends the waiting.
+    ///
+    /// # Errors
+    /// [`Error::Parked`] when an event at or below `position` is held because its stream is parked,
+    /// [`Error::Halted`] when replication stands still before that, [`Error::InvalidInput`] when it
+    /// is off, [`Error::Closed`].
+    #[cfg(feature = "scylla")]
+    pub async fn wait_for(&self, position: u64, stage: crate::Stage) -> Result<(), Error> {
+        match stage {
+            crate::Stage::Replicated => self.inner().replication().wait_for(position).await,
+            crate::Stage::Committed => loop {
+                let news = self.store().news();
+                if self.last_position() >= position {
+                    return Ok(());
+                }
+                if self.store().is_closed() {
+                    return Err(Error::Closed);
+                }
+                news.await;
+            },
+        }
+    }
+
     /// Facts about the store: identity, counts, bytes, health.
     ///
     /// # Errors

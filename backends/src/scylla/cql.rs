@@ -85,6 +85,31 @@ impl Cql {
         done.await.unwrap_or(Err(Error::Closed))
     }
 
+    /// The same for work that is [spawned](Self::spawn): without a hand-over between threads.
+    pub fn near(&self) -> Arc<dyn Wire> {
+        Arc::clone(&self.link) as Arc<dyn Wire>
+    }
+
+    /// Lets `work` go on where the driver works. It is dropped when the thread ends.
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.worker.spawn(work);
+    }
+
+    /// Whether the thread is of its own making, and not a runtime of the configuration's.
+    pub fn has_own_thread(&self) -> bool {
+        self.link.config.runtime.is_none()
+    }
+
+    /// Ends the thread and waits until it is gone, if it is of its own making.
+    pub async fn stop(&self) {
+        self.worker.stop().await;
+    }
+
+    /// Keyspace and contact points, for errors.
+    pub fn server(&self) -> Box<str> {
+        self.link.config.server()
+    }
+
     pub(crate) fn link(&self) -> &Arc<Link> {
         &self.link
     }

@@ -176,8 +176,8 @@ impl Outbox for Embedded {
         })
     }
 
-    fn is_superseded(&self, _: &StreamId, _: u64, _: u64) -> bool {
-        false
+    fn is_superseded(&self, stream: &StreamId, sequence: u64, position: u64) -> bool {
+        self.store.has_given_way(stream, sequence, position)
     }
 
     fn epochs(&self) -> Result<Vec<EpochInfo>, Error> {

@@ -12,6 +12,8 @@
 //! | `mailbox` | what users ask |
 //! | `status`, `report` | what they are told |
 //! | `replicator` | the future that does all of it |
+//! | `thread` | where that runs beside an open store |
+//! | `stage` | how far an event has come |
 //! | `wake` | that the machine has slept |
 
 #![allow(dead_code, reason = "the replicator lands in steps")]
@@ -26,10 +28,13 @@ pub(crate) mod progress;
 pub(crate) mod replicator;
 mod report;
 pub(crate) mod sink;
+mod stage;
 pub(crate) mod state;
 pub(crate) mod status;
+pub(crate) mod thread;
 mod wake;
 
 pub use parked::{ParkedReason, ReplicationParked};
 pub use sink::Other;
+pub use stage::Stage;
 pub use status::{ReplicationState, ReplicationStatus};

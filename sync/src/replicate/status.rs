@@ -77,6 +77,35 @@ pub struct ReplicationStatus {
     pub epoch: Uuid,
 }
 
+impl ReplicationStatus {
+    fn new(state: ReplicationState, epoch: Uuid) -> Self {
+        Self {
+            state,
+            committed: 0,
+            durable: 0,
+            settled: 0,
+            watermark: 0,
+            lag_events: 0,
+            lag: Duration::ZERO,
+            accepted: 0,
+            already: 0,
+            remote_lost: 0,
+            refilled: 0,
+            retries: 0,
+            parked: 0,
+            in_flight_bytes: 0,
+            last_error: None,
+            session: Uuid::nil(),
+            epoch,
+        }
+    }
+
+    /// Of a store that is not distributed.
+    pub(crate) fn off() -> Self {
+        Self::new(ReplicationState::Off, Uuid::nil())
+    }
+}
+
 /// What a sink has done since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
@@ -113,25 +142,7 @@ struct Told {
 
 impl StatusCell {
     pub(crate) fn new(epoch: Uuid) -> Self {
-        let status = ReplicationStatus {
-            state: ReplicationState::Connecting,
-            committed: 0,
-            durable: 0,
-            settled: 0,
-            watermark: 0,
-            lag_events: 0,
-            lag: Duration::ZERO,
-            accepted: 0,
-            already: 0,
-            remote_lost: 0,
-            refilled: 0,
-            retries: 0,
-            parked: 0,
-            in_flight_bytes: 0,
-            last_error: None,
-            session: Uuid::nil(),
-            epoch,
-        };
+        let status = ReplicationStatus::new(ReplicationState::Connecting, epoch);
         Self {
             told: Mutex::new(Told {
                 status,

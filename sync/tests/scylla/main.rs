@@ -15,3 +15,4 @@ mod proxy;
 mod servers;
 #[path = "../tools/services.rs"]
 mod services;
+mod thin_path;

@@ -1,0 +1,110 @@
+//! What makes a store distributed: where its log is sent, and how.
+
+use std::time::Duration;
+
+use tidelog_backends::ScyllaConfig;
+
+use crate::replicate::replicator::Pace;
+
+/// Where a store's log is sent; given to
+/// [`TidelogBuilder::distributed`](crate::TidelogBuilder::distributed).
+///
+/// ```
+/// use tidelog::{DistributedConfig, ReplicationOptions, ScyllaConfig};
+/// let config = DistributedConfig::new()
+///     .scylla(ScyllaConfig::new(["db1:9042", "db2:9042"]).keyspace("shop"))
+///     .options(ReplicationOptions::new().name("till 3"));
+/// # drop(config);
+/// ```
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct DistributedConfig {
+    pub(crate) scylla: Option<ScyllaConfig>,
+    pub(crate) options: ReplicationOptions,
+}
+
+impl DistributedConfig {
+    /// Nowhere yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// To the keyspace of a ScyllaDB or Cassandra cluster, made by
+    /// [`ScyllaStore::migrate`](crate::ScyllaStore::migrate).
+    pub fn scylla(mut self, config: ScyllaConfig) -> Self {
+        self.scylla = Some(config);
+        self
+    }
+
+    /// How it is sent.
+    pub fn options(mut self, options: ReplicationOptions) -> Self {
+        self.options = options;
+        self
+    }
+}
+
+/// How a log is sent; the defaults are meant to be kept.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ReplicationOptions {
+    pub(crate) pace: Pace,
+    pub(crate) lanes: usize,
+    pub(crate) overlap: u64,
+    pub(crate) name: Option<Box<str>>,
+}
+
+impl Default for ReplicationOptions {
+    fn default() -> Self {
+        Self {
+            pace: Pace::default(),
+            lanes: 64,
+            overlap: 2_000,
+            name: None,
+        }
+    }
+}
+
+impl ReplicationOptions {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What this store calls itself at the server, for people; the machine's name unless set.
+    pub fn name(mut self, name: impl Into<Box<str>>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Most bytes that are read from the log and not settled, what bounds the memory of replication
+    /// while the server is slow; 8 MiB unless set, at least 64 KiB. A larger append is taken alone.
+    pub fn window_bytes(mut self, bytes: usize) -> Self {
+        self.pace.window_bytes = bytes.max(64 << 10);
+        self
+    }
+
+    /// Streams that are written to at once; 64 unless set, at least 1.
+    pub fn lanes(mut self, lanes: usize) -> Self {
+        self.lanes = lanes.max(1);
+        self
+    }
+
+    /// How often it is looked whether the server still has what it had; 5 minutes unless set.
+    pub fn probe_every(mut self, every: Duration) -> Self {
+        self.pace.probe_every = every.max(Duration::from_millis(100));
+        self
+    }
+
+    /// How many records before the place where it stood are looked at again after a start; 2,000
+    /// unless set. A server that lost its last acknowledged seconds is healed by that.
+    pub fn overlap(mut self, records: u64) -> Self {
+        self.overlap = records;
+        self
+    }
+
+    /// How long it waits for more before it sends what was appended; 2 ms unless set.
+    pub fn linger(mut self, linger: Duration) -> Self {
+        self.pace.linger = linger;
+        self
+    }
+}

@@ -1,0 +1,257 @@
+//! The users' handle on replication.
+
+use std::sync::Arc;
+
+use tidelog_backends::SledStore;
+use tidelog_backends::machine;
+use tidelog_backends::wire::{Cql, Wire};
+use tidelog_core::{Error, EventLog, Halt, IdSource, StreamId};
+
+use crate::distributed::DistributedConfig;
+use crate::replicate::embedded::Embedded;
+use crate::replicate::mailbox::{Mailbox, Message};
+use crate::replicate::replicator::{Env, Replicator};
+use crate::replicate::sink::SinkMessage;
+use crate::replicate::status::StatusCell;
+use crate::replicate::thread::{MachineTicks, Running, RuntimeSleeper};
+use crate::replicate::{Other, ReplicationParked, ReplicationState, ReplicationStatus};
+use crate::scylla::sink::{ScyllaOptions, ScyllaSink};
+
+/// Shows and steers the replication of an open store; made by
+/// [`Tidelog::replication`](crate::Tidelog::replication). A cheap handle, which does not keep the
+/// store open.
+///
+/// All calls are async and need no particular runtime; [`blocking`](Self::blocking) has them for
+/// threads without one. Dropping a call's future gives up its answer, not what it asked for.
+#[derive(Clone)]
+pub struct Replication(Option<Arc<Handle>>);
+
+struct Handle {
+    mailbox: Arc<Mailbox>,
+    status: Arc<StatusCell>,
+    #[allow(dead_code, reason = "resolutions land next")]
+    wire: Arc<dyn Wire>,
+}
+
+impl Replication {
+    /// Of a store that is not distributed.
+    pub(crate) fn off() -> Self {
+        Self(None)
+    }
+
+    /// Starts what sends the log of `store` to where `config` says; `None` when that is nowhere.
+    pub(crate) fn start(
+        store: &SledStore,
+        config: DistributedConfig,
+        ids: &Arc<dyn IdSource>,
+    ) -> Result<(Self, Option<Running>), Error> {
+        let Some(scylla) = config.scylla else {
+            return Ok((Self::off(), None));
+        };
+        let cql = Cql::new(scylla)?;
+        let options = config.options;
+        let env = Env {
+            ticks: Arc::new(MachineTicks::new()),
+            sleeper: Arc::new(RuntimeSleeper),
+            ids: Arc::clone(ids),
+        };
+        let name = options.name;
+        let sink = ScyllaSink::new(
+            cql.near(),
+            ScyllaOptions {
+                server: cql.server(),
+                name: name.unwrap_or_else(|| machine::host_name().into()),
+                lanes: options.lanes,
+                overlap: options.overlap,
+                ids: Arc::clone(ids),
+                ticks: Arc::clone(&env.ticks),
+            },
+        );
+        let status = Arc::new(StatusCell::new(store.identity().epoch));
+        let mailbox = Arc::<Mailbox>::default();
+        let replicator = Replicator {
+            sink,
+            outbox: Arc::new(Embedded::new(store)?),
+            env,
+            pace: options.pace,
+            mailbox: Arc::clone(&mailbox),
+            status: Arc::clone(&status),
+        };
+        let handle = Handle {
+            mailbox,
+            status,
+            wire: Arc::new(cql.clone()),
+        };
+        let running = Running::start(replicator, cql);
+        Ok((Self(Some(Arc::new(handle))), Some(running)))
+    }
+
+    fn handle(&self) -> Result<&Handle, Error> {
+        self.0.as_deref().ok_or_else(|| {
+            let reason = "replication is off: open the store with `TidelogBuilder::distributed`";
+            Error::invalid("call", "", reason)
+        })
+    }
+
+    /// How far replication is and what it is doing, as of the last thing it did.
+    pub fn status(&self) -> ReplicationStatus {
+        match &self.0 {
+            Some(handle) => handle.status.status(),
+            None => ReplicationStatus::off(),
+        }
+    }
+
+    /// Why it stands still, if it does.
+    pub fn halt(&self) -> Option<Halt> {
+        match self.status().state {
+            ReplicationState::Halted(halt) => Some(halt),
+            _ => None,
+        }
+    }
+
+    /// Every stream that is set aside, by name.
+    pub fn parked(&self) -> Vec<ReplicationParked> {
+        let handle = self.0.as_deref();
+        handle.map_or_else(Vec::new, |handle| handle.status.parked().to_vec())
+    }
+
+    /// Returns once everything up to `position` is at the server.
+    pub(crate) async fn wait_for(&self, position: u64) -> Result<(), Error> {
+        self.handle()?.status.wait_for(position).await
+    }
+
+    /// Tries again at once whatever replication waits or stands still for: after the server was set
+    /// up, or a password corrected.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] when replication is off, [`Error::Closed`].
+    pub async fn retry(&self) -> Result<(), Error> {
+        self.handle()?.mailbox.ask(Message::Retry).await
+    }
+
+    /// Tries what is held of `stream` as it is: after a limit was raised, a sibling resolved, or what
+    /// the server refused was cured. Where nothing has changed it is parked again.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] when the stream is not parked or replication is off,
+    /// [`Error::Unreachable`] while there is no connection, [`Error::Closed`].
+    pub async fn retry_stream(&self, stream: &StreamId) -> Result<(), Error> {
+        self.ask(SinkMessage::Retry(stream.clone())).await
+    }
+
+    /// Goes on in an epoch of its own, after one of the halts that ask for it: what the server has
+    /// stays there, and what it does not have of this log is sent under the new epoch.
+    ///
+    /// Say [`Other::Gone`] where no other copy of this store goes on (after a backup was put back), and
+    /// [`Other::Lives`] where one does (a clone).
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] when replication is off, [`Error::Unreachable`], [`Error::Closed`].
+    pub async fn fork(&self, other: Other) -> Result<(), Error> {
+        self.ask(SinkMessage::Fork(other)).await
+    }
+
+    /// Sends everything again: what the server has is looked at, what it has lost is written. For rows
+    /// that were lost by themselves, which nothing else would meet.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] when replication is off, [`Error::Closed`].
+    pub async fn resync(&self) -> Result<(), Error> {
+        self.ask(SinkMessage::Resync).await
+    }
+
+    /// Forgets what is kept about replication on this machine: its session, how far it was, and what
+    /// was parked. Only for a state that is damaged: the server then takes this store for a copy of
+    /// itself, and [`fork`](Self::fork) makes it known again.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] when replication is off, [`Error::Io`], [`Error::Closed`].
+    pub async fn forget_state(&self) -> Result<(), Error> {
+        self.handle()?.mailbox.ask(Message::ForgetState).await
+    }
+
+    /// The same calls for threads without a runtime.
+    pub fn blocking(&self) -> BlockingReplication {
+        BlockingReplication(self.clone())
+    }
+
+    async fn ask(&self, message: SinkMessage) -> Result<(), Error> {
+        let mailbox = &self.handle()?.mailbox;
+        mailbox.ask(|reply| Message::Sink(message, reply)).await
+    }
+
+    /// What the server is asked by.
+    #[allow(dead_code, reason = "resolutions land next")]
+    pub(crate) fn wire(&self) -> Result<Arc<dyn Wire>, Error> {
+        Ok(Arc::clone(&self.handle()?.wire))
+    }
+}
+
+impl std::fmt::Debug for Replication {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replication")
+            .field("state", &self.status().state)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A [`Replication`] whose calls block the calling thread. Do not use it inside async code.
+#[derive(Clone, Debug)]
+pub struct BlockingReplication(Replication);
+
+impl BlockingReplication {
+    /// See [`Replication::status`].
+    pub fn status(&self) -> ReplicationStatus {
+        self.0.status()
+    }
+
+    /// See [`Replication::halt`].
+    pub fn halt(&self) -> Option<Halt> {
+        self.0.halt()
+    }
+
+    /// See [`Replication::parked`].
+    pub fn parked(&self) -> Vec<ReplicationParked> {
+        self.0.parked()
+    }
+
+    /// See [`Replication::retry`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn retry(&self) -> Result<(), Error> {
+        pollster::block_on(self.0.retry())
+    }
+
+    /// See [`Replication::retry_stream`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn retry_stream(&self, stream: &StreamId) -> Result<(), Error> {
+        pollster::block_on(self.0.retry_stream(stream))
+    }
+
+    /// See [`Replication::fork`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn fork(&self, other: Other) -> Result<(), Error> {
+        pollster::block_on(self.0.fork(other))
+    }
+
+    /// See [`Replication::resync`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn resync(&self) -> Result<(), Error> {
+        pollster::block_on(self.0.resync())
+    }
+
+    /// See [`Replication::forget_state`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn forget_state(&self) -> Result<(), Error> {
+        pollster::block_on(self.0.forget_state())
+    }
+}
