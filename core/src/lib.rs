@@ -82,7 +82,7 @@ pub use process::{
 };
 pub use projection::{
     Change, Checkpoint, Entry, Feed, FeedError, FoundRow, KeyedRow, Lookup, ModelSlots, Prepared,
-    Projection, RowKey, RowStore, RowTable, Rows, RowsError, Slot, Space, check_model_name,
+    Projection, Redo, RowKey, RowStore, RowTable, Rows, RowsError, Slot, Space, check_model_name,
     parked_streams,
 };
 pub use query::{EditableRepository, QueryHandler, Repository};

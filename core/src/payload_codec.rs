@@ -321,8 +321,8 @@ impl<S: EventLog> EventLog for WithCodec<S> {
         self.store.identity()
     }
 
-    fn is_superseded(&self, event: &EventEnvelope) -> bool {
-        self.store.is_superseded(event)
+    fn superseded_at(&self, event: &EventEnvelope) -> Option<u64> {
+        self.store.superseded_at(event)
     }
 
     fn first_position(&self) -> u64 {

@@ -171,11 +171,17 @@ pub trait EventLog: EventStore {
     /// Position of the newest visible record; 0 when there is none.
     fn last_position(&self) -> u64;
 
-    /// Whether the event, as it was read from this log, has given way to another origin's since: it is
-    /// in the log and not in its stream any more. Always `false` in a log where that cannot be.
-    fn is_superseded(&self, event: &EventEnvelope) -> bool {
+    /// Position of the control record by which the event, as it was read from this log, gave way to
+    /// another origin's: it is in the log and not in its stream any more. `None` when it still stands,
+    /// and always in a log where that cannot be.
+    fn superseded_at(&self, event: &EventEnvelope) -> Option<u64> {
         let _ = event;
-        false
+        None
+    }
+
+    /// Whether the event has given way; see [`superseded_at`](EventLog::superseded_at).
+    fn is_superseded(&self, event: &EventEnvelope) -> bool {
+        self.superseded_at(event).is_some()
     }
 
     /// What is there already, then what comes, without an end and without a gap between.

@@ -213,8 +213,8 @@ impl EventLog for MemoryStore {
         self.shared().identity
     }
 
-    fn is_superseded(&self, event: &EventEnvelope) -> bool {
-        self.shared().model.lock().is_superseded(event)
+    fn superseded_at(&self, event: &EventEnvelope) -> Option<u64> {
+        self.shared().model.lock().superseded_at(event)
     }
 
     fn first_position(&self) -> u64 {

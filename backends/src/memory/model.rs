@@ -296,11 +296,11 @@ impl Model {
         Ok(self.record(&[part], now).pop().unwrap_or(nothing))
     }
 
-    /// Whether the event has given way to others.
-    pub(super) fn is_superseded(&self, event: &EventEnvelope) -> bool {
-        let gone = |gone: &Gone| event.position < Some(gone.at) && gone.from <= event.sequence;
-        let stream = self.streams.get(&event.stream);
-        stream.is_some_and(|stream| stream.gone.iter().any(gone))
+    /// Where the log says that the event gave way to others.
+    pub(super) fn superseded_at(&self, event: &EventEnvelope) -> Option<u64> {
+        let by = |gone: &&Gone| event.position < Some(gone.at) && gone.from <= event.sequence;
+        let gone = self.streams.get(&event.stream)?.gone.iter().find(by);
+        gone.map(|gone| gone.at)
     }
 
     /// The lowest sequence of `stream` that gave way at a position above `after`.

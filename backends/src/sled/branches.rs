@@ -78,10 +78,14 @@ impl Branches {
         self.of(stream)?.name_at(position)
     }
 
-    /// Whether the event gave way to others.
-    pub(crate) fn is_superseded(&self, stream: &StreamId, sequence: u64, position: u64) -> bool {
-        self.of(stream)
-            .is_some_and(|lineage| lineage.is_superseded(sequence, position))
+    /// Where the log says that the event gave way to others.
+    pub(crate) fn superseded_at(
+        &self,
+        stream: &StreamId,
+        sequence: u64,
+        position: u64,
+    ) -> Option<u64> {
+        self.of(stream)?.superseded_at(sequence, position)
     }
 
     /// The lowest sequence of `stream` that was superseded at a position above `after`, up to `to`.
@@ -119,9 +123,10 @@ impl Lineage {
         Some(self.stream.branch(branch.at))
     }
 
-    fn is_superseded(&self, sequence: u64, position: u64) -> bool {
+    fn superseded_at(&self, sequence: u64, position: u64) -> Option<u64> {
         let mut branches = self.branches.iter();
-        branches.any(|branch| position < branch.at && branch.from <= sequence)
+        let by = branches.find(|branch| position < branch.at && branch.from <= sequence);
+        by.map(|branch| branch.at)
     }
 
     /// What makes up sequences `from` to `to` of the stream as of position `pin`, ascending.
@@ -279,8 +284,10 @@ mod tests {
                 }
             }
             for (sequence, position) in recorded {
-                let gone = branches.is_superseded(&stream(), sequence, position);
-                prop_assert_eq!(gone, !visible.contains(&(sequence, position)));
+                let gone = branches.superseded_at(&stream(), sequence, position);
+                let first = views.iter().enumerate().skip(position as usize + 1);
+                let mut first = first.filter(|(_, view)| !view.contains(&(sequence, position)));
+                prop_assert_eq!(gone, first.next().map(|(pin, _)| pin as u64));
             }
         }
     }

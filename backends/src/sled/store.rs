@@ -394,10 +394,9 @@ impl EventLog for SledStore {
         }
     }
 
-    fn is_superseded(&self, event: &EventEnvelope) -> bool {
+    fn superseded_at(&self, event: &EventEnvelope) -> Option<u64> {
         let branches = &self.shared().log.branches;
-        let superseded = |at| branches.is_superseded(&event.stream, event.sequence, at);
-        event.position.is_some_and(superseded)
+        branches.superseded_at(&event.stream, event.sequence, event.position?)
     }
 
     fn first_position(&self) -> u64 {

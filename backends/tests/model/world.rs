@@ -336,8 +336,9 @@ impl World {
         )?;
         for event in self.model.read_all(LogQuery::all()) {
             let event = event.map_err(text)?;
-            let (ours, model) = (face.is_superseded(&event), self.model.is_superseded(&event));
-            expect_eq("whether it gave way", ours, model)?;
+            let ours = face.inner().superseded_at(&event);
+            let model = self.model.inner().superseded_at(&event);
+            expect_eq("where it gave way", ours, model)?;
         }
         for stream in &self.streams {
             let query = StreamQuery::new(stream.clone());

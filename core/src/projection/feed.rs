@@ -7,11 +7,11 @@ use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::Projection;
 use super::key::encoded;
 use super::prepared::Prepared;
 use super::row_store::{Change, Checkpoint, RowStore, RowsError, Slot, Space};
-use super::rows::{FeedError, fold};
+use super::rows::{FeedError, fold, redo};
+use super::{Projection, Redo};
 use crate::clock::Timestamp;
 use crate::envelope::{EventEnvelope, RecordKind};
 use crate::error::Error;
@@ -19,6 +19,7 @@ use crate::failure::HandlerError;
 use crate::parked::ParkedStream;
 use crate::read::Direction;
 use crate::stream_id::StreamId;
+use crate::superseded::Superseded;
 
 /// Changes, and bytes of them, that are committed together before the next append is begun.
 const BATCH_CHANGES: usize = 1_024;
@@ -155,6 +156,54 @@ impl<P: Projection, S: RowStore> Feed<P, S> {
         Ok(())
     }
 
+    /// Passes over an event that gave way to another origin's.
+    pub fn pass_over(&mut self, event: &EventEnvelope) {
+        self.pass(event);
+    }
+
+    /// Takes in that events gave way to another origin's, of which `event` is the record: whether the
+    /// projection has undone them, or the rows are to be made anew. What is held of the stream is
+    /// forgotten as far as it gave way. Before they are made anew it stays where it is: the record is
+    /// to be [passed over](Feed::pass_over) once other rows are begun.
+    ///
+    /// # Errors
+    /// [`FeedError::Rows`]; nothing is changed then.
+    pub fn take_superseded(
+        &mut self,
+        event: &EventEnvelope,
+        what: &Superseded,
+    ) -> Result<Redo, FeedError> {
+        let base = |key: &[u8]| self.row(key);
+        let (projection, lookups) = (&self.of.projection, &self.of.lookups);
+        let asked = || redo(projection, lookups, what, &base);
+        let answer = catch_unwind(AssertUnwindSafe(asked))
+            .unwrap_or_else(|panic| Err(FeedError::Event(HandlerError::panicked(&*panic))));
+        let answer = match answer {
+            Err(FeedError::Event(error)) => {
+                tracing::warn!(of = P::NAME, stream = %what.stream, %error, "rows are made anew");
+                Redo::Rebuild
+            }
+            Err(error) => return Err(error),
+            Ok((answer, changes)) => {
+                self.keep(changes);
+                answer
+            }
+        };
+        if let Some(parked) = self.parked.get_mut(&what.stream) {
+            if parked.sequence >= what.from {
+                self.unpark(&what.stream);
+            } else {
+                parked.last_sequence = parked.last_sequence.min(what.from - 1);
+                let entry = parked.clone();
+                self.put_parked(&entry)?;
+            }
+        }
+        if answer == Redo::Done {
+            self.pass(event);
+        }
+        Ok(answer)
+    }
+
     /// Sets the stream of `event` aside: this event, and all that follow it there.
     ///
     /// # Errors
@@ -283,18 +332,21 @@ impl<P: Projection, S: RowStore> Feed<P, S> {
     }
 
     fn fold(&self, event: &EventEnvelope) -> Result<Vec<Change>, FeedError> {
-        let base = |key: &[u8]| {
-            // The map is asked by an owned key; rows are looked up once an event.
-            match self.pending.get(&(Space::Rows, key.to_vec())) {
-                Some(value) => Ok(value.clone()),
-                None => self.store.get(&self.slot, Space::Rows, key),
-            }
-        };
+        let base = |key: &[u8]| self.row(key);
         let (projection, lookups) = (&self.of.projection, &self.of.lookups);
         // What a panic leaves half done is dropped with the event's own changes; the projection
         // itself has no state that is behind a lock of ours.
         catch_unwind(AssertUnwindSafe(|| fold(projection, lookups, event, &base)))
             .unwrap_or_else(|panic| Err(FeedError::Event(HandlerError::panicked(&*panic))))
+    }
+
+    /// The bytes of a row, with what is not committed yet.
+    fn row(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowsError> {
+        // The map is asked by an owned key; rows are looked up once an event.
+        match self.pending.get(&(Space::Rows, key.to_vec())) {
+            Some(value) => Ok(value.clone()),
+            None => self.store.get(&self.slot, Space::Rows, key),
+        }
     }
 
     fn keep(&mut self, folded: Vec<Change>) {

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use crate::envelope::EventEnvelope;
 use crate::error::Error;
 use crate::failure::HandlerError;
+use crate::superseded::Superseded;
 
 pub use feed::{Feed, parked_streams};
 pub use key::RowKey;
@@ -109,10 +110,37 @@ pub trait Projection: Send + Sync + 'static {
         rows: &mut Rows<'_, Self::Key, Self::Row>,
     ) -> Result<(), HandlerError>;
 
+    /// Events that it has taken in gave way to another origin's: all of `what.stream` from `what.from`
+    /// on. What took their place comes next, by [`apply`](Projection::apply).
+    ///
+    /// Unless it says that it has undone them in `rows`, the rows are made anew, from the log without
+    /// what gave way; the old ones serve meanwhile. That is right for every projection and costs a
+    /// rebuild, which such resolutions are rare enough for.
+    ///
+    /// # Errors
+    /// An error, or a panic, means [`Redo::Rebuild`].
+    fn superseded(
+        &self,
+        what: &Superseded,
+        rows: &mut Rows<'_, Self::Key, Self::Row>,
+    ) -> Result<Redo, HandlerError> {
+        let _ = (what, rows);
+        Ok(Redo::Rebuild)
+    }
+
     /// What rows can be found by beside their key; at most 64.
     fn lookups() -> Vec<Lookup<Self::Key, Self::Row>> {
         Vec::new()
     }
+}
+
+/// What becomes of rows that hold events which gave way to another origin's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Redo {
+    /// They are made anew.
+    Rebuild,
+    /// The projection has undone the events in them.
+    Done,
 }
 
 /// A row with its key.

@@ -7,14 +7,15 @@ use std::fmt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::Projection;
 use super::key::{MAX_KEY_BYTES, RowKey, encoded};
 use super::lookup::{Lookup, entries_of};
 use super::row_store::{Change, RowsError, Space};
+use super::{Projection, Redo};
 use crate::codec::{RowsOf, decode_row, encode_row};
 use crate::envelope::EventEnvelope;
 use crate::error::Error;
 use crate::failure::HandlerError;
+use crate::superseded::Superseded;
 
 /// Most bytes of an encoded row.
 const MAX_ROW_BYTES: usize = 1 << 20;
@@ -72,6 +73,27 @@ pub(crate) fn fold<P: Projection>(
     }
     applied.map_err(FeedError::Event)?;
     rows.finish(lookups).map_err(FeedError::Event)
+}
+
+/// What the projection makes of rows whose events gave way; no changes when they are to be made anew.
+pub(crate) fn redo<P: Projection>(
+    projection: &P,
+    lookups: &[Lookup<P::Key, P::Row>],
+    what: &Superseded,
+    base: &Base<'_>,
+) -> Result<(Redo, Vec<Change>), FeedError> {
+    let mut rows = Rows::new(rows_of::<P>(), base);
+    let redo = projection.superseded(what, &mut rows);
+    if let Some(failed) = rows.failed.take() {
+        return Err(failed);
+    }
+    match redo.map_err(FeedError::Event)? {
+        Redo::Rebuild => Ok((Redo::Rebuild, Vec::new())),
+        Redo::Done => {
+            let changes = rows.finish(lookups).map_err(FeedError::Event)?;
+            Ok((Redo::Done, changes))
+        }
+    }
 }
 
 pub(crate) fn rows_of<P: Projection>() -> RowsOf {

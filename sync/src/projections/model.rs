@@ -39,6 +39,8 @@ pub(crate) struct Progress {
     pub(crate) is_fed: bool,
     /// What is waited for has come when this is as far; 0 while only old rows serve.
     pub(crate) reached: u64,
+    /// From this position on the rows are not what they should be: they hold events that gave way.
+    pub(crate) outdated_from: u64,
     /// Where the rows that are asked stand.
     pub(crate) position: u64,
     pub(crate) rows: u64,
@@ -58,6 +60,7 @@ impl Model {
                 state: ProjectionState::Checking,
                 is_fed: false,
                 reached: 0,
+                outdated_from: u64::MAX,
                 position: 0,
                 rows: 0,
                 parked: 0,
@@ -121,7 +124,8 @@ impl Model {
         if let ProjectionState::Closed = progress.state {
             return Some(Err(Error::Closed));
         }
-        if progress.reached >= position && !matches!(progress.state, ProjectionState::Checking) {
+        let is_there = progress.reached >= position && position < progress.outdated_from;
+        if is_there && !matches!(progress.state, ProjectionState::Checking) {
             let held = progress.first_parked.as_ref();
             return Some(match held.filter(|parked| parked.position <= position) {
                 None => Ok(()),

@@ -15,3 +15,4 @@ mod poison;
 mod progress;
 mod reading;
 mod rebuild;
+mod superseded;

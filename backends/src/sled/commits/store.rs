@@ -57,7 +57,7 @@ impl SledStore {
     /// Whether the event of this stream, sequence and position has given way to another branch.
     pub fn has_given_way(&self, stream: &StreamId, sequence: u64, position: u64) -> bool {
         let branches = &self.shared().log.branches;
-        branches.is_superseded(stream, sequence, position)
+        branches.superseded_at(stream, sequence, position).is_some()
     }
 
     /// The newest position that survives a power cut.

@@ -54,7 +54,7 @@ impl<P: Projection, S: EventLog + RowStore> TypedWorker<P, S> {
             }
             if self.is_in_log(&checkpoint)? {
                 if self.of.is_of_today(&checkpoint) {
-                    self.active = Some(Fed::new(self.open(slot, checkpoint)?));
+                    self.active = Some(self.open(slot, checkpoint)?);
                     serving = Serving::Slot(slot);
                 } else if self.of.can_serve(&checkpoint) {
                     serving = Serving::Slot(slot);
@@ -65,21 +65,26 @@ impl<P: Projection, S: EventLog + RowStore> TypedWorker<P, S> {
             && self.of.is_of_today(&checkpoint)
             && self.is_in_log(&checkpoint)?
         {
-            self.building = Some(Fed::new(self.open(slot, checkpoint)?));
+            self.building = Some(self.open(slot, checkpoint)?);
         }
+        // Why they are built is not known any more: it may have been for events that gave way.
+        let both = self.active.is_some() && self.building.is_some();
+        self.outdated = both.then_some(u64::MAX);
         if self.active.is_none() && self.building.is_none() {
-            self.building = Some(Fed::new(self.create()?));
+            self.building = Some(self.create()?);
         }
         self.serve(serving);
         Ok(())
     }
 
-    pub(super) fn open(&self, slot: Slot, checkpoint: Checkpoint) -> Result<Feed<P, S>, RowsError> {
+    pub(super) fn open(&self, slot: Slot, checkpoint: Checkpoint) -> Result<Fed<P, S>, RowsError> {
         let (of, store) = (Arc::clone(&self.of), self.tools.store.clone());
-        Feed::open(of, store, slot, checkpoint)
+        let taken = checkpoint.position;
+        Ok(Fed::new(Feed::open(of, store, slot, checkpoint)?, taken))
     }
 
-    pub(super) fn create(&mut self) -> Result<Feed<P, S>, RowsError> {
+    pub(super) fn create(&mut self) -> Result<Fed<P, S>, RowsError> {
+        let known = self.tools.store.last_position();
         let create = |this: &Self| {
             let (of, store) = (Arc::clone(&this.of), this.tools.store.clone());
             Feed::create(of, store, &this.model.name)
@@ -91,6 +96,7 @@ impl<P: Projection, S: EventLog + RowStore> TypedWorker<P, S> {
             }
             made => made,
         }
+        .map(|feed| Fed::new(feed, known))
     }
 
     /// Begins the engine anew: rows of other projections are lost with it, and made again too.
@@ -136,11 +142,11 @@ impl<P: Projection, S: EventLog + RowStore> TypedWorker<P, S> {
             false => self.create(),
         };
         match made {
-            Ok(feed) => self.building = Some(Fed::new(feed)),
+            Ok(fed) => self.building = Some(fed),
             Err(RowsError::Failed(Error::Closed)) => return Err(Ended),
             Err(error) => {
                 let stopped = self.stopped_at(0, &HandlerError::from(error));
-                if self.active.is_some() {
+                if self.active.is_some() && self.outdated.is_none() {
                     // The rows there are serve on.
                     self.answer_rebuilds(&Err(stopped));
                 } else {

@@ -87,10 +87,15 @@ pub(crate) struct TypedWorker<P: Projection, S> {
     rebuilds: Vec<Reply>,
     /// Whether anything happened that is not published yet.
     touched: bool,
+    /// The rows that are asked hold events which gave way by a record at this position: those being
+    /// built must come to serve. `u64::MAX` where it may be so.
+    outdated: Option<u64>,
 }
 
 struct Fed<P: Projection, S> {
     feed: Feed<P, S>,
+    /// What gave way by a record up to here was never taken in; what does by a later one may have been.
+    without_superseded: u64,
     /// How often its next event failed.
     attempts: u32,
     trouble: Trouble,
@@ -109,9 +114,12 @@ enum Role {
 }
 
 impl<P: Projection, S> Fed<P, S> {
-    fn new(feed: Feed<P, S>) -> Self {
+    /// What gave way by a record up to position `without_superseded` was not, and is not to be, taken
+    /// in.
+    fn new(feed: Feed<P, S>, without_superseded: u64) -> Self {
         Self {
             feed,
+            without_superseded,
             attempts: 0,
             trouble: Trouble::None,
         }
@@ -145,6 +153,7 @@ impl<P: Projection, S: EventLog + RowStore> TypedWorker<P, S> {
             renewed: false,
             rebuilds: Vec::new(),
             touched: false,
+            outdated: None,
         }
     }
 
@@ -212,7 +221,8 @@ impl<P: Projection, S: EventLog + RowStore> Worker for TypedWorker<P, S> {
         if active == Some(from) {
             most = self.feed(Role::Active, page)?;
         }
-        if building == Some(from) {
+        // Rows that begin anew meanwhile stand elsewhere.
+        if building == Some(from) && self.places()[1] == building {
             most = most.max(self.feed(Role::Building, page)?);
         }
         Ok(most)
@@ -250,7 +260,7 @@ impl<P: Projection, S: EventLog + RowStore> Worker for TypedWorker<P, S> {
             Trouble::Stopped(error) => Some(error.clone()),
             _ => None,
         });
-        if stopped.is_some() && self.active.is_some() {
+        if stopped.is_some() && self.active.is_some() && self.outdated.is_none() {
             // The rows there are serve on.
             self.building = None;
         }
@@ -277,7 +287,7 @@ impl<P: Projection, S: EventLog + RowStore> Worker for TypedWorker<P, S> {
                 // One that stands still is begun anew.
                 if self.building.as_ref().is_none_or(Fed::is_stopped) {
                     match self.create() {
-                        Ok(feed) => self.building = Some(Fed::new(feed)),
+                        Ok(fed) => self.building = Some(fed),
                         Err(RowsError::Failed(Error::Closed)) => return Err(Ended),
                         // What there is stays as it is.
                         Err(error) => {

@@ -45,6 +45,7 @@ impl<P: Projection, S: EventLog + RowStore> TypedWorker<P, S> {
         *serving = Serving::Slot(slot);
         drop(serving);
         self.active = Some(new);
+        self.outdated = None;
         self.losses = 0;
         self.renewed = false;
         Ok(())
@@ -72,12 +73,14 @@ impl<P: Projection, S: EventLog + RowStore> TypedWorker<P, S> {
             (None, None, None) => ProjectionState::CatchingUp,
         };
         let fed = serving.map(|fed| &fed.feed);
+        let outdated_from = self.outdated.unwrap_or(u64::MAX);
         let first = fed.and_then(|feed| feed.parked().min_by_key(|parked| parked.position));
         self.model.publish(Progress {
             state,
             is_fed: fed.is_some(),
             reached: fed.map_or(0, Feed::settled),
-            position: fed.map_or(0, Feed::settled),
+            outdated_from,
+            position: fed.map_or(0, Feed::settled).min(outdated_from - 1),
             rows: fed.map_or(0, Feed::rows),
             parked: fed.map_or(0, |feed| feed.parked().len() as u64),
             first_parked: first.cloned(),

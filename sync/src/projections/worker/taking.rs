@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use tidelog_core::{
-    Error, EventEnvelope, EventLog, FeedError, HandlerError, Poison, Projection, RowStore,
-    RowsError,
+    Error, EventEnvelope, EventLog, FeedError, HandlerError, Poison, Projection, Redo, RowStore,
+    RowsError, Superseded,
 };
 
-use super::{Ended, Role, Trouble, TypedWorker};
+use super::{Ended, Fed, Role, Trouble, TypedWorker};
 use crate::projections::alarm::Alarm;
 
 impl<P: Projection, S: EventLog + RowStore> TypedWorker<P, S> {
@@ -18,9 +18,20 @@ impl<P: Projection, S: EventLog + RowStore> TypedWorker<P, S> {
             if self.tools.mailbox.is_stopping() {
                 break;
             }
+            if let Some(what) = Superseded::of(event) {
+                if !self.superseded(role, event, &what)? {
+                    return Ok(taken);
+                }
+                continue;
+            }
+            let superseded_at = self.tools.store.superseded_at(event);
             let Some(fed) = self.fed(role) else {
                 return Ok(taken);
             };
+            if superseded_at.is_some_and(|at| at <= fed.without_superseded) {
+                fed.feed.pass_over(event);
+                continue;
+            }
             let done = match fed.feed.take(event) {
                 Ok(()) => {
                     fed.attempts = 0;
@@ -52,6 +63,50 @@ impl<P: Projection, S: EventLog + RowStore> TypedWorker<P, S> {
             self.rows_failed(role, error)?;
         }
         Ok(page.len())
+    }
+
+    /// Events gave way to another origin's, and `event` says so: whether the feed goes on behind it.
+    fn superseded(
+        &mut self,
+        role: Role,
+        event: &EventEnvelope,
+        what: &Superseded,
+    ) -> Result<bool, Ended> {
+        let Some(fed) = self.fed(role) else {
+            return Ok(false);
+        };
+        if what.at <= fed.without_superseded {
+            fed.feed.pass_over(event);
+            return Ok(true);
+        }
+        let error = match fed.feed.take_superseded(event, what) {
+            Ok(Redo::Done) => return Ok(true),
+            Ok(Redo::Rebuild) => match self.make_anew(role, what.at) {
+                // Nothing beyond the record is taken in before the others are begun.
+                Ok(()) => {
+                    let old = self.active.as_mut().filter(|_| role == Role::Active);
+                    return Ok(old.map(|old| old.feed.pass_over(event)).is_some());
+                }
+                Err(error) => error,
+            },
+            Err(FeedError::Rows(error)) => error,
+            Err(FeedError::Event(error)) => RowsError::Lost(error.to_string().into()),
+        };
+        self.rows_failed(role, error)?;
+        Ok(false)
+    }
+
+    /// Begins rows without what gave way; those of an earlier beginning hold some of it.
+    fn make_anew(&mut self, role: Role, at: u64) -> Result<(), RowsError> {
+        let knows = |fed: &Fed<P, S>| fed.without_superseded >= at && !fed.is_stopped();
+        if !self.building.as_ref().is_some_and(knows) {
+            tracing::info!(what = %self.model.what(), at, "events gave way; rows are made anew");
+            self.building = Some(self.create()?);
+        }
+        if role == Role::Active {
+            self.outdated = Some(self.outdated.map_or(at, |known| known.min(at)));
+        }
+        Ok(())
     }
 
     /// After a failure of `event`: false when it is parked and the next one can be taken.
