@@ -143,6 +143,35 @@ fn an_export_imported_and_exported_again_is_the_same_byte_for_byte() {
 }
 
 #[test]
+fn what_gave_way_is_not_exported_and_what_took_its_place_is() {
+    let (store, again) = (MemoryStore::new(), MemoryStore::new());
+    fill(&store);
+    let head = pollster::block_on(store.head(&stream("0")))
+        .unwrap()
+        .unwrap();
+    let birth = Birth {
+        origin: store.identity().origin,
+        epoch: store.identity().epoch,
+        position: 900,
+        recorded_time: Timestamp::from_micros(5),
+    };
+    let adopted = vec![event(100).with_birth(birth), event(101).with_birth(birth)];
+    let what = Supersession::new(stream("0"), head, 10).with_adopted(adopted);
+    pollster::block_on(store.supersede(what)).unwrap();
+    let lines = lines_of(&store, &ExportQuery::all());
+    take(&again, &lines).unwrap();
+    assert_eq!(lines_of(&again, &ExportQuery::all()), lines);
+    let ids = |store: &MemoryStore| {
+        let query = StreamQuery::new(stream("0"));
+        let events = pollster::block_on(store.read_stream(query).collect()).unwrap();
+        let ids = events.iter().map(|event| event.event_id);
+        ids.collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&store).len(), 11);
+    assert_eq!(ids(&again), ids(&store));
+}
+
+#[test]
 fn importing_again_takes_nothing_also_into_the_store_it_is_from() {
     let store = MemoryStore::new();
     fill(&store);

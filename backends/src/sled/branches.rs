@@ -285,9 +285,9 @@ mod tests {
             }
             for (sequence, position) in recorded {
                 let gone = branches.superseded_at(&stream(), sequence, position);
-                let first = views.iter().enumerate().skip(position as usize + 1);
-                let mut first = first.filter(|(_, view)| !view.contains(&(sequence, position)));
-                prop_assert_eq!(gone, first.next().map(|(pin, _)| pin as u64));
+                let later = (0_u64..).zip(&views).filter(|(pin, _)| *pin > position);
+                let mut later = later.filter(|(_, view)| !view.contains(&(sequence, position)));
+                prop_assert_eq!(gone, later.next().map(|(pin, _)| pin));
             }
         }
     }

@@ -8,6 +8,7 @@ use std::future::Future;
 
 use crate::envelope::EventEnvelope;
 use crate::failure::HandlerError;
+use crate::superseded::Superseded;
 
 pub use checkpoints::{
     CheckpointClaim, CheckpointStore, MAX_CHECKPOINT_BYTES, check_listener_name,
@@ -34,5 +35,25 @@ pub trait EventListener: Send + Sync + 'static {
     fn wants(&self, event: &EventEnvelope) -> bool {
         let _ = event;
         true
+    }
+
+    /// Events of a stream, some of which it may have handled, gave way to another origin's: all of
+    /// `what.stream` from `what.from` on. It comes where the log says so, in the order of the stream's
+    /// events: behind those that gave way, before those that took their place. What did so while it
+    /// was behind never comes.
+    ///
+    /// What it has done for them outside is its own to undo. What took their place comes by
+    /// [`on`](Self::on); of kind [`Adopted`](crate::RecordKind::Adopted) is what another origin
+    /// recorded, which [`wants`](Self::wants) may refuse.
+    ///
+    /// # Errors
+    /// It is tried again as an event is. Given up, the listener stands still: a stream is not parked
+    /// for it.
+    fn superseded(
+        &self,
+        what: &Superseded,
+    ) -> impl Future<Output = Result<(), HandlerError>> + Send {
+        let _ = what;
+        async { Ok(()) }
     }
 }

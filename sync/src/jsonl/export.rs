@@ -188,7 +188,8 @@ pub struct ExportReport {
 /// meanwhile are left out.
 ///
 /// Events of one append stand one after another and say so; of one that the selection cuts, those
-/// that are left. An append is held in memory whole.
+/// that are left. An append is held in memory whole. Events that gave way to another origin's are left
+/// out; of those that did so after an earlier export, that one still has them.
 ///
 /// # Errors
 /// [`Error::Io`] from `out`, [`Error::Gap`] where a repair has left events out: go on behind it by
@@ -210,7 +211,9 @@ pub fn export<S: EventLog>(
             ..ExportReport::default()
         },
     };
-    let done = lines.take_all(query, last, query.read(store));
+    // What has given way is not in its stream any more; importing it would put it back.
+    let stands = |event: &EventEnvelope| store.superseded_at(event).is_none_or(|at| at > last);
+    let done = lines.take_all(query, last, &stands, query.read(store));
     // What is whole is written whatever happened.
     lines.flush()?;
     done.map(|()| lines.report)
@@ -230,6 +233,7 @@ impl<W: Write> Lines<W> {
         &mut self,
         query: &ExportQuery,
         last: u64,
+        stands: &dyn Fn(&EventEnvelope) -> bool,
         events: BlockingEventStream,
     ) -> Result<(), Error> {
         for event in events {
@@ -237,7 +241,7 @@ impl<W: Write> Lines<W> {
             if event.position.is_some_and(|position| position > last) {
                 break;
             }
-            if !query.selects(&event) {
+            if !query.selects(&event) || !stands(&event) {
                 continue;
             }
             let before = self.batch.last().map(|before| before.batch);

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use tidelog_core::{BoxFuture, EventEnvelope, EventListener, HandlerError};
+use tidelog_core::{BoxFuture, EventEnvelope, EventListener, HandlerError, RecordKind, Superseded};
 
 /// A listener as the container holds it.
 pub(super) type Handler = Arc<dyn DynListener>;
@@ -12,7 +12,7 @@ pub(super) type Handler = Arc<dyn DynListener>;
 pub(super) trait DynListener: Send + Sync {
     /// Whether the event goes to [`handle`](Self::handle).
     fn takes(&self, event: &EventEnvelope) -> bool;
-    /// One attempt.
+    /// One attempt: of an event, or of the record that some gave way.
     fn handle(
         self: Arc<Self>,
         event: Arc<EventEnvelope>,
@@ -31,7 +31,11 @@ impl<L: EventListener> DynListener for L {
     ) -> BoxFuture<'static, Result<(), HandlerError>> {
         Box::pin(async move {
             let attempt = async {
-                if self.wants(&event) {
+                if event.kind == RecordKind::Control {
+                    if let Some(what) = Superseded::decode(&event.event) {
+                        self.superseded(&what).await?;
+                    }
+                } else if self.wants(&event) {
                     self.on(&event).await?;
                 }
                 Ok(())

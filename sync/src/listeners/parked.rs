@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tidelog_core::{
     CheckpointStore, Error, EventEnvelope, EventId, EventLog, HandlerError, ParkedStream, Poison,
-    RecordKind, StreamId, StreamQuery,
+    RecordKind, StreamId, StreamQuery, Superseded,
 };
 
 use super::control::Reply;
@@ -148,6 +148,41 @@ impl<S: EventLog + CheckpointStore> Session<'_, S> {
         }
     }
 
+    /// Events of a stream gave way: hands `record`, which says so, to its lane, unless all that may have
+    /// been handled of it stands below.
+    pub(super) fn take_superseded(&mut self, mut record: EventEnvelope, what: &Superseded) {
+        let may_be_handled = {
+            let mut view = self.unit.shared.view();
+            match view.parked.get_mut(&what.stream) {
+                None => true,
+                // It was set aside behind this record, in a session before.
+                Some(parked) if parked.position > what.at => false,
+                Some(parked) if parked.sequence >= what.from => {
+                    // What failed gave way, too: nothing is held any more, nor known to be handled.
+                    parked.sequence = what.from;
+                    parked.last_sequence = what.from - 1;
+                    parked.position = what.at;
+                    parked.attempts = 0;
+                    parked.reason = Box::default();
+                    true
+                }
+                Some(parked) => {
+                    let held = parked.held() > 0;
+                    parked.last_sequence = parked.last_sequence.min(what.from - 1);
+                    !held
+                }
+            }
+        };
+        self.passed_until = passed_until(&self.unit.shared.view().parked);
+        self.dirty = true;
+        if may_be_handled {
+            record.stream = what.stream.clone();
+            self.lanes.push(record);
+        } else {
+            self.settle(what.at);
+        }
+    }
+
     /// The held events of `stream` up to this one are settled. None has failed since.
     pub(super) fn pass_held(&mut self, stream: &StreamId, passed: Passed) {
         self.dirty = true;
@@ -196,8 +231,9 @@ impl<S: EventLog + CheckpointStore> Session<'_, S> {
             let held = view.parked.values().filter(|parked| parked.held() > 0);
             held.count() >= options.max_parked
         };
-        if options.poison != Poison::Park || is_full {
-            let source = if options.poison == Poison::Park {
+        let is_record = event.kind == RecordKind::Control;
+        if options.poison != Poison::Park || is_full || is_record {
+            let source = if options.poison == Poison::Park && !is_record {
                 let most = options.max_parked;
                 let reason = format!(
                     "{error}; its stream is not parked, since {most} are: raise `max_parked` if their cause stays"
@@ -217,7 +253,11 @@ impl<S: EventLog + CheckpointStore> Session<'_, S> {
             "an event cannot be handled; its stream is parked"
         );
         let queue = self.lanes.close(stream);
-        let last = queue.back().map_or(event.sequence, |last| last.sequence);
+        let stands = |event: &&Arc<EventEnvelope>| {
+            event.kind != RecordKind::Control && !self.unit.store.is_superseded(event)
+        };
+        let last = queue.iter().filter(stands).map(|event| event.sequence);
+        let last = last.max().unwrap_or(event.sequence);
         let parked = ParkedStream {
             stream: stream.clone(),
             event_id: event.event_id,

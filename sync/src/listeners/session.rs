@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tidelog_core::{
     BoxFuture, CheckpointStore, Error, EventEnvelope, EventId, EventLog, EventStream, HandlerError,
-    ListenerState, Mark, RecordKind, Settled, StreamId, Subscribe,
+    ListenerState, Mark, RecordKind, Settled, StreamId, Subscribe, Superseded,
 };
 
 use super::control::{Reply, Request};
@@ -205,6 +205,11 @@ impl<'a, S: EventLog + CheckpointStore> Session<'a, S> {
             let Some(event) = self.lanes.begin(self.unit.tools.clock.now()) else {
                 return;
             };
+            if self.unit.store.is_superseded(&event) {
+                // It gave way while it waited.
+                self.succeeded(&event);
+                continue;
+            }
             let attempt = Arc::clone(&self.unit.handler).handle(Arc::clone(&event));
             self.running.push(Box::pin(async move {
                 let result = attempt.await;
@@ -339,6 +344,12 @@ impl<'a, S: EventLog + CheckpointStore> Session<'a, S> {
     }
 
     fn take(&mut self, event: EventEnvelope, position: u64) {
+        if let Some(what) = Superseded::of(&event) {
+            return self.take_superseded(event, &what);
+        }
+        if self.unit.store.is_superseded(&event) {
+            return self.settle(position);
+        }
         // Asked before the lock is taken: it is the user's code.
         let wanted = event.kind != RecordKind::Control && self.unit.handler.takes(&event);
         let is_free = {
@@ -382,6 +393,8 @@ impl<'a, S: EventLog + CheckpointStore> Session<'a, S> {
                     self.give_up(&event, &error, attempts);
                 }
             }
+            // It gave way while it was handled: nothing more is to be done for it.
+            Err(_) if self.unit.store.is_superseded(&event) => self.succeeded(&event),
             Err(error) => {
                 if let Some(refused @ Error::Refused { .. }) = error.cause().downcast_ref() {
                     // The store's failure, not the event's: no stream is parked for it.
@@ -418,6 +431,16 @@ impl<'a, S: EventLog + CheckpointStore> Session<'a, S> {
     fn succeeded(&mut self, event: &EventEnvelope) {
         let is_held = self.lanes.is_held(&event.stream);
         let next = self.lanes.done(&event.stream);
+        // A record has no place in its stream, and what gave way has none any more.
+        if event.kind == RecordKind::Control || self.unit.store.is_superseded(event) {
+            if !is_held || event.kind == RecordKind::Control {
+                self.settle(event.position.unwrap_or(0));
+            }
+            if next == Next::Read {
+                self.read_held(&event.stream);
+            }
+            return;
+        }
         if !is_held {
             if let Some(position) = event.position {
                 let ahead = Ahead {

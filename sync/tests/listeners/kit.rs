@@ -67,6 +67,27 @@ pub fn id(stream: &str) -> StreamId {
     StreamId::new("T", stream).unwrap()
 }
 
+/// Another origin's events, so many, take the place of all of `stream` from `from` on.
+pub fn supersede(store: &Watched, stream: &str, from: u64, adopted: usize) -> u64 {
+    let birth = Birth {
+        origin: store.identity().origin,
+        epoch: store.identity().epoch,
+        position: 3,
+        recorded_time: Timestamp::from_micros(4),
+    };
+    let event = || {
+        let event = NewEvent::new("Noted", 1, ContentType::Bytes, b"foreign".to_vec());
+        event.with_birth(birth)
+    };
+    let head = pollster::block_on(store.head(&id(stream)))
+        .unwrap()
+        .unwrap();
+    let adopted = std::iter::repeat_with(event).take(adopted).collect();
+    let what = Supersession::new(id(stream), head, from).with_adopted(adopted);
+    let done = pollster::block_on(store.inner.supersede(what)).unwrap();
+    done.last_position.unwrap()
+}
+
 impl EventStore for Watched {
     async fn append(&self, batch: AppendBatch) -> Result<AppendReceipt, Error> {
         self.inner.append(batch).await
@@ -95,6 +116,9 @@ impl EventLog for Watched {
     }
     fn identity(&self) -> LogIdentity {
         self.inner.identity()
+    }
+    fn superseded_at(&self, event: &EventEnvelope) -> Option<u64> {
+        self.inner.superseded_at(event)
     }
     fn first_position(&self) -> u64 {
         self.inner.first_position()
@@ -237,18 +261,33 @@ impl Drop for Running {
 
 impl EventListener for Told {
     async fn on(&self, event: &EventEnvelope) -> Result<(), HandlerError> {
-        let key = (event.aggregate_id().to_owned(), event.sequence);
+        if let (Some(asked), Some(position)) = (&self.0.lock().durable, event.position) {
+            assert!(
+                asked.lock().durable >= position,
+                "{position} may still be lost"
+            );
+        }
+        self.act((event.aggregate_id().to_owned(), event.sequence))
+            .await
+    }
+
+    fn wants(&self, event: &EventEnvelope) -> bool {
+        self.0.lock().unwanted.as_deref() != Some(event.aggregate_id())
+    }
+
+    /// As an event of sequence 0.
+    async fn superseded(&self, what: &Superseded) -> Result<(), HandlerError> {
+        self.act((what.stream.aggregate_id().to_owned(), 0)).await
+    }
+}
+
+impl Told {
+    async fn act(&self, key: (String, u64)) -> Result<(), HandlerError> {
         let does = {
             let mut inner = self.0.lock();
             inner.tried.push(key.clone());
             inner.running += 1;
             inner.most_running = inner.most_running.max(inner.running);
-            if let (Some(asked), Some(position)) = (&inner.durable, event.position) {
-                assert!(
-                    asked.lock().durable >= position,
-                    "{position} may still be lost"
-                );
-            }
             inner.does.get(&key).copied()
         };
         let _running = Running(self.clone());
@@ -267,10 +306,6 @@ impl EventListener for Told {
                 Ok(())
             }
         }
-    }
-
-    fn wants(&self, event: &EventEnvelope) -> bool {
-        self.0.lock().unwanted.as_deref() != Some(event.aggregate_id())
     }
 }
 
@@ -352,6 +387,13 @@ impl Driven {
             }
         }
         self
+    }
+
+    /// Polls `asked` once, then the container.
+    pub fn poll<T>(&mut self, asked: &mut BoxFuture<'_, T>) {
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(asked.as_mut().poll(&mut cx).is_pending());
+        self.settle();
     }
 
     /// Polls `asked` and the container in turn until `asked` has its answer.

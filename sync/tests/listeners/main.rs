@@ -13,3 +13,4 @@ mod embedded;
 mod failing;
 mod kit;
 mod parking;
+mod superseded;
