@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use tidelog_backends::fake::FakeServer;
 use tidelog_backends::wire::{Bucket, EventRow, HeadRow, PageAt, Reply, Request};
 use tidelog_core::{
-    AppendBatch, AppendOutcome, Direction, Error, EventEnvelope, EventId, StreamId,
+    AppendBatch, AppendOutcome, AppendReceipt, Direction, Error, EventEnvelope, EventId, StreamId,
+    Timestamp,
 };
 
 use crate::network::Network;
@@ -15,6 +16,27 @@ use crate::work::{Done, Operation, SIZE, What, World, stream_of};
 struct Truth {
     rows: Vec<EventEnvelope>,
     places: BTreeMap<EventId, u64>,
+    /// How many batches, of all streams, have this recorded time.
+    times: BTreeMap<Timestamp, usize>,
+}
+
+impl Truth {
+    /// Whose answer was lost tells its own events from a twin's by when they were recorded. While the
+    /// clock stands behind the newest recorded time there is no telling, and both are told that they
+    /// recorded them.
+    fn is_of_a_standing_clock(&self, receipt: &AppendReceipt) -> bool {
+        let first = self
+            .rows
+            .iter()
+            .find(|row| row.sequence == receipt.first_sequence);
+        first.is_some_and(|first| self.is_recorded_with_another(first))
+    }
+
+    fn is_recorded_with_another(&self, row: &EventEnvelope) -> bool {
+        self.times
+            .get(&row.recorded_time)
+            .is_some_and(|batches| *batches > 1)
+    }
 }
 
 pub fn check(world: &World, network: &Network) {
@@ -22,20 +44,68 @@ pub fn check(world: &World, network: &Network) {
     for operation in &world.done {
         streams.insert(stream_of(&operation.what).clone());
     }
-    let truths: BTreeMap<_, _> = streams
+    let mut truths: BTreeMap<_, _> = streams
         .into_iter()
         .map(|stream| {
             let truth = network.with_server(|server| truth(server, &stream));
             (stream, truth)
         })
         .collect();
+    let mut times: BTreeMap<Timestamp, usize> = BTreeMap::new();
+    for truth in truths.values() {
+        for batch in truth.rows.chunk_by(|a, b| a.batch == b.batch) {
+            *times.entry(batch[0].recorded_time).or_default() += 1;
+        }
+    }
+    for truth in truths.values_mut() {
+        truth.times.clone_from(&times);
+    }
     for operation in &world.done {
         let truth = &truths[stream_of(&operation.what)];
         check_operation(operation, truth);
     }
     for (stream, truth) in &truths {
         check_batches(world, stream, truth);
+        check_authors(world, truth);
     }
+}
+
+/// Whether a batch is recorded, as it is, one event after another.
+pub fn stands(server: &mut FakeServer, batch: &AppendBatch) -> bool {
+    let rows = rows(server, &batch.stream).concat();
+    rows.windows(batch.events.len()).any(|rows| {
+        rows.iter().zip(&batch.events).all(|(row, event)| {
+            row.event.event_id == event.event_id && row.event.same_content(event)
+        })
+    })
+}
+
+/// The rows of each bucket, as they are; nothing is asked that would finish a round.
+fn rows(server: &mut FakeServer, stream: &StreamId) -> Vec<Vec<EventRow>> {
+    let mut buckets = Vec::new();
+    for number in 0..100 {
+        let bucket = Bucket {
+            stream: stream.clone(),
+            number,
+        };
+        let request = Request::Events {
+            bucket,
+            from: 0,
+            to: u64::MAX,
+            direction: Direction::Forward,
+            serial: false,
+            page: PageAt {
+                after: None,
+                rows: 1_000,
+            },
+        };
+        match server.execute(&request, &mut |_| false).unwrap() {
+            Reply::Events(found) if found.rows.is_empty() => break,
+            Reply::Events(found) => buckets.push(found.rows),
+            other => panic!("{other:?}"),
+        }
+    }
+    buckets
 }
 
 /// Reads the tables; the bucket rule holds in them.
@@ -93,7 +163,11 @@ fn truth(server: &mut FakeServer, stream: &StreamId) -> Truth {
         assert!(row.recorded_time.as_micros() >= before, "times go back");
         before = row.recorded_time.as_micros();
     }
-    Truth { rows, places }
+    Truth {
+        rows,
+        places,
+        times: BTreeMap::new(),
+    }
 }
 
 /// Everything that stands there was asked for, whole.
@@ -120,10 +194,55 @@ fn check_batches(world: &World, stream: &StreamId, truth: &Truth) {
     }
 }
 
+/// Of all that asked for what stands there one was told that it recorded it, unless its answer was
+/// none.
+fn check_authors(world: &World, truth: &Truth) {
+    for rows in truth.rows.chunk_by(|a, b| a.batch == b.batch) {
+        let has_them = |batch: &AppendBatch| {
+            let ids = || batch.events.iter().map(|event| event.event_id);
+            rows.iter().any(|row| ids().any(|id| id == row.event_id))
+        };
+        let mut told = 0;
+        let mut is_open = false;
+        for operation in &world.done {
+            match (&operation.what, &operation.done) {
+                (What::Append(batch), None) => is_open |= has_them(batch),
+                (What::Append(batch), Some(Done::Appended(answer))) => match answer {
+                    Ok(receipt) => {
+                        let is_it = receipt.stream == rows[0].stream
+                            && receipt.first_sequence == rows[0].sequence
+                            && receipt.outcome == AppendOutcome::Appended;
+                        told += u32::from(is_it);
+                    }
+                    Err(Error::Unclear { .. } | Error::Unreachable { .. }) => {
+                        is_open |= has_them(batch);
+                    }
+                    Err(_) => {}
+                },
+                _ => {}
+            }
+        }
+        let is_clear = !truth.is_recorded_with_another(&rows[0]);
+        assert!(
+            told <= 1 || !is_clear,
+            "{told} were told that they recorded {rows:?}"
+        );
+        assert!(told >= 1 || is_open, "nobody was told of {rows:?}");
+    }
+}
+
 fn check_operation(operation: &Operation, truth: &Truth) {
     match (&operation.what, &operation.done) {
         (_, None) => {}
         (What::Append(batch), Some(Done::Appended(answer))) => match answer {
+            Ok(receipt) if operation.stood && !truth.is_of_a_standing_clock(receipt) => {
+                assert_eq!(receipt.outcome, AppendOutcome::AlreadyAppended);
+            }
+            Err(error @ (Error::WrongVersion { .. } | Error::IdConflict { .. }))
+                if operation.stood =>
+            {
+                panic!("it stood there already, and was answered {error}");
+            }
             Ok(receipt) => {
                 let rows: Vec<_> = truth
                     .rows

@@ -1,4 +1,4 @@
-//! What the server refuses, and what never gets an answer.
+//! What the server refuses, what never gets an answer, and what a client does not know yet.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -138,6 +138,27 @@ fn a_lost_answer_is_found_out() {
         let head = pollster::block_on(other.head(&batch(1).stream)).unwrap();
         assert_eq!(head.map(|head| head.sequence), Some(1));
     }
+}
+
+/// A client that knows the first half of a batch as recorded looks again before it says so: another
+/// one may have recorded the second half since.
+#[test]
+fn what_was_recorded_since_may_be_the_rest_of_a_batch() {
+    let wire = server();
+    let (one, other) = (store(wire.clone(), LONG), store_of_another(&wire));
+    let (first, second) = (batch(1), batch(2));
+    let mut whole = first.clone();
+    whole.expected = ExpectedVersion::Any;
+    whole.events.extend(second.events.clone());
+    pollster::block_on(one.append(first)).unwrap();
+    let behind = AppendBatch {
+        expected: ExpectedVersion::Exact(1),
+        ..second
+    };
+    pollster::block_on(other.append(behind)).unwrap();
+    let receipt = pollster::block_on(one.append(whole)).unwrap();
+    assert_eq!(receipt.outcome, AppendOutcome::AlreadyAppended);
+    assert_eq!((receipt.first_sequence, receipt.last_sequence), (1, 2));
 }
 
 fn store_of_another(wire: &FakeWire) -> Direct<FakeWire> {

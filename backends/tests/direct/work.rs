@@ -42,6 +42,8 @@ pub struct Operation {
     pub what: What,
     /// The highest sequence that was acknowledged in each stream when it was asked for.
     pub acknowledged: u64,
+    /// Of an append: whether its events stood there already, in order and with its content.
+    pub stood: bool,
     /// `None`: its client died before it was answered.
     pub done: Option<Done>,
 }
@@ -163,7 +165,7 @@ impl World {
                     self.ask();
                 }
                 1 if self.random.percent(4) => self.die(),
-                2 => self.clock.set(Timestamp::from_micros(
+                2 if self.random.percent(4) => self.clock.set(Timestamp::from_micros(
                     self.random.below(1 << 40).cast_signed() - (1 << 39),
                 )),
                 _ => {
@@ -174,6 +176,7 @@ impl World {
                     }
                 }
             }
+            self.clock.advance_micros(1);
             self.poll();
         }
         // What is late still comes, and must change nothing that was answered.
@@ -260,9 +263,16 @@ impl World {
             }
         };
         let acknowledged = self.acknowledged(stream_of(&what));
+        let stood = match &what {
+            What::Append(batch) => self
+                .network
+                .with_server(|server| oracle::stands(server, batch)),
+            _ => false,
+        };
         self.done.push(Operation {
             what,
             acknowledged,
+            stood,
             done: None,
         });
         self.tasks.push((client, number, work));
