@@ -8,6 +8,7 @@
 //! | `lane`, `turns` | events of one stream: what is sent next, what came of it |
 //! | `arbitrate`, `judge` | where the server decides who comes first |
 //! | `park`, `parking`, `torn` | streams that are set aside |
+//! | `retrying` | what is held, tried again |
 //! | `watermark`, `probe` | how far the server knows this log, and whether it still does |
 //! | `ask`, `wire` | answers as they are wanted |
 
@@ -29,6 +30,7 @@ mod parking;
 mod patient;
 mod probe;
 mod restore;
+mod retrying;
 pub(crate) mod sink;
 #[cfg(test)]
 mod test_log;

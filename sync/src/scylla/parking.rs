@@ -1,12 +1,13 @@
 //! Parks streams: from an event on, with those that were recorded in one append with it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tidelog_core::{Batch, EventId, Halt, StreamId, Superseded};
 
 use super::lane::Item;
 use super::park::{Change, EntryKey, MAX_PARKED, Pending, request, tell};
-use super::sink::{Answer, Link, ScyllaSink};
+use super::sink::{Answer, ScyllaSink};
 use super::torn::Part;
 use crate::replicate::keeper::Keeper;
 use crate::replicate::outbox::Outbox;
@@ -34,8 +35,26 @@ impl Held {
 }
 
 impl ScyllaSink {
-    /// Parks `stream` from an event on. It holds once that is durable here and at the server.
+    /// Parks `stream` from an event on, and what was recorded in one append with what it holds. It holds
+    /// once that is durable here and at the server.
     pub(super) fn park(
+        &mut self,
+        stream: &StreamId,
+        reason: ParkedReason,
+        held: Held,
+        remote: Option<(u64, EventId)>,
+        outbox: &dyn Outbox,
+        keeper: &mut Keeper,
+    ) -> Result<(), Stop> {
+        self.park_one(stream, reason, held, remote, outbox, keeper)?;
+        let mut torn = self.batches_from(stream, held, outbox);
+        while let Some((stream, batch)) = torn.pop_front() {
+            self.tear(&stream, batch, &mut torn, outbox, keeper)?;
+        }
+        Ok(())
+    }
+
+    fn park_one(
         &mut self,
         stream: &StreamId,
         reason: ParkedReason,
@@ -80,22 +99,108 @@ impl ScyllaSink {
         Ok(())
     }
 
-    /// An event of a parked stream stays where it is; so do those of its append that are not accepted.
-    pub(super) fn hold(&mut self, stream: &StreamId, item: &Item, keeper: &mut Keeper) {
+    /// The appends that a stream takes part in from an event on, of what waits in its lane.
+    fn batches_from(
+        &mut self,
+        stream: &StreamId,
+        held: Held,
+        outbox: &dyn Outbox,
+    ) -> VecDeque<(StreamId, Batch)> {
+        let mut batches = VecDeque::from([(stream.clone(), held.batch)]);
+        let lane = self
+            .link
+            .as_mut()
+            .and_then(|link| link.lanes.get_mut(stream));
+        let waiting = lane.iter().flat_map(|lane| lane.queue.iter());
+        let later = waiting.filter(|item| item.is_of_several && item.position > held.position);
+        for item in later {
+            let is_known = batches
+                .back()
+                .is_some_and(|(_, batch)| batch.first == item.batch.first);
+            let is_gone = outbox.is_superseded(stream, item.sequence, item.position);
+            if !is_known && !is_gone {
+                batches.push_back((stream.clone(), item.batch));
+            }
+        }
+        batches
+    }
+
+    /// One part of an append is parked: so are those that are not accepted, and not being decided now.
+    fn tear(
+        &mut self,
+        stream: &StreamId,
+        batch: Batch,
+        torn: &mut VecDeque<(StreamId, Batch)>,
+        outbox: &dyn Outbox,
+        keeper: &mut Keeper,
+    ) -> Result<(), Stop> {
         let Some(link) = &mut self.link else {
-            return;
+            return Ok(());
         };
-        let batch = item.batch.first;
-        let accepted = if item.is_of_several {
-            let accepted = link.several.tear(batch, stream);
-            link.several.held(batch, stream);
-            accepted
-        } else {
-            Vec::new()
-        };
-        link.settle(item);
-        for (sibling, part) in accepted {
-            note_accepted(&sibling, &part, item.batch, stream, keeper);
+        let parts = link.several.tear(batch.first, stream);
+        for (sibling, part) in parts.accepted {
+            note_accepted(&sibling, &part, batch, stream, keeper);
+        }
+        for (sibling, part) in parts.waiting {
+            let lane = self
+                .link
+                .as_mut()
+                .and_then(|link| link.lanes.get_mut(&sibling));
+            let mut in_flight = lane.iter().flat_map(|lane| lane.in_flight.iter());
+            let is_being_decided = in_flight.any(|item| item.batch.first == batch.first);
+            let state = keeper.state();
+            let is_held = state
+                .held(&sibling)
+                .is_some_and(|entry| entry.first_position <= part.first_position);
+            let (sequence, position) = (part.first_sequence, part.first_position);
+            if is_being_decided || is_held || outbox.is_superseded(&sibling, sequence, position) {
+                continue;
+            }
+            let held = Held {
+                sequence,
+                position,
+                event_id: part.first_event,
+                batch,
+            };
+            let reason = ParkedReason::TornBatch {
+                sibling: stream.clone(),
+            };
+            self.park_one(&sibling, reason, held, None, outbox, keeper)?;
+            torn.extend(self.batches_from(&sibling, held, outbox));
+        }
+        Ok(())
+    }
+
+    /// An event is about to wait in its lane: where that holds already, its append is torn before any
+    /// part of it is sent.
+    pub(super) fn tear_held(
+        &mut self,
+        stream: &StreamId,
+        item: &Item,
+        outbox: &dyn Outbox,
+        keeper: &mut Keeper,
+    ) -> Result<(), Stop> {
+        let is_held = keeper
+            .state()
+            .held(stream)
+            .is_some_and(|entry| entry.first_position <= item.position);
+        if !is_held || outbox.is_superseded(stream, item.sequence, item.position) {
+            return Ok(());
+        }
+        let mut torn = VecDeque::from([(stream.clone(), item.batch)]);
+        while let Some((stream, batch)) = torn.pop_front() {
+            self.tear(&stream, batch, &mut torn, outbox, keeper)?;
+        }
+        Ok(())
+    }
+
+    /// An event of a parked stream stays where it is.
+    pub(super) fn hold(&mut self, stream: &StreamId, item: &Item) {
+        if let Some(link) = &mut self.link {
+            if item.is_of_several {
+                link.several.held(item.batch.first, stream);
+            }
+            link.settle(item);
         }
     }
 
@@ -236,12 +341,5 @@ fn forget(key: &EntryKey, keeper: &mut Keeper) {
         state
             .parked
             .retain(|_, entry| !(of_batch(entry) && entry.accepted));
-    }
-}
-
-impl Link {
-    /// Whether an entry waits to be told to the server.
-    pub(super) fn is_parking(&self) -> bool {
-        !self.pending.is_empty()
     }
 }

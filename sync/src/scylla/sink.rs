@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tidelog_backends::commits::{Commit, CommitEnd, CommitRecord};
-use tidelog_backends::wire::{Wire, WireError};
-use tidelog_core::{BoxFuture, Error, Halt, IdSource, RecordKind, StreamId, Superseded, Ticks};
+use tidelog_backends::wire::{Reply, Request, Wire, WireError};
+use tidelog_core::{
+    BoxFuture, Error, EventEnvelope, Halt, IdSource, RecordKind, StreamId, Superseded, Ticks,
+};
 
 use super::arbitrate::{Done, Turn};
 use super::connect::{Caller, Greeting};
@@ -17,6 +19,7 @@ use super::lane::{Item, Lanes};
 use super::log_rows::LogRows;
 use super::park::{Change, EntryKey, Pending};
 use super::probe::Probe;
+use super::retrying::Retrying;
 use super::torn::Several;
 use super::watermark::{Advance, Noted, stop, watermark};
 use crate::replicate::keeper::Keeper;
@@ -31,6 +34,9 @@ const TURNS: usize = 64;
 const OVERLAP: u64 = 1_000;
 /// How long before its end what a connection got accepted is looked at again by the next.
 const OVERLAP_TIME: Duration = Duration::from_secs(30);
+
+/// A connection that was silent for so long is asked whether it lives before it is used.
+const SILENT: Duration = Duration::from_secs(5);
 
 /// What the sink is made with.
 #[derive(Clone)]
@@ -80,6 +86,8 @@ pub(super) struct Link {
     pub pending: Vec<Pending>,
     /// How many entries each record of superseded events waits for, by its position.
     pub unparking: BTreeMap<u64, usize>,
+    /// Parked streams that are being tried.
+    pub retrying: BTreeMap<StreamId, Retrying>,
     pub running: FuturesUnordered<BoxFuture<'static, Answer>>,
     noting: Option<BoxFuture<'static, Result<Noted, WireError>>>,
     is_note_wanted: bool,
@@ -90,6 +98,9 @@ pub(super) struct Link {
     /// The last event that was accepted.
     last_accepted: Option<(StreamId, Place)>,
     is_probing: bool,
+    /// When the server answered last, and whether it is being asked if it does.
+    heard: Duration,
+    is_pinging: bool,
     is_rewind_wanted: bool,
 }
 
@@ -110,7 +121,10 @@ pub(super) enum Answer {
     Log(Result<Vec<u64>, WireError>),
     Lane(StreamId, Box<Done>),
     Told(EntryKey, Change, Result<(), WireError>),
+    Held(StreamId, Result<Vec<EventEnvelope>, Error>),
+    Retried(StreamId, Box<Done>),
     Probed(Result<bool, WireError>),
+    Pinged(Result<Reply, WireError>),
 }
 
 impl ScyllaSink {
@@ -193,7 +207,12 @@ impl Sink for ScyllaSink {
         } else {
             0
         };
-        let link = Link::new(greeting, after, self.options.overlap);
+        let link = Link::new(
+            greeting,
+            after,
+            self.options.overlap,
+            self.options.ticks.now(),
+        );
         self.link = Some(Box::new(link));
         Ok(Begin {
             after,
@@ -233,6 +252,7 @@ impl Sink for ScyllaSink {
             };
             match link.running.poll_next_unpin(cx) {
                 Poll::Ready(Some(answer)) => {
+                    link.heard = self.options.ticks.now();
                     self.answered(answer, outbox, keeper)?;
                     has_moved = true;
                 }
@@ -324,7 +344,11 @@ impl Sink for ScyllaSink {
                 self.tasks.push(task(Arc::clone(&self.wire)));
                 Ok(After::GoOn)
             }
-            SinkMessage::Retry(_) | SinkMessage::Fork(_) => Err(Error::invalid(
+            SinkMessage::Retry(stream) => {
+                self.retry(&stream, outbox, keeper)?;
+                Ok(After::GoOn)
+            }
+            SinkMessage::Fork(_) => Err(Error::invalid(
                 "request",
                 "",
                 "replication cannot do this yet",
@@ -340,6 +364,9 @@ impl Sink for ScyllaSink {
 impl ScyllaSink {
     /// Sends what may be sent.
     fn send(&mut self, outbox: &Arc<dyn Outbox>, keeper: &mut Keeper) -> Result<(), Stop> {
+        if self.pings() {
+            return Ok(());
+        }
         self.tell_of_parked(keeper);
         let Some(link) = &mut self.link else {
             return Ok(());
@@ -374,6 +401,27 @@ impl ScyllaSink {
             }
         }
         Ok(())
+    }
+
+    /// Whether it waits for an answer to be sure that there is still somebody who gives one.
+    fn pings(&mut self) -> bool {
+        let now = self.options.ticks.now();
+        let Some(link) = &mut self.link else {
+            return false;
+        };
+        let is_silent = link.running.is_empty() && link.noting.is_none();
+        let is_wanted = link.log.is_waiting()
+            || link.is_note_wanted
+            || !link.lanes.is_empty()
+            || !link.pending.is_empty();
+        if is_silent && is_wanted && now.saturating_sub(link.heard) >= SILENT {
+            link.is_pinging = true;
+            let wire = Arc::clone(&self.wire);
+            link.running.push(Box::pin(async move {
+                Answer::Pinged(wire.ask(Request::Ping).await)
+            }));
+        }
+        link.is_pinging
     }
 
     fn poll_noting(&mut self, cx: &mut Context<'_>) -> Poll<Result<Noted, WireError>> {
@@ -422,13 +470,24 @@ impl ScyllaSink {
         match answer {
             Answer::Log(arrived) => {
                 let positions = arrived.map_err(|error| self.stop(error, "write to its log"))?;
-                self.arrived(&positions, keeper);
-                Ok(())
+                self.arrived(&positions, &**outbox, keeper)
             }
             Answer::Lane(stream, done) => self.lane_answered(&stream, *done, outbox, keeper),
             Answer::Told(key, change, told) => {
                 told.map_err(|error| self.stop(error, "list what is parked"))?;
                 self.told(&key, change, keeper);
+                Ok(())
+            }
+            Answer::Held(stream, events) => self.held_read(&stream, events, outbox, keeper),
+            Answer::Retried(stream, done) => self.retried(&stream, *done, outbox, keeper),
+            Answer::Pinged(pinged) => {
+                if let Some(link) = &mut self.link {
+                    link.is_pinging = false;
+                }
+                if let Err(error) = pinged {
+                    self.is_fresh_wanted = true;
+                    return Err(self.stop(error, "answer"));
+                }
                 Ok(())
             }
             Answer::Probed(probed) => {
@@ -445,9 +504,14 @@ impl ScyllaSink {
     }
 
     /// Rows of the log are there: what waited for them goes on, in the order of the log.
-    fn arrived(&mut self, positions: &[u64], keeper: &mut Keeper) {
+    fn arrived(
+        &mut self,
+        positions: &[u64],
+        outbox: &dyn Outbox,
+        keeper: &mut Keeper,
+    ) -> Result<(), Stop> {
         let Some(link) = &mut self.link else {
-            return;
+            return Ok(());
         };
         link.log.arrived();
         for position in positions {
@@ -469,6 +533,9 @@ impl ScyllaSink {
             for then in commit.then {
                 match then {
                     Then::Send(stream, item) => {
+                        if item.is_of_several {
+                            self.tear_held(&stream, &item, outbox, keeper)?;
+                        }
                         if let Some(link) = &mut self.link {
                             link.lanes.push(&stream, item);
                         }
@@ -477,6 +544,7 @@ impl ScyllaSink {
                 }
             }
         }
+        Ok(())
     }
 
     /// Sends what a lane has next.
@@ -558,7 +626,7 @@ impl ScyllaSink {
 }
 
 impl Link {
-    fn new(greeting: Greeting, after: u64, overlap: u64) -> Self {
+    fn new(greeting: Greeting, after: u64, overlap: u64, now: Duration) -> Self {
         let settled = greeting.settled;
         let tenth = overlap.min(settled.position - after) / 10;
         Self {
@@ -575,6 +643,7 @@ impl Link {
             several: Several::default(),
             pending: Vec::new(),
             unparking: BTreeMap::new(),
+            retrying: BTreeMap::new(),
             running: FuturesUnordered::new(),
             noting: None,
             is_note_wanted: true,
@@ -582,6 +651,8 @@ impl Link {
             has_appended: false,
             last_accepted: None,
             is_probing: false,
+            heard: now,
+            is_pinging: false,
             is_rewind_wanted: false,
             greeting,
         }

@@ -1,26 +1,26 @@
 //! The replicator with the sink on the server in memory.
 
-use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tidelog_backends::SledStore;
-use tidelog_backends::fake::{FakeServer, FakeWire};
-use tidelog_backends::wire::MetaRow;
+use tidelog_backends::fake::{FakeServer, FakeWire, Fault, Table};
+use tidelog_backends::wire::{Bucket, MetaRow, Reply, Request};
 use tidelog_core::{
-    AppendBatch, ContentType, EventLog, ExpectedVersion, ManualClock, ManualSleeper, NewEvent,
-    StreamId, SystemIds,
+    AppendBatch, BoxFuture, ContentType, Error, EventId, EventLog, ExpectedVersion, Halt,
+    ManualClock, ManualSleeper, NewEvent, StreamId, StreamQuery, SystemIds,
 };
 
 use uuid::Uuid;
 
 use super::sink::{ScyllaOptions, ScyllaSink};
 use crate::replicate::embedded::Embedded;
-use crate::replicate::mailbox::Mailbox;
+use crate::replicate::mailbox::{Mailbox, Message};
 use crate::replicate::replicator::{Env, Pace, Replicator};
+use crate::replicate::sink::SinkMessage;
 use crate::replicate::status::StatusCell;
+use crate::replicate::{ReplicationParked, ReplicationState, ReplicationStatus};
 
 pub(super) fn meta() -> MetaRow {
     MetaRow {
@@ -73,18 +73,136 @@ pub(super) fn replicator(store: &SledStore, wire: &FakeWire) -> (Node, Replicato
     )
 }
 
-/// Polls `work`, letting time pass, until `done`.
-pub(super) fn drive(work: impl Future<Output = ()>, clock: &ManualClock, done: impl Fn() -> bool) {
-    let mut work = pin!(work);
-    let cx = &mut Context::from_waker(Waker::noop());
-    for _ in 0..20_000 {
-        if done() || work.as_mut().poll(cx) == Poll::Ready(()) {
-            return;
+/// A store with its replicator, which runs while it is driven.
+pub(super) struct Till {
+    _dir: tempfile::TempDir,
+    pub store: SledStore,
+    pub wire: FakeWire,
+    pub node: Node,
+    work: Option<BoxFuture<'static, ()>>,
+}
+
+impl Till {
+    pub(super) fn new(wire: FakeWire) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SledStore::builder(dir.path().join("events"))
+            .sparse_segments()
+            .open()
+            .unwrap();
+        let (node, replicator) = replicator(&store, &wire);
+        Self {
+            _dir: dir,
+            store,
+            wire,
+            node,
+            work: Some(Box::pin(replicator.run())),
         }
-        clock.advance_micros(1_000);
-        std::thread::sleep(Duration::from_micros(100));
     }
-    panic!("it does not come to an end");
+
+    /// Ends the replicator where it stands, as a crash would, and starts another.
+    pub(super) fn crash(&mut self) {
+        self.work = None;
+        let (node, replicator) = replicator(&self.store, &self.wire);
+        self.node = node;
+        self.work = Some(Box::pin(replicator.run()));
+    }
+
+    /// Lets time pass until `done`.
+    pub(super) fn run_until(&mut self, done: impl Fn(&ReplicationStatus) -> bool) {
+        let cx = &mut Context::from_waker(Waker::noop());
+        for _ in 0..50_000 {
+            let status = self.node.status.status();
+            if done(&status) {
+                return;
+            }
+            let work = self.work.as_mut().unwrap();
+            assert!(work.as_mut().poll(cx).is_pending(), "it ended");
+            self.node.clock.advance_micros(5_000);
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        panic!("it does not come to that: {:?}", self.node.status.status());
+    }
+
+    pub(super) fn settle(&mut self) {
+        let last = self.store.last_position();
+        self.run_until(|status| status.settled == last && status.watermark == last);
+    }
+
+    /// Asks what a user would, and lets time pass until there is an answer.
+    pub(super) fn ask(&mut self, message: SinkMessage) -> Result<(), Error> {
+        let mailbox = self.node.mailbox.clone();
+        let mut asked =
+            Box::pin(async move { mailbox.ask(|reply| Message::Sink(message, reply)).await });
+        let cx = &mut Context::from_waker(Waker::noop());
+        for _ in 0..10_000 {
+            if let Poll::Ready(answer) = asked.as_mut().poll(cx) {
+                return answer;
+            }
+            let work = self.work.as_mut().unwrap();
+            assert!(work.as_mut().poll(cx).is_pending(), "it ended");
+            self.node.clock.advance_micros(1_000);
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        panic!("there is no answer");
+    }
+
+    pub(super) fn parked(&self) -> Vec<(String, &'static str, u64, bool)> {
+        let parked = self.node.status.parked();
+        let of = |parked: &ReplicationParked| {
+            let stream = parked.stream.to_string();
+            let (sequence, accepted) = (parked.first_sequence, parked.accepted);
+            (stream, parked.reason.code(), sequence, accepted)
+        };
+        parked.iter().map(of).collect()
+    }
+
+    /// Ids of a stream's events here.
+    pub(super) fn local(&self, stream: &str) -> Vec<EventId> {
+        let query = StreamQuery::new(stream.parse().unwrap());
+        let events = self.store.blocking().read_stream(query);
+        events.map(|event| event.unwrap().event_id).collect()
+    }
+
+    /// Ids of a stream's events at the server.
+    pub(super) fn remote(&self, stream: &str) -> Vec<EventId> {
+        let stream: StreamId = stream.parse().unwrap();
+        let mut rows = Vec::new();
+        for number in 0..20 {
+            let bucket = Bucket {
+                stream: stream.clone(),
+                number,
+            };
+            let (from, to, serial) = (1, u64::MAX, true);
+            let request = Request::Ids {
+                bucket,
+                from,
+                to,
+                serial,
+            };
+            let reply = self
+                .wire
+                .with_server(|server| server.execute(&request, &mut |_| true));
+            let Ok(Reply::Ids(ids)) = reply else {
+                panic!("no ids")
+            };
+            rows.extend(ids);
+        }
+        rows.sort_by_key(|row| row.sequence);
+        rows.into_iter().map(|row| row.event_id).collect()
+    }
+
+    pub(super) fn append(&self, stream: &str, count: usize) -> u64 {
+        append(&self.store, stream, count)
+    }
+
+    pub(super) fn append_both(&self, first: &str, second: &str) {
+        let part = |stream: &str| {
+            let event = NewEvent::new("E", 1, ContentType::Json, "0");
+            AppendBatch::new(stream.parse().unwrap(), ExpectedVersion::Any, vec![event])
+        };
+        let parts = vec![part(first), part(second)];
+        self.store.blocking().append_streams(parts).unwrap();
+    }
 }
 
 pub(super) fn append(store: &SledStore, stream: &str, count: usize) -> u64 {
@@ -96,26 +214,205 @@ pub(super) fn append(store: &SledStore, stream: &str, count: usize) -> u64 {
     receipt.last_position.unwrap()
 }
 
+fn server() -> FakeWire {
+    FakeWire::new(FakeServer::new(meta()))
+}
+
 #[test]
-fn what_is_appended_is_settled_and_stands_in_both_tables() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = SledStore::builder(dir.path().join("events"))
-        .sparse_segments()
-        .open()
-        .unwrap();
-    let mut last = 0;
+fn what_is_appended_is_settled_and_stands_there() {
+    let mut till = Till::new(server());
     for at in 0..100 {
-        last = append(&store, &format!("T/{}", at % 5), 1);
+        till.append(&format!("T/{}", at % 5), 1);
     }
-    let wire = FakeWire::new(FakeServer::new(meta()));
-    let (node, replicator) = replicator(&store, &wire);
-    drive(replicator.run(), &node.clock, || {
-        let status = node.status.status();
-        status.settled == last && status.watermark == last
-    });
-    let status = node.status.status();
+    till.settle();
+    let status = till.node.status.status();
     assert_eq!(
         (status.accepted, status.already, status.parked),
         (100, 0, 0)
     );
+    for stream in ["T/0", "T/4"] {
+        assert_eq!(till.remote(stream), till.local(stream));
+    }
+}
+
+#[test]
+fn two_writers_of_one_stream_apart_park_the_later_one_once_and_others_go_on() {
+    let wire = server();
+    let (mut first, mut second) = (Till::new(wire.another()), Till::new(wire));
+    first.append("T/shared", 3);
+    second.append("T/shared", 2);
+    second.append("T/own", 15);
+    first.settle();
+    second.settle();
+    second.append("T/shared", 1);
+    second.append("T/own", 1);
+    second.settle();
+    assert_eq!(second.parked(), [("T/shared".into(), "diverged", 1, false)]);
+    assert_eq!(second.remote("T/shared"), first.local("T/shared"));
+    assert_eq!(second.remote("T/own"), second.local("T/own"));
+    second.crash();
+    second.settle();
+    assert_eq!(second.parked().len(), 1);
+    let waited = second.node.status.wait_for(1);
+    assert_eq!(pollster::block_on(waited).unwrap_err().code(), "parked");
+}
+
+#[test]
+fn a_conflict_tears_the_append_it_is_in_and_what_hangs_on_that() {
+    let wire = server();
+    let (mut first, mut second) = (Till::new(wire.another()), Till::new(wire));
+    first.append("T/a", 1);
+    first.settle();
+    // Both parts are sent at once: the one is accepted before the other is known to diverge.
+    second.append_both("T/a", "T/b");
+    second.settle();
+    // From now on it is known.
+    second.append_both("T/c", "T/a");
+    second.append_both("T/c", "T/d");
+    second.append("T/e", 1);
+    second.settle();
+    let expected = [
+        ("T/a".into(), "diverged", 1, false),
+        ("T/b".into(), "torn_batch", 1, true),
+        ("T/c".into(), "torn_batch", 1, false),
+        ("T/d".into(), "torn_batch", 1, false),
+    ];
+    assert_eq!(second.parked(), expected);
+    for (stream, count) in [("T/b", 1), ("T/c", 0), ("T/d", 0), ("T/e", 1)] {
+        assert_eq!(second.remote(stream).len(), count, "{stream}");
+    }
+    second.crash();
+    second.settle();
+    assert_eq!(second.parked(), expected);
+    let torn = SinkMessage::Retry("T/d".parse().unwrap());
+    let refused = second.ask(torn).unwrap_err().to_string();
+    assert!(refused.contains("T/c"), "{refused}");
+}
+
+#[test]
+fn what_is_held_is_tried_again_and_taken_when_nothing_is_in_its_way_any_more() {
+    let wire = server();
+    let (mut first, mut second) = (Till::new(wire.another()), Till::new(wire));
+    first.append("T/a", 1);
+    first.settle();
+    second.append("T/a", 30);
+    second.settle();
+    second.append("T/a", 2);
+    second.settle();
+    let retry = || SinkMessage::Retry("T/a".parse().unwrap());
+    second.ask(retry()).unwrap();
+    second.append("T/a", 1);
+    second.settle();
+    assert_eq!(second.parked(), [("T/a".into(), "diverged", 1, false)]);
+    let bucket = Bucket {
+        stream: "T/a".parse().unwrap(),
+        number: 0,
+    };
+    second
+        .wire
+        .with_server(|server| server.lose_bucket(&bucket));
+    second.ask(retry()).unwrap();
+    second.run_until(|status| status.parked == 0);
+    assert_eq!(second.remote("T/a"), second.local("T/a"));
+    let refused = second.ask(retry()).unwrap_err();
+    assert!(refused.to_string().contains("not parked"), "{refused}");
+    second.append("T/a", 1);
+    second.settle();
+    assert_eq!(second.remote("T/a"), second.local("T/a"));
+}
+
+#[test]
+fn a_truncated_server_has_everything_again() {
+    for table in [Table::Events, Table::Log, Table::Origins, Table::Meta] {
+        let mut till = Till::new(server());
+        for at in 0..60 {
+            till.append(&format!("T/{}", at % 3), 1);
+        }
+        till.settle();
+        till.wire.with_server(|server| server.truncate(table));
+        till.append("T/0", 1);
+        till.settle();
+        if table != Table::Events {
+            // It is not met by appending; it is by the next look.
+            till.crash();
+            till.settle();
+        }
+        for stream in ["T/0", "T/1", "T/2"] {
+            assert_eq!(till.remote(stream), till.local(stream), "{table:?}");
+        }
+        assert_eq!(till.parked(), [], "{table:?}");
+    }
+}
+
+#[test]
+fn a_crash_at_any_request_ends_in_the_same_rows_and_no_conflict() {
+    for at in 0..40 {
+        let mut till = Till::new(server());
+        for round in 0..12 {
+            till.append(&format!("T/{}", round % 2), 2);
+        }
+        let mut asked = 0;
+        till.wire.set_faults(move |_| {
+            asked += 1;
+            match asked {
+                now if now == at => Fault::LostReply,
+                now if now > at => Fault::Silence,
+                _ => Fault::None,
+            }
+        });
+        let wire = till.wire.clone();
+        let mut polls = 0;
+        while polls < 200 {
+            polls += 1;
+            let cx = &mut Context::from_waker(Waker::noop());
+            let _ = till.work.as_mut().unwrap().as_mut().poll(cx);
+            till.node.clock.advance_micros(5_000);
+        }
+        wire.set_faults(|_| Fault::None);
+        till.crash();
+        till.settle();
+        assert_eq!(till.parked(), [], "{at}");
+        for stream in ["T/0", "T/1"] {
+            assert_eq!(till.remote(stream), till.local(stream), "{at}");
+        }
+    }
+}
+
+#[test]
+fn an_event_that_the_server_refuses_is_parked_if_it_takes_others() {
+    let mut till = Till::new(server());
+    till.append("T/good", 1);
+    till.append("T/bad", 3);
+    till.append("T/good", 1);
+    till.wire.set_faults(|request| match request {
+        Request::Append(rows) if rows.bucket.stream.aggregate_id() == "bad" => Fault::Refused,
+        _ => Fault::None,
+    });
+    till.settle();
+    assert_eq!(till.parked(), [("T/bad".into(), "refused", 1, false)]);
+    assert_eq!(till.remote("T/good").len(), 2);
+    till.wire.set_faults(|_| Fault::None);
+    till.ask(SinkMessage::Retry("T/bad".parse().unwrap()))
+        .unwrap();
+    till.run_until(|status| status.parked == 0);
+    assert_eq!(till.remote("T/bad"), till.local("T/bad"));
+}
+
+#[test]
+fn a_server_that_refuses_everything_is_a_halt_and_parks_nothing() {
+    let mut till = Till::new(server());
+    till.append("T/a", 2);
+    till.append("T/b", 2);
+    till.wire.set_faults(|request| match request {
+        Request::Append(_) => Fault::Refused,
+        _ => Fault::None,
+    });
+    till.run_until(|status| matches!(status.state, ReplicationState::Halted(Halt::Refused { .. })));
+    assert_eq!(till.parked(), []);
+    till.wire.set_faults(|_| Fault::None);
+    till.node
+        .mailbox
+        .send(Message::Retry(oneshot::async_channel().0));
+    till.settle();
+    assert_eq!(till.remote("T/a"), till.local("T/a"));
 }

@@ -32,6 +32,13 @@ enum Standing {
     Parked,
 }
 
+/// The parts of a torn append.
+#[derive(Debug, Default)]
+pub(super) struct TornParts {
+    pub accepted: Vec<(StreamId, Part)>,
+    pub waiting: Vec<(StreamId, Part)>,
+}
+
 impl Several {
     /// An event of such an append is taken.
     pub(super) fn take(&mut self, batch: u64, stream: &StreamId, event: (u64, u64, EventId)) {
@@ -73,11 +80,12 @@ impl Several {
         self.left(batch, stream);
     }
 
-    /// `stream` is parked at or before this append's part in it; the parts that stand there already.
-    /// Those that do not are parked when their turn comes.
-    pub(super) fn tear(&mut self, batch: u64, stream: &StreamId) -> Vec<(StreamId, Part)> {
+    /// `stream` is parked at or before this append's part in it; the parts that stand there already, and
+    /// those that are on their way.
+    pub(super) fn tear(&mut self, batch: u64, stream: &StreamId) -> TornParts {
+        let mut torn = TornParts::default();
         let Some(parts) = self.0.get_mut(&batch) else {
-            return Vec::new();
+            return torn;
         };
         if let Some(part) = parts.parts.get_mut(stream)
             && part.standing == Standing::Waiting
@@ -85,14 +93,18 @@ impl Several {
             part.standing = Standing::Parked;
         }
         if parts.torn_by.is_some() {
-            return Vec::new();
+            return torn;
         }
         parts.torn_by = Some(stream.clone());
-        let accepted = parts.parts.iter();
-        accepted
-            .filter(|(_, part)| part.standing == Standing::Accepted)
-            .map(|(sibling, part)| (sibling.clone(), part.clone()))
-            .collect()
+        for (sibling, part) in &parts.parts {
+            let of = match part.standing {
+                Standing::Parked => continue,
+                Standing::Accepted => &mut torn.accepted,
+                Standing::Waiting => &mut torn.waiting,
+            };
+            of.push((sibling.clone(), part.clone()));
+        }
+        torn
     }
 
     /// A held event of `stream` is settled.

@@ -15,10 +15,10 @@ use crate::replicate::parked::ParkedReason;
 use crate::replicate::sink::Stop;
 
 /// Most bytes of events written at once, unless one alone has more.
-const BATCH_BYTES: usize = 100 << 10;
+pub(super) const BATCH_BYTES: usize = 100 << 10;
 /// An event above this is parked: servers take a mutation of half a commit log's segment, and a
 /// conditional one is written twice.
-const MAX_EVENT_BYTES: usize = 8 << 20;
+pub(super) const MAX_EVENT_BYTES: usize = 8 << 20;
 
 /// The events of a turn, and what stands before them: an event, and whether it is known to end its
 /// bucket.
@@ -88,7 +88,11 @@ impl ScyllaSink {
                 }
                 if is_held {
                     if let Some(item) = lane.queue.pop_front() {
-                        self.hold(stream, &item, keeper);
+                        // One whose parking tears nothing yet: its stream was retried, or its part in flight.
+                        if item.is_of_several {
+                            self.tear_held(stream, &item, outbox, keeper)?;
+                        }
+                        self.hold(stream, &item);
                     }
                     continue;
                 }
