@@ -83,7 +83,7 @@ impl Caller<'_> {
     }
 
     /// What the keyspace says of itself.
-    async fn replica(&self, keeper: &mut Keeper) -> Result<Replica, Stop> {
+    pub(super) async fn replica(&self, keeper: &mut Keeper) -> Result<Replica, Stop> {
         let row = match meta(self.wire).await {
             Ok(row) => row,
             Err(error) if error.class == ErrorClass::Refused => {

@@ -13,6 +13,7 @@ use tidelog_core::{
 };
 
 use super::arbitrate::{Done, Turn};
+use super::ask::trouble;
 use super::connect::{Caller, Greeting};
 use super::judge::Place;
 use super::lane::{Item, Lanes};
@@ -144,6 +145,16 @@ impl ScyllaSink {
         stop(error, action, &self.options.server)
     }
 
+    fn caller<'a>(&'a self, outbox: &'a Arc<dyn Outbox>) -> Caller<'a> {
+        Caller {
+            wire: &*self.wire,
+            outbox,
+            ids: &*self.options.ids,
+            server: &self.options.server,
+            name: &self.options.name,
+        }
+    }
+
     /// How many records before the watermark it begins with.
     fn overlap(&self) -> u64 {
         let (Some((since, _)), Some((_, newest))) = (self.pace.front(), self.pace.back()) else {
@@ -185,14 +196,7 @@ impl Sink for ScyllaSink {
             renewed.map_err(|error| self.stop(error, "connect"))?;
             self.is_fresh_wanted = false;
         }
-        let caller = Caller {
-            wire: &*self.wire,
-            outbox,
-            ids: &*self.options.ids,
-            server: &self.options.server,
-            name: &self.options.name,
-        };
-        let greeting = caller.connect(keeper).await?;
+        let greeting = self.caller(outbox).connect(keeper).await?;
         let settled = greeting.settled;
         let after = settled.position.saturating_sub(self.overlap());
         if greeting.was_lost {
@@ -348,11 +352,15 @@ impl Sink for ScyllaSink {
                 self.retry(&stream, outbox, keeper)?;
                 Ok(After::GoOn)
             }
-            SinkMessage::Fork(_) => Err(Error::invalid(
-                "request",
-                "",
-                "replication cannot do this yet",
-            )),
+            SinkMessage::Fork(other) => {
+                if self.is_fresh_wanted {
+                    let renewed = self.wire.renew().await;
+                    renewed.map_err(|error| trouble("fork this store", &error))?;
+                    self.is_fresh_wanted = false;
+                }
+                self.caller(outbox).fork(other, keeper).await?;
+                Ok(After::Again)
+            }
         }
     }
 

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use tidelog_backends::SledStore;
 use tidelog_backends::commits::{Commit, CommitEnd, DeclaredHole, LogCopy};
 use tidelog_backends::wire::{ParkedKey, ParkedRow};
-use tidelog_core::{Batch, CheckpointStore, Error, LogQuery};
+use tidelog_core::{CheckpointStore, Error};
 use uuid::Uuid;
 
 use super::super::copy_target::{Claim, CopyTarget, Restorable};
-use crate::replicate::parked::{ParkedEntry, ParkedReason};
+use super::super::parked_rows::{Recorded, entry};
+use crate::replicate::parked::ParkedEntry;
 use crate::replicate::state::{Replica, SinkState, Stretch};
 
 /// The name that the sink's state is saved under.
@@ -37,50 +38,14 @@ impl SledCopy {
         Ok(Some(Self { copy, dir }))
     }
 
-    /// What the first record held was recorded together with, and a stream of that which is not its
-    /// own.
-    fn batch(&self, row: &ParkedRow) -> Result<(Batch, Option<tidelog_core::StreamId>), Error> {
-        let position = row.key.first_position;
-        let read = |from, to| {
-            let store = self.copy.store().blocking();
-            let query = LogQuery::from(from).to(to);
-            store.read_all(query).collect::<Result<Vec<_>, Error>>()
-        };
-        let alone = Batch {
-            first: position,
-            count: 1,
-        };
-        let batch = read(position, position)?.first().map(|record| record.batch);
-        let batch = batch.unwrap_or(alone);
-        let last = batch.first + u64::from(batch.count).saturating_sub(1);
-        let siblings = read(batch.first, last)?.into_iter().map(|e| e.stream);
-        let sibling = siblings
-            .into_iter()
-            .find(|stream| *stream != row.key.stream);
-        Ok((batch, sibling))
-    }
-
-    fn entry(&self, row: &ParkedRow, last: u64) -> Result<ParkedEntry, Error> {
-        let (batch, sibling) = self.batch(row)?;
-        let reason = match (&*row.reason, sibling) {
-            ("torn_batch", Some(sibling)) => ParkedReason::TornBatch { sibling },
-            ("too_large", _) => ParkedReason::TooLarge,
-            ("gap", _) => ParkedReason::Gap,
-            ("refused", _) => ParkedReason::Refused("before the store was restored".into()),
-            _ => ParkedReason::Diverged,
-        };
-        Ok(ParkedEntry {
-            stream: row.key.stream.clone(),
-            reason,
-            first_sequence: row.first_sequence,
-            first_position: row.key.first_position,
-            local_event: row.local_event,
-            remote: row.remote,
-            batch,
-            accepted: false,
-            resolved_at: 0,
-            since_position: last,
-        })
+    /// The append that wrote the event at `position`.
+    fn recorded(&self, position: u64) -> Result<Recorded, Error> {
+        let read = self.copy.store().commits(position - 1).next(1)?;
+        let commit = read.first();
+        commit.map_or_else(
+            || Ok(Recorded::alone(position)),
+            |commit| Recorded::of(commit, position),
+        )
     }
 }
 
@@ -157,7 +122,8 @@ impl Restorable for SledCopy {
         };
         state.lineage = claim.lineage.iter().map(stretch).collect();
         for row in &claim.parked {
-            let entry = self.entry(row, claim.end.position)?;
+            let recorded = self.recorded(row.key.first_position)?;
+            let entry = entry(row, recorded, claim.end.position);
             let key = (entry.stream.clone(), entry.first_position);
             state.parked.insert(key, entry);
         }
@@ -174,13 +140,16 @@ impl Restorable for SledCopy {
 #[cfg(test)]
 mod tests {
     use tidelog_backends::wire::{Chunk, OriginRow, Reply, Request, Watermark};
-    use tidelog_core::{AppendBatch, ContentType, EventLog, EventStore, ExpectedVersion, NewEvent};
+    use tidelog_core::{
+        AppendBatch, ContentType, EventLog, EventStore, ExpectedVersion, LogQuery, NewEvent,
+    };
 
     use super::super::super::test_log::{
         CHUNK, Ids, Silenced, ask, id, now_or_never, rows_of, server, stream,
     };
     use super::super::{RestoreOptions, restore_to};
     use super::*;
+    use crate::replicate::parked::ParkedReason;
 
     fn part(name: &str, expected: ExpectedVersion) -> AppendBatch {
         let event = NewEvent::new("Sold", 1, ContentType::Json, "{}");

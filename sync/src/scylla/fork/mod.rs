@@ -1,0 +1,283 @@
+//! Goes on in an epoch of its own, after a person has decided so.
+
+use tidelog_backends::commits::CommitEnd;
+use tidelog_backends::wire::{ErrorClass, ForkRows, OriginRow};
+use tidelog_core::Error;
+use uuid::Uuid;
+
+use super::ask::{self, trouble};
+use super::connect::Caller;
+use super::lineage::Lineage;
+use super::log_rows_window::Window;
+use super::park;
+use super::parked_rows::{Recorded, entry};
+use super::watermark::watermark;
+use crate::replicate::keeper::Keeper;
+use crate::replicate::outbox::{Identity, Outbox};
+use crate::replicate::parked::ParkedEntry;
+use crate::replicate::sink::{Other, Stop};
+use crate::replicate::state::{Replica, SinkState, Stretch};
+
+/// Tries before it is given up; each looks at what the one before has done.
+const TRIES: usize = 3;
+
+/// Where a new epoch leaves an old one.
+struct Parting {
+    old: OriginRow,
+    lineage: Lineage,
+    at: CommitEnd,
+}
+
+impl Caller<'_> {
+    /// Makes this store known in an epoch of its own, which leaves the one that the server knows at
+    /// the newest commit that both have. May be dropped at every await, and asked for again.
+    pub(super) async fn fork(&self, other: Other, keeper: &mut Keeper) -> Result<(), Error> {
+        let replica = self.replica(keeper).await.map_err(told)?;
+        for _ in 0..TRIES {
+            let identity = self.outbox.identity();
+            let rows = ask::origins(self.wire, identity.origin).await;
+            let rows = rows.map_err(|error| trouble("fork this store", &error))?;
+            let parting = self.parting(identity, &rows, replica).await?;
+            let is_known = rows.iter().any(|row| row.epoch == identity.epoch);
+            let epoch = if is_known {
+                self.outbox.begin_epoch().await?
+            } else {
+                identity.epoch
+            };
+            let session = self.prepare(epoch, parting.as_ref(), keeper).await?;
+            if self
+                .make_known(epoch, session, parting.as_ref(), other, keeper.state())
+                .await?
+            {
+                return Ok(());
+            }
+            let rows = ask::origins(self.wire, identity.origin).await;
+            let rows = rows.map_err(|error| trouble("fork this store", &error))?;
+            let mine = |row: &OriginRow| row.epoch == epoch && row.watermark.session == session;
+            if rows.iter().any(mine) {
+                return Ok(());
+            }
+        }
+        Err(Error::Unreachable {
+            server: self.server.into(),
+            action: "fork this store".into(),
+            reason: "what it knows of this store changes meanwhile".into(),
+        })
+    }
+
+    /// Where the newest epoch that both know is left; `None` when there is none.
+    async fn parting(
+        &self,
+        identity: Identity,
+        rows: &[OriginRow],
+        replica: Replica,
+    ) -> Result<Option<Parting>, Error> {
+        let Some(old) = nearest(identity, rows, &**self.outbox)? else {
+            return Ok(None);
+        };
+        let lineage = Lineage::of(rows, old.epoch).map_err(|missing| Error::Unreachable {
+            server: self.server.into(),
+            action: "fork this store".into(),
+            reason: format!("it lost the row of epoch {missing}, which another one came out of")
+                .into(),
+        })?;
+        let at = self
+            .common(identity, &old, &lineage, replica.chunk_records)
+            .await?;
+        Ok(Some(Parting { old, lineage, at }))
+    }
+
+    /// The newest commit end of this log that the server has a row of.
+    async fn common(
+        &self,
+        identity: Identity,
+        old: &OriginRow,
+        lineage: &Lineage,
+        chunk_records: u64,
+    ) -> Result<CommitEnd, Error> {
+        let last = self.outbox.last();
+        let mut common = identity.genesis();
+        // Ends that are known to be the log's, so that not all of it is compared.
+        let parents = lineage.epochs().filter_map(|s| Some((s.to, s.hash?)));
+        let mark = (old.watermark.position, old.watermark.hash);
+        for (position, hash) in parents.chain([mark]) {
+            if let Some(end) = self.end_at(position, last)?
+                && end.hash == hash
+                && end.position > common.position
+            {
+                common = end;
+            }
+        }
+        let window = Window::new(lineage.clone(), chunk_records, common.position + 1);
+        let mut window = window.without_records();
+        while window.covered() <= last {
+            let from = window.covered();
+            let came = window.read(self.wire, last).await;
+            let came = came.map_err(|error| trouble("compare its log with this one", &error))?;
+            for row in window.rows() {
+                let end = row.commit_first + u64::from(row.commit_count) - 1;
+                if row.position != end || end <= common.position {
+                    continue;
+                }
+                if let Some(here) = self.end_at(end, last)?
+                    && here.hash == row.commit_hash
+                {
+                    common = here;
+                }
+            }
+            // Rows at the end of a page may be seen again.
+            window.forget_below(window.covered());
+            if came == 0 && from > old.watermark.position {
+                break;
+            }
+        }
+        Ok(common)
+    }
+
+    fn end_at(&self, position: u64, last: u64) -> Result<Option<CommitEnd>, Error> {
+        if position > last {
+            return Ok(None);
+        }
+        self.outbox.commit_end(position)
+    }
+
+    /// Keeps what the server is told next; answers the session that the epoch is claimed for.
+    async fn prepare(
+        &self,
+        epoch: Uuid,
+        parting: Option<&Parting>,
+        keeper: &mut Keeper,
+    ) -> Result<Uuid, Error> {
+        let identity = self.outbox.identity();
+        let (at, lineage) = match parting {
+            Some(parting) => (parting.at, parting.lineage.epochs().collect()),
+            None => (identity.genesis(), Vec::new()),
+        };
+        let before = lineage.iter().filter(|s| s.from <= at.position);
+        let before = before.map(|s| (s.epoch, s.from));
+        let stretches = before.chain([(epoch, at.position + 1)]);
+        let stretches = stretches.map(|(epoch, first_position)| Stretch {
+            epoch,
+            first_position,
+        });
+        let stretches: Vec<_> = stretches.collect();
+        let parked = match parting {
+            Some(parting) => self.parked_there(parting, keeper.state()).await?,
+            None => Vec::new(),
+        };
+        let session = self.ids.next_uuid();
+        let state = keeper.change_parked();
+        state.epoch = epoch;
+        state.session = session;
+        state.next_sessions.clear();
+        state.settled = at;
+        state.lineage = stretches;
+        for entry in parked {
+            let key = (entry.stream.clone(), entry.first_position);
+            state.parked.entry(key).or_insert(entry);
+        }
+        keeper.save(self.outbox).await?;
+        Ok(session)
+    }
+
+    /// What the old epoch has parked of the log up to the parting, and is not known here: this copy
+    /// may be older than that.
+    async fn parked_there(
+        &self,
+        parting: &Parting,
+        state: &SinkState,
+    ) -> Result<Vec<ParkedEntry>, Error> {
+        let old = &parting.old;
+        let rows = ask::parked(self.wire, old.origin, old.epoch).await;
+        let rows = rows.map_err(|error| trouble("read what is parked", &error))?;
+        let mut entries = Vec::new();
+        for row in rows {
+            let (stream, first) = (&row.key.stream, row.key.first_position);
+            let known = state.parked.contains_key(&(stream.clone(), first));
+            if known || row.until_position.is_some() || first > parting.at.position {
+                continue;
+            }
+            let recorded = self.recorded(first).await?;
+            entries.push(entry(&row, recorded, self.outbox.last()));
+        }
+        Ok(entries)
+    }
+
+    async fn recorded(&self, position: u64) -> Result<Recorded, Error> {
+        let commits = self.outbox.read(position - 1, 1).await?;
+        let commit = commits.first();
+        commit.map_or_else(
+            || Ok(Recorded::alone(position)),
+            |commit| Recorded::of(commit, position),
+        )
+    }
+
+    /// Tells the server; whether that is known to have come to pass.
+    async fn make_known(
+        &self,
+        epoch: Uuid,
+        session: Uuid,
+        parting: Option<&Parting>,
+        other: Other,
+        state: &SinkState,
+    ) -> Result<bool, Error> {
+        let identity = self.outbox.identity();
+        for entry in state.parked.values().filter(|entry| entry.holds()) {
+            let parked = ask::park(self.wire, park::row(state, entry)).await;
+            parked.map_err(|error| trouble("list what is parked", &error))?;
+        }
+        let row = OriginRow {
+            origin: identity.origin,
+            epoch,
+            first_epoch: identity.first_epoch,
+            parent: parting.map(|p| (p.old.epoch, p.at.position, p.at.hash)),
+            watermark: watermark(session, state.settled),
+            successor: None,
+            name: self.name.into(),
+        };
+        let retires = parting.filter(|p| other == Other::Gone && p.old.successor.is_none());
+        let retires = retires.map(|p| (p.old.epoch, p.old.watermark));
+        match ask::fork(self.wire, ForkRows { row, retires }).await {
+            Ok(applied) => Ok(applied),
+            Err(error) if error.class == ErrorClass::Unclear => Ok(false),
+            Err(error) => Err(trouble("fork this store", &error)),
+        }
+    }
+}
+
+/// The newest epoch of this log that the server knows.
+fn nearest(
+    identity: Identity,
+    rows: &[OriginRow],
+    outbox: &dyn Outbox,
+) -> Result<Option<OriginRow>, Error> {
+    let known = |epoch| rows.iter().find(|row| row.epoch == epoch).cloned();
+    if let Some(row) = known(identity.epoch) {
+        return Ok(Some(row));
+    }
+    let epochs = outbox.epochs()?;
+    let mut epoch = identity.epoch;
+    // A log has each epoch once: more steps than that would go in a circle.
+    for _ in 0..=epochs.len() {
+        let Some(info) = epochs.iter().find(|info| info.id == epoch) else {
+            break;
+        };
+        epoch = info.parent;
+        if let Some(row) = known(epoch) {
+            return Ok(Some(row));
+        }
+    }
+    Ok(None)
+}
+
+/// What keeps a call from being done, to who asked for it.
+fn told(stop: Stop) -> Error {
+    match stop {
+        Stop::Halt(halt) => Error::Halted(halt),
+        Stop::Trouble(error) => error,
+        Stop::Closed => Error::Closed,
+    }
+}
+
+#[cfg(test)]
+mod tests;
