@@ -101,7 +101,9 @@ pub use replicate::{
 #[cfg(feature = "scylla")]
 pub use replication::{BlockingReplication, Replication};
 #[cfg(feature = "scylla")]
-pub use scylla::{RestoreOptions, RestoreReport, restore, restore_blocking};
+pub use scylla::{
+    Follow, Followed, RestoreOptions, RestoreReport, Vector, restore, restore_blocking,
+};
 pub use tidelog::Tidelog;
 
 pub use tidelog_backends::*;

@@ -109,10 +109,17 @@ impl LogReader {
             return Ok(Next::Mismatch(self.end));
         }
         let last = last_from(self.lineage(), &self.goal, self.end.position + 1).min(bound);
-        let found = following(&mut self.window, wire, &self.end, last).await?;
-        let taken = match found.len() {
-            0 => return Ok(Next::Missing),
-            1 => found.into_iter().next(),
+        let mut found = following(&mut self.window, wire, &self.end, last).await?;
+        let first = found.first().map(Commit::end);
+        // Where the hash is known, it decides.
+        found.retain(|commit| {
+            let known = known_at(self.lineage(), &self.goal, commit.last_position());
+            known.is_none_or(|known| known == commit.hash)
+        });
+        let taken = match (found.len(), first) {
+            (0, Some(other)) => return Ok(Next::Mismatch(other)),
+            (0, None) => return Ok(Next::Missing),
+            (1, _) => found.into_iter().next(),
             _ => {
                 if self.path.is_empty() {
                     let (lineage, starts) = (self.window.lineage(), vec![self.end]);

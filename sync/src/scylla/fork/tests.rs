@@ -1,22 +1,41 @@
 //! Forks of real stores, at the server in memory.
 
 use std::fs;
+use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Waker};
 
 use futures_util::future::join;
+use tidelog_backends::commits::Commit;
 use tidelog_backends::fake::{FakeServer, FakeWire, Fault};
 use tidelog_backends::wire::{Chunk, Reply, Request, Wire};
 use tidelog_backends::{SledStore, restore_backup};
-use tidelog_core::{EventLog, Halt};
+use tidelog_core::{EventLog, Halt, ManualClock};
 
 use super::super::restore::RestoreOptions;
 use super::super::test_log::{Ids, MemoryCopy};
-use super::super::tests::{append, drive, meta, replicator};
+use super::super::tests::{append, meta, replicator};
 use super::*;
 use crate::replicate::mailbox::Message;
 use crate::replicate::sink::SinkMessage;
 use crate::replicate::status::{ReplicationState, ReplicationStatus};
+
+/// Polls `work`, letting time pass, until `done`.
+fn drive(work: impl Future<Output = ()>, clock: &ManualClock, done: impl Fn() -> bool) {
+    let mut work = pin!(work);
+    let cx = &mut Context::from_waker(Waker::noop());
+    for _ in 0..50_000 {
+        if done() || work.as_mut().poll(cx).is_ready() {
+            return;
+        }
+        clock.advance_micros(5_000);
+        // The store's own threads have something to do, too.
+        std::thread::yield_now();
+    }
+    panic!("it does not come to an end");
+}
 
 fn open(path: &Path) -> SledStore {
     SledStore::builder(path).sparse_segments().open().unwrap()
@@ -122,12 +141,12 @@ fn restored(wire: &FakeWire, store: &SledStore) -> Vec<CommitEnd> {
     let restore = super::super::restore::restore_to(wire, &options, &ids, open);
     pollster::block_on(restore).unwrap();
     let ends = target.0.lock();
-    ends.commits.iter().map(|commit| commit.end()).collect()
+    ends.commits.iter().map(Commit::end).collect()
 }
 
 fn local(store: &SledStore) -> Vec<CommitEnd> {
     let commits = store.commits(0).next(usize::MAX).unwrap();
-    commits.iter().map(|commit| commit.end()).collect()
+    commits.iter().map(Commit::end).collect()
 }
 
 struct Machines {
@@ -224,7 +243,7 @@ fn a_backup_put_back_goes_on_without_what_is_missing_and_the_old_epoch_is_given_
     append(&original, "T/0", 1);
     forked(&original, wire, Other::Lives).unwrap();
     assert_eq!(restored(wire, &original), local(&original));
-    assert_eq!(rows(wire, &original).len(), 3);
+    assert_ne!(original.identity().epoch, before);
 }
 
 #[test]

@@ -1,0 +1,490 @@
+//! The events of other origins, as the replica has them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidelog_backends::commits::Commit;
+use tidelog_backends::wire::{OriginRow, Wire, WireError};
+use tidelog_core::{Error, EventEnvelope, RecordKind, Sleeper, StreamId};
+use uuid::Uuid;
+
+use super::ask::{self, trouble};
+use super::follow_plan::{Step, plan};
+use super::hidden::Hidden;
+use super::lineage::Lineage;
+use super::log_reader::{LogReader, Next, declared_hole, locate};
+use super::restore::end_of;
+use super::vector::Vector;
+
+/// How often it is looked how far the others are.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// What another origin's log says next.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Followed {
+    /// An event.
+    Event {
+        /// The store whose log it is in.
+        origin: Uuid,
+        /// The epoch of the store.
+        epoch: Uuid,
+        /// The event; its position is that in the origin's log. One that the origin adopted from
+        /// somebody else has its birth in it, and may come from there, too.
+        envelope: EventEnvelope,
+    },
+    /// Events of a stream gave way to what follows, in the origin's log: a conflict was resolved
+    /// there.
+    Superseded {
+        /// The store.
+        origin: Uuid,
+        /// Its epoch.
+        epoch: Uuid,
+        /// The stream.
+        stream: StreamId,
+        /// The first sequence that means another event from now on.
+        from: u64,
+    },
+    /// The origin lost these positions, and a repair of it has said so; what comes next stands
+    /// behind them.
+    Lost {
+        /// The store.
+        origin: Uuid,
+        /// Its epoch.
+        epoch: Uuid,
+        /// What is gone.
+        positions: RangeInclusive<u64>,
+    },
+    /// The origin gave up an epoch for another one, which has a part of its history less than was
+    /// delivered: events of `old` above `at` are not in the store any more. What the new epoch has
+    /// in their place follows.
+    Forked {
+        /// The store.
+        origin: Uuid,
+        /// The epoch that was followed.
+        old: Uuid,
+        /// The one that is followed now.
+        new: Uuid,
+        /// Up to here they are the same.
+        at: u64,
+    },
+}
+
+/// Follows all other origins of a keyspace; made by
+/// [`Replication::follow`](crate::Replication::follow).
+///
+/// Each origin's events come in the order of its log, each once; origins come as they come. Only
+/// what is settled comes: accepted by the server, and nothing that is parked. Memory is one commit
+/// and a page of rows an origin.
+pub struct Follow {
+    wire: Arc<dyn Wire>,
+    sleeper: Arc<dyn Sleeper>,
+    /// Left out.
+    own: Option<Uuid>,
+    chunk_records: Option<u64>,
+    vector: Vector,
+    sources: BTreeMap<(Uuid, Uuid), Source>,
+    /// Whose turn it is.
+    turn: Option<(Uuid, Uuid)>,
+    ready: VecDeque<Ready>,
+    last_error: Option<Error>,
+}
+
+/// What is delivered, and where somebody is who has it.
+struct Ready {
+    item: Option<Followed>,
+    place: (Uuid, Uuid, u64),
+    forgets: Option<Uuid>,
+}
+
+/// One epoch of an origin.
+struct Source {
+    lineage: Lineage,
+    row: OriginRow,
+    /// `None` until it is found where the log is.
+    reader: Option<LogReader>,
+    /// Everything up to here was seen.
+    after: u64,
+    hidden: Hidden,
+    /// What is hidden is known for this watermark.
+    hidden_at: Option<u64>,
+    /// Nothing follows for now: rows are missing that the watermark says are there.
+    is_waiting: bool,
+    /// It was looked for a declared hole, at this watermark.
+    looked_at: Option<u64>,
+}
+
+impl Follow {
+    pub(super) fn new(
+        wire: Arc<dyn Wire>,
+        sleeper: Arc<dyn Sleeper>,
+        own: Option<Uuid>,
+        vector: Vector,
+    ) -> Self {
+        Self {
+            wire,
+            sleeper,
+            own,
+            chunk_records: None,
+            vector,
+            sources: BTreeMap::new(),
+            turn: None,
+            ready: VecDeque::new(),
+            last_error: None,
+        }
+    }
+
+    /// The next event of any other origin; waits for it. Cancel safe: a dropped call loses nothing.
+    ///
+    /// A server that does not answer is asked again once a second, for ever; see
+    /// [`last_error`](Self::last_error).
+    ///
+    /// # Errors
+    /// [`Error::ServerRefused`], and [`Error::Damaged`] where the rows of a log are not those that its
+    /// watermark proves. The next call goes on with the others.
+    pub async fn next(&mut self) -> Result<Followed, Error> {
+        loop {
+            if let Some(item) = self.take() {
+                return Ok(item);
+            }
+            match self.fill().await {
+                Ok(true) => {}
+                Ok(false) => self.sleeper.sleep(EVERY).await,
+                Err(error @ Error::Unreachable { .. }) => {
+                    self.last_error = Some(error);
+                    self.sleeper.sleep(EVERY).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The next one that is there already; `None` when none is.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next), and [`Error::Unreachable`].
+    pub async fn next_ready(&mut self) -> Result<Option<Followed>, Error> {
+        loop {
+            if let Some(item) = self.take() {
+                return Ok(Some(item));
+            }
+            if !self.fill().await? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// [`next`](Self::next) for threads without a runtime.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn next_blocking(&mut self) -> Result<Followed, Error> {
+        pollster::block_on(self.next())
+    }
+
+    /// Where somebody is who has everything that was delivered: to begin there the next time.
+    pub fn vector(&self) -> &Vector {
+        &self.vector
+    }
+
+    /// Origins of which rows are missing at the server that it had once; they are waited for.
+    pub fn waiting(&self) -> usize {
+        let sources = self.sources.values();
+        sources.filter(|source| source.is_waiting).count()
+    }
+
+    /// Why the server did not answer the last time that it did not.
+    pub fn last_error(&self) -> Option<&Error> {
+        self.last_error.as_ref()
+    }
+
+    fn take(&mut self) -> Option<Followed> {
+        while let Some(ready) = self.ready.pop_front() {
+            let (origin, epoch, position) = ready.place;
+            self.vector.set(origin, epoch, position);
+            if let Some(old) = ready.forgets {
+                self.vector.forget(origin, old);
+            }
+            if ready.item.is_some() {
+                return ready.item;
+            }
+        }
+        None
+    }
+
+    /// Makes something ready; whether there was anything. Nothing is lost when it is dropped.
+    async fn fill(&mut self) -> Result<bool, Error> {
+        if self.step().await? {
+            return Ok(true);
+        }
+        self.look().await?;
+        self.step().await
+    }
+
+    /// Looks how far the others are.
+    async fn look(&mut self) -> Result<(), Error> {
+        let asked = |error: WireError| trouble("follow other stores", &error);
+        if self.chunk_records.is_none() {
+            let meta = ask::meta(&*self.wire).await.map_err(asked)?;
+            let meta = meta.ok_or_else(|| Error::Unreachable {
+                server: "the replica".into(),
+                action: "follow other stores".into(),
+                reason: "its keyspace has no tables of tidelog".into(),
+            })?;
+            self.chunk_records = Some(meta.chunk_records);
+        }
+        let rows = ask::all_origins(&*self.wire).await.map_err(asked)?;
+        let mut of: BTreeMap<Uuid, Vec<OriginRow>> = BTreeMap::new();
+        for row in rows {
+            if Some(row.origin) != self.own {
+                of.entry(row.origin).or_default().push(row);
+            }
+        }
+        for (origin, rows) in of {
+            let steps = plan(&rows, &self.vector.of(origin));
+            for step in &steps {
+                self.follow(origin, &rows, step);
+            }
+            self.sources.retain(|(of, epoch), _| {
+                *of != origin || steps.iter().any(|step| step.epoch == *epoch)
+            });
+        }
+        self.last_error = None;
+        Ok(())
+    }
+
+    fn follow(&mut self, origin: Uuid, rows: &[OriginRow], step: &Step) {
+        let Some(row) = rows.iter().find(|row| row.epoch == step.epoch) else {
+            return;
+        };
+        let Ok(lineage) = Lineage::of(rows, step.epoch) else {
+            return;
+        };
+        let key = (origin, step.epoch);
+        if let Some(source) = self.sources.get_mut(&key) {
+            source.goes_on(lineage, row);
+            return;
+        }
+        let place = (origin, step.epoch, step.after);
+        match step.instead_of {
+            Some(old) if step.is_fork => self.ready.push_back(Ready {
+                item: Some(Followed::Forked {
+                    origin,
+                    old,
+                    new: step.epoch,
+                    at: step.after,
+                }),
+                place,
+                forgets: Some(old),
+            }),
+            old => {
+                self.vector.set(origin, step.epoch, step.after);
+                if let Some(old) = old {
+                    self.vector.forget(origin, old);
+                }
+            }
+        }
+        let source = Source::new(lineage, row.clone(), step.after);
+        self.sources.insert(key, source);
+    }
+
+    /// Lets each source go on until one has something; whether one had.
+    async fn step(&mut self) -> Result<bool, Error> {
+        if !self.ready.is_empty() {
+            return Ok(true);
+        }
+        let Some(chunk_records) = self.chunk_records else {
+            return Ok(false);
+        };
+        let mut keys: Vec<_> = self.sources.keys().copied().collect();
+        // The one behind the last one is first.
+        let first = keys.partition_point(|key| Some(*key) <= self.turn);
+        keys.rotate_left(first);
+        for key in keys {
+            let Some(source) = self.sources.get_mut(&key) else {
+                continue;
+            };
+            self.turn = Some(key);
+            let stepped = source.step(&*self.wire, chunk_records).await;
+            if let Some(came) = stepped? {
+                self.ready.extend(source.ready(key, came)?);
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// What a log says next.
+enum Came {
+    Commit(Commit),
+    Hole(RangeInclusive<u64>),
+}
+
+impl Source {
+    fn new(lineage: Lineage, row: OriginRow, after: u64) -> Self {
+        Self {
+            lineage,
+            row,
+            reader: None,
+            after,
+            hidden: Hidden::default(),
+            hidden_at: None,
+            is_waiting: false,
+            looked_at: None,
+        }
+    }
+
+    fn goes_on(&mut self, lineage: Lineage, row: &OriginRow) {
+        if let Some(reader) = &mut self.reader {
+            reader.goes_on(lineage.clone(), end_of(&row.watermark));
+            if self.is_waiting {
+                reader.again();
+            }
+        }
+        self.is_waiting = false;
+        self.lineage = lineage;
+        self.row = row.clone();
+    }
+
+    /// What is settled and was not seen.
+    async fn step(&mut self, wire: &dyn Wire, chunk: u64) -> Result<Option<Came>, Error> {
+        let goal = end_of(&self.row.watermark);
+        if self.is_waiting || self.after >= goal.position {
+            return Ok(None);
+        }
+        let asked = |error: WireError| trouble("follow another store", &error);
+        if self.hidden_at != Some(goal.position) {
+            // After the watermark was read: what is settled is parked before.
+            self.hidden = hidden(wire, &self.lineage).await.map_err(asked)?;
+            self.hidden_at = Some(goal.position);
+        }
+        let reader = match &mut self.reader {
+            Some(reader) => reader,
+            None => {
+                let found = locate(wire, &self.lineage, chunk, self.after, goal).await;
+                let Some(reader) = found.map_err(asked)? else {
+                    self.is_waiting = true;
+                    return Ok(None);
+                };
+                self.reader.insert(reader)
+            }
+        };
+        loop {
+            let next = reader.next(wire, goal.position).await.map_err(asked)?;
+            let end = reader.end();
+            match next {
+                Next::Commit(commit) if commit.last_position() <= self.after => {}
+                Next::Commit(commit) => return Ok(Some(Came::Commit(commit))),
+                Next::Missing if end.position >= goal.position => return Ok(None),
+                Next::Missing if reader.widen() => {}
+                Next::Missing => {
+                    if self.looked_at != Some(goal.position) {
+                        let hole = declared_hole(wire, reader).await.map_err(asked)?;
+                        self.looked_at = Some(goal.position);
+                        if let Some(hole) = hole {
+                            reader.skip(&hole);
+                            return Ok(Some(Came::Hole(hole.first_position..=hole.last_position)));
+                        }
+                    }
+                    self.is_waiting = true;
+                    return Ok(None);
+                }
+                Next::Undecided => {
+                    self.is_waiting = true;
+                    return Ok(None);
+                }
+                Next::Mismatch(end) => {
+                    self.is_waiting = true;
+                    let origin = self.row.origin;
+                    let what = format!(
+                        "its rows up to position {} are not those that its watermark proves",
+                        end.position
+                    );
+                    let remedy = "the store itself can send everything again: `resync` there";
+                    let place = format!("the replica of {origin}");
+                    return Err(Error::damaged(place, what, remedy));
+                }
+            }
+        }
+    }
+
+    /// What is delivered of it, and where somebody is who has that.
+    fn ready(&mut self, (origin, epoch): (Uuid, Uuid), came: Came) -> Result<Vec<Ready>, Error> {
+        let ready = |item, position| Ready {
+            item,
+            place: (origin, epoch, position),
+            forgets: None,
+        };
+        let commit = match came {
+            Came::Commit(commit) => commit,
+            Came::Hole(positions) => {
+                let last = *positions.end();
+                self.after = last;
+                let lost = Followed::Lost {
+                    origin,
+                    epoch,
+                    positions,
+                };
+                return Ok(vec![ready(Some(lost), last)]);
+            }
+        };
+        let mut all = Vec::new();
+        for record in commit.each() {
+            let record = record?;
+            let (position, sequence) = (record.position, record.sequence);
+            if position <= self.after {
+                continue;
+            }
+            let item = if record.kind == RecordKind::Control {
+                record.superseded().map(|what| Followed::Superseded {
+                    origin,
+                    epoch,
+                    stream: what.stream,
+                    from: what.from,
+                })
+            } else if self.hidden.hides(&record.stream, sequence, position) {
+                None
+            } else {
+                Some(Followed::Event {
+                    origin,
+                    epoch,
+                    envelope: record.envelope()?,
+                })
+            };
+            all.push(ready(item, position));
+        }
+        self.after = commit.last_position();
+        Ok(all)
+    }
+}
+
+/// What the epochs of a log have parked.
+pub(super) async fn hidden<W: Wire + ?Sized>(
+    wire: &W,
+    lineage: &Lineage,
+) -> Result<Hidden, WireError> {
+    let mut hidden = Hidden::default();
+    for stretch in lineage.epochs() {
+        let rows = ask::parked(wire, lineage.origin, stretch.epoch).await?;
+        for row in &rows {
+            hidden.add(row, stretch.to);
+        }
+    }
+    Ok(hidden)
+}
+
+impl fmt::Debug for Follow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Follow")
+            .field("vector", &format_args!("{}", self.vector))
+            .field("waiting", &self.waiting())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

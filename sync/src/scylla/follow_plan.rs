@@ -1,0 +1,167 @@
+//! Which epochs of an origin are followed, and from where.
+
+use tidelog_backends::wire::OriginRow;
+use uuid::Uuid;
+
+use super::lineage::Lineage;
+
+/// One epoch that is followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Step {
+    pub epoch: Uuid,
+    /// Everything up to here was seen.
+    pub after: u64,
+    /// The epoch that was followed before, which gave way to this one.
+    pub instead_of: Option<Uuid>,
+    /// Events of that epoch above `after` were seen, which do not belong to this one.
+    pub is_fork: bool,
+}
+
+/// What follows from the rows of an origin for somebody who has seen its epochs as far as `seen` says.
+///
+/// Each event of the origin is in one step only: an epoch that is new begins where it left those that
+/// are followed already.
+pub(super) fn plan(rows: &[OriginRow], seen: &[(Uuid, u64)]) -> Vec<Step> {
+    let find = |epoch| rows.iter().find(|row| row.epoch == epoch);
+    let lineage = |epoch| Lineage::of(rows, epoch).ok();
+    let mut steps: Vec<Step> = Vec::new();
+    let mut rest: Vec<(Uuid, u64)> = Vec::new();
+    for &(epoch, after) in seen {
+        match find(epoch) {
+            Some(row) if row.successor.is_none() => steps.push(Step {
+                epoch,
+                after,
+                instead_of: None,
+                is_fork: false,
+            }),
+            Some(_) => rest.push((epoch, after)),
+            // The server has lost it: it will be made known again.
+            None => {}
+        }
+    }
+    for (old, after) in rest {
+        let Some(new) = successor(rows, old) else {
+            continue;
+        };
+        let (Some(of_old), Some(of_new)) = (lineage(old), lineage(new)) else {
+            continue;
+        };
+        let common = of_old.common(&of_new);
+        if !steps.iter().any(|step| step.epoch == new) {
+            steps.push(Step {
+                epoch: new,
+                after: after.min(common),
+                instead_of: Some(old),
+                is_fork: after > common,
+            });
+        }
+    }
+    let mut live: Vec<_> = rows.iter().filter(|row| row.successor.is_none()).collect();
+    live.sort_by_key(|row| {
+        let stretches = lineage(row.epoch).map_or(usize::MAX, |l| l.epochs().count());
+        (stretches, row.epoch)
+    });
+    for row in live {
+        if steps.iter().any(|step| step.epoch == row.epoch) {
+            continue;
+        }
+        let Some(mine) = lineage(row.epoch) else {
+            continue;
+        };
+        let others = steps.iter().filter_map(|step| lineage(step.epoch));
+        let common = others.map(|other| mine.common(&other)).max();
+        steps.push(Step {
+            epoch: row.epoch,
+            after: common.unwrap_or(0),
+            instead_of: None,
+            is_fork: false,
+        });
+    }
+    steps
+}
+
+/// The live epoch that took the place of `old`, by way of others maybe.
+fn successor(rows: &[OriginRow], old: Uuid) -> Option<Uuid> {
+    let mut epoch = old;
+    // Each epoch is given up once: more steps than that would go in a circle.
+    for _ in 0..=rows.len() {
+        let row = rows.iter().find(|row| row.epoch == epoch)?;
+        match row.successor {
+            None => return Some(epoch),
+            Some(next) => epoch = next,
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_log::{TestLog, id};
+    use super::*;
+
+    fn row(epoch: u8, parent: Option<(u8, u64)>, successor: Option<u8>) -> OriginRow {
+        let log = TestLog::new(9, 1);
+        let mut row = log.row(id(epoch), None, 0);
+        row.parent = parent.map(|(epoch, at)| (id(epoch), at, [epoch; 32]));
+        row.successor = successor.map(id);
+        row
+    }
+
+    fn step(epoch: u8, after: u64) -> Step {
+        Step {
+            epoch: id(epoch),
+            after,
+            instead_of: None,
+            is_fork: false,
+        }
+    }
+
+    fn instead(epoch: u8, after: u64, old: u8, is_fork: bool) -> Step {
+        Step {
+            instead_of: Some(id(old)),
+            is_fork,
+            ..step(epoch, after)
+        }
+    }
+
+    #[test]
+    fn a_live_epoch_is_followed_from_where_it_was_seen() {
+        assert_eq!(plan(&[row(1, None, None)], &[]), [step(1, 0)]);
+        assert_eq!(plan(&[row(1, None, None)], &[(id(1), 7)]), [step(1, 7)]);
+    }
+
+    #[test]
+    fn an_epoch_given_up_goes_on_in_its_successor() {
+        let rows = [row(1, None, Some(2)), row(2, Some((1, 10)), None)];
+        assert_eq!(plan(&rows, &[]), [step(2, 0)]);
+        assert_eq!(plan(&rows, &[(id(1), 10)]), [instead(2, 10, 1, false)]);
+        assert_eq!(plan(&rows, &[(id(1), 11)]), [instead(2, 10, 1, true)]);
+        assert_eq!(plan(&rows, &[(id(2), 12)]), [step(2, 12)]);
+    }
+
+    #[test]
+    fn two_epochs_given_up_one_after_another_are_passed_at_once() {
+        let rows = [
+            row(1, None, Some(2)),
+            row(2, Some((1, 10)), Some(3)),
+            row(3, Some((2, 20)), None),
+        ];
+        assert_eq!(plan(&rows, &[(id(1), 8)]), [instead(3, 8, 1, false)]);
+        assert_eq!(plan(&rows, &[(id(1), 15)]), [instead(3, 10, 1, true)]);
+        assert_eq!(plan(&rows, &[(id(2), 20)]), [instead(3, 20, 2, false)]);
+    }
+
+    #[test]
+    fn a_clones_epoch_begins_where_it_left_the_one_that_lives_on() {
+        let rows = [row(2, Some((1, 10)), None), row(1, None, None)];
+        assert_eq!(plan(&rows, &[]), [step(1, 0), step(2, 10)]);
+        assert_eq!(plan(&rows, &[(id(1), 4)]), [step(1, 4), step(2, 10)]);
+    }
+
+    #[test]
+    fn what_the_server_has_lost_is_waited_for() {
+        let rows = [row(2, Some((1, 10)), None)];
+        assert_eq!(plan(&rows, &[(id(2), 12)]), [step(2, 12)]);
+        assert_eq!(plan(&[], &[(id(1), 12)]), []);
+    }
+}
