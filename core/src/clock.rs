@@ -204,7 +204,8 @@ impl ManualSleeper {
 
 impl Sleeper for ManualSleeper {
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
-        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        // Never shorter than what is asked for: whoever waits until a moment would wait again and again.
+        let micros = u64::try_from(duration.as_nanos().div_ceil(1_000)).unwrap_or(u64::MAX);
         let mut passed = self.0.passed.lock();
         let key = (passed.micros.saturating_add(micros), passed.next_wait);
         passed.next_wait += 1;

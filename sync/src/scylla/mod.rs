@@ -36,6 +36,8 @@ mod patient;
 mod probe;
 mod restore;
 mod retrying;
+#[cfg(test)]
+mod sim;
 pub(crate) mod sink;
 #[cfg(test)]
 mod test_log;

@@ -38,6 +38,8 @@ pub struct FakeServer {
     /// What partitions were before the last writes, newest last.
     pub(super) journal: VecDeque<(Partition, Before)>,
     limits: Limits,
+    /// What was committed since somebody looked, once somebody watches.
+    committed: Option<Vec<Request>>,
 }
 
 /// How many writes can be taken back.
@@ -62,6 +64,7 @@ impl FakeServer {
             limits: Limits {
                 batch_bytes: 16 << 20,
             },
+            committed: None,
         }
     }
 
@@ -79,6 +82,18 @@ impl FakeServer {
     /// What it holds.
     pub fn tables(&self) -> &Tables {
         &self.tables
+    }
+
+    /// Keeps what is committed from now on for [`take_committed`](Self::take_committed).
+    pub fn watch(&mut self) {
+        self.committed.get_or_insert_default();
+    }
+
+    /// Every write that was committed since, in order: those of rounds that were finished later, too.
+    pub fn take_committed(&mut self) -> Vec<Request> {
+        self.committed
+            .as_mut()
+            .map_or_else(Vec::new, std::mem::take)
     }
 
     /// How many rounds stand accepted and not committed.
@@ -147,6 +162,9 @@ impl FakeServer {
     }
 
     fn commit(&mut self, partition: Partition, request: &Request) {
+        if let Some(committed) = &mut self.committed {
+            committed.push(request.clone());
+        }
         let before = self.tables.take_before(&partition);
         let unseen = self.tables.write(request);
         if let Some(unseen) = unseen {

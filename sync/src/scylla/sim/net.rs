@@ -1,0 +1,310 @@
+//! What is under way: requests, answers, and writes to disks. Nothing of it moves by itself; the
+//! scheduler chooses what happens next.
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tidelog_backends::wire::{ErrorClass, Reply, Request, Wire, WireError};
+use tidelog_core::BoxFuture;
+
+/// How long a client waits for an answer.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(12);
+/// How long it waits for a connection.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What somebody asks.
+#[derive(Clone, Debug)]
+pub(super) enum Ask {
+    Connect,
+    Request(Request),
+}
+
+/// An answer; that to [`Ask::Connect`] is [`Reply::Done`].
+pub(super) type Answer = Result<Reply, WireError>;
+
+/// Where a message is.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// On its way to the server.
+    Sent,
+    /// On its way back.
+    Answered(Answer),
+    /// Nowhere; who waits for it does not know.
+    Lost,
+}
+
+/// A question on its way, or its answer.
+#[derive(Debug)]
+pub(super) struct Message {
+    /// Who asks.
+    pub node: usize,
+    pub ask: Ask,
+    pub place: Place,
+    /// When the client gives up; none when it has, or is gone.
+    pub deadline: Option<Duration>,
+    waker: Option<Waker>,
+}
+
+/// A write to a disk that is not done yet.
+pub(super) struct Job {
+    pub node: usize,
+    pub label: &'static str,
+    run: Box<dyn FnOnce() + Send>,
+}
+
+#[derive(Default)]
+pub(super) struct Net {
+    pub messages: BTreeMap<u64, Message>,
+    pub jobs: BTreeMap<u64, Job>,
+    /// What came back and was not looked at yet.
+    arrived: BTreeMap<u64, Answer>,
+    next: u64,
+    /// How much was ever asked.
+    pub asked: u64,
+    /// What time it is.
+    pub now: Duration,
+    /// How much was called since the last action.
+    calls: u64,
+}
+
+impl Net {
+    /// Nobody waits for this message any more: if it is not under way to the server it is over.
+    fn let_go(&mut self, key: u64) -> Option<Waker> {
+        let message = self.messages.get_mut(&key)?;
+        message.deadline = None;
+        let waker = message.waker.take();
+        if !matches!(message.place, Place::Sent) {
+            self.messages.remove(&key);
+        }
+        waker
+    }
+}
+
+/// The net, shared with all who ask.
+#[derive(Clone, Default)]
+pub(super) struct SharedNet(Arc<Mutex<Net>>);
+
+impl SharedNet {
+    pub(super) fn lock(&self) -> parking_lot::MutexGuard<'_, Net> {
+        self.0.lock()
+    }
+
+    /// The next action begins.
+    pub(super) fn begin(&self) {
+        self.lock().calls = 0;
+    }
+
+    /// Something is called: a future that never waits is found out by that.
+    pub(super) fn call(&self) {
+        let mut net = self.lock();
+        net.calls += 1;
+        let calls = net.calls;
+        drop(net);
+        assert!(calls < 50_000, "a future calls without end and never waits");
+    }
+
+    /// The server's answer is on its way, if anybody waits for it.
+    pub(super) fn answer(&self, key: u64, answer: Answer) {
+        self.put(key, Place::Answered(answer));
+    }
+
+    /// A message, or its answer, is lost.
+    pub(super) fn lose(&self, key: u64) {
+        self.put(key, Place::Lost);
+    }
+
+    fn put(&self, key: u64, place: Place) {
+        let mut net = self.lock();
+        match net.messages.get_mut(&key) {
+            Some(message) if message.deadline.is_some() => message.place = place,
+            _ => {
+                net.messages.remove(&key);
+            }
+        }
+    }
+
+    /// A second copy of a request is under way, whose answer nobody waits for.
+    pub(super) fn copy(&self, key: u64) {
+        let mut net = self.lock();
+        let Some(message) = net.messages.get(&key) else {
+            return;
+        };
+        let copy = Message {
+            node: message.node,
+            ask: message.ask.clone(),
+            place: Place::Sent,
+            deadline: None,
+            waker: None,
+        };
+        net.next += 1;
+        let key = net.next;
+        net.messages.insert(key, copy);
+    }
+
+    /// Brings an answer to who waits for it.
+    pub(super) fn deliver(&self, key: u64) {
+        let waker = {
+            let mut net = self.lock();
+            let Some(message) = net.messages.remove(&key) else {
+                return;
+            };
+            if let Place::Answered(answer) = message.place {
+                net.arrived.insert(key, answer);
+            }
+            message.waker
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// The client gives up; what it asked may still be on its way.
+    pub(super) fn give_up(&self, key: u64) {
+        let waker = {
+            let mut net = self.lock();
+            let waker = net.let_go(key);
+            net.arrived
+                .insert(key, Err(unclear("no answer came in time")));
+            waker
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Does a write to a disk.
+    pub(super) fn run_job(&self, key: u64) {
+        let job = self.lock().jobs.remove(&key);
+        if let Some(job) = job {
+            (job.run)();
+        }
+    }
+
+    /// A write to a disk, done when the scheduler chooses; dropping the future does not undo it.
+    pub(super) fn job<T: Send + 'static>(
+        &self,
+        node: usize,
+        label: &'static str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> BoxFuture<'static, T> {
+        let slot = Arc::new(Mutex::new((None, None::<Waker>)));
+        let filled = slot.clone();
+        let run = Box::new(move || {
+            let done = work();
+            let waker = {
+                let mut slot = filled.lock();
+                slot.0 = Some(done);
+                slot.1.take()
+            };
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        });
+        let mut net = self.lock();
+        net.next += 1;
+        let key = net.next;
+        net.jobs.insert(key, Job { node, label, run });
+        Box::pin(poll_fn(move |cx| {
+            let mut slot = slot.lock();
+            match slot.0.take() {
+                Some(done) => Poll::Ready(done),
+                None => {
+                    slot.1 = Some(cx.waker().clone());
+                    Poll::Pending
+                }
+            }
+        }))
+    }
+}
+
+pub(super) fn unclear(text: &str) -> WireError {
+    WireError {
+        class: ErrorClass::Unclear,
+        text: text.into(),
+    }
+}
+
+pub(super) fn not_sent(text: &str) -> WireError {
+    WireError {
+        class: ErrorClass::NotSent,
+        text: text.into(),
+    }
+}
+
+/// The wire of one node.
+#[derive(Clone)]
+pub(super) struct SimWire {
+    pub net: SharedNet,
+    pub node: usize,
+}
+
+impl SimWire {
+    fn send(&self, ask: Ask, timeout: Duration) -> Pending {
+        self.net.call();
+        let mut net = self.net.lock();
+        net.next += 1;
+        net.asked += 1;
+        let key = net.next;
+        let deadline = Some(net.now + timeout);
+        let message = Message {
+            node: self.node,
+            ask,
+            place: Place::Sent,
+            deadline,
+            waker: None,
+        };
+        net.messages.insert(key, message);
+        Pending {
+            net: self.net.clone(),
+            key,
+        }
+    }
+}
+
+/// Waits for an answer.
+struct Pending {
+    net: SharedNet,
+    key: u64,
+}
+
+impl Pending {
+    async fn answer(self) -> Answer {
+        poll_fn(|cx| {
+            let mut net = self.net.lock();
+            if let Some(answer) = net.arrived.remove(&self.key) {
+                return Poll::Ready(answer);
+            }
+            match net.messages.get_mut(&self.key) {
+                Some(message) => message.waker = Some(cx.waker().clone()),
+                None => return Poll::Ready(Err(unclear("the message is lost"))),
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        let mut net = self.net.lock();
+        net.arrived.remove(&self.key);
+        net.let_go(self.key);
+    }
+}
+
+impl Wire for SimWire {
+    fn ask(&self, request: Request) -> BoxFuture<'_, Result<Reply, WireError>> {
+        Box::pin(async move { self.send(Ask::Request(request), TIMEOUT).answer().await })
+    }
+
+    fn renew(&self) -> BoxFuture<'_, Result<(), WireError>> {
+        Box::pin(async move {
+            let answer = self.send(Ask::Connect, CONNECT_TIMEOUT).answer().await;
+            answer.map(|_| ())
+        })
+    }
+}

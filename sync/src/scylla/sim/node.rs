@@ -1,0 +1,101 @@
+//! What runs on a machine.
+
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use tidelog_core::{BoxFuture, ManualSleeper, Sleeper};
+use uuid::Uuid;
+
+use super::super::sink::{ScyllaOptions, ScyllaSink};
+use super::copy::{self, Ended};
+use super::net::SimWire;
+use super::outbox::SimLog;
+use super::world::Sizes;
+use crate::replicate::mailbox::Mailbox;
+use crate::replicate::outbox::Outbox;
+use crate::replicate::replicator::{Env, Replicator};
+use crate::replicate::status::StatusCell;
+
+/// A future, and what it is asked and told by.
+pub(super) struct Running {
+    pub future: BoxFuture<'static, ()>,
+    pub mailbox: Arc<Mailbox>,
+    pub status: Arc<StatusCell>,
+    /// How it ended, if it is a restore.
+    pub ended: Option<Ended>,
+    /// What somebody asked of it and waits for.
+    pub asking: Option<BoxFuture<'static, ()>>,
+}
+
+impl Running {
+    /// Whether somebody waits for an answer of it.
+    pub(super) fn is_asking(&mut self) -> bool {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let is_over = |asking: &mut BoxFuture<'static, ()>| asking.as_mut().poll(cx).is_ready();
+        if self.asking.as_mut().is_some_and(is_over) {
+            self.asking = None;
+        }
+        self.asking.is_some()
+    }
+}
+
+/// Waits by a machine's clock; a future that waits for nothing again and again is found out.
+struct SimSleeper(SimLog);
+
+impl Sleeper for SimSleeper {
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        self.0.net.call();
+        ManualSleeper::new(self.0.clock.clone()).sleep(duration)
+    }
+}
+
+/// The replicator of a store.
+pub(super) fn start(log: &SimLog, sizes: Sizes) -> Running {
+    let status = Arc::new(StatusCell::new(log.identity().epoch));
+    let mailbox = Arc::<Mailbox>::default();
+    let env = Env {
+        ticks: log.clock.clone(),
+        sleeper: Arc::new(SimSleeper(log.clone())),
+        ids: Arc::new(log.ids.clone()),
+    };
+    let options = ScyllaOptions {
+        server: "memory".into(),
+        name: format!("machine {}", log.node).into(),
+        lanes: sizes.lanes,
+        overlap: sizes.overlap,
+        ids: env.ids.clone(),
+        ticks: env.ticks.clone(),
+    };
+    let wire = SimWire {
+        net: log.net.clone(),
+        node: log.node,
+    };
+    let replicator = Replicator {
+        sink: ScyllaSink::new(Arc::new(wire), options),
+        outbox: Arc::new(log.clone()),
+        env,
+        pace: sizes.pace,
+        mailbox: mailbox.clone(),
+        status: status.clone(),
+    };
+    Running {
+        future: Box::pin(replicator.run()),
+        mailbox,
+        status,
+        ended: None,
+        asking: None,
+    }
+}
+
+/// A restore of the epoch of an origin.
+pub(super) fn restore(log: &SimLog, origin: Uuid, epoch: Uuid) -> Running {
+    let (future, ended) = copy::restore(log, origin, epoch);
+    Running {
+        future,
+        mailbox: Arc::default(),
+        status: Arc::new(StatusCell::new(epoch)),
+        ended: Some(ended),
+        asking: None,
+    }
+}

@@ -1,0 +1,105 @@
+//! How a schedule ends: nothing goes wrong any more, people resolve what stands still, and in the end
+//! everything is level.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+
+use super::human::UNRESOLVED;
+use super::world::{Fate, World};
+
+/// Steps within which everything must be level once nothing goes wrong any more.
+const REST: u64 = 20_000;
+
+/// What came of a schedule.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub steps: u64,
+    pub asked: u64,
+    pub failure: Option<String>,
+    pub trace: Vec<String>,
+    /// How often each rule was held against something.
+    pub looked: BTreeMap<&'static str, u64>,
+}
+
+impl Outcome {
+    /// What came of running `world`, which may have panicked.
+    pub(super) fn of(
+        world: &mut World,
+        done: Result<Result<(), String>, Box<dyn Any + Send>>,
+    ) -> Self {
+        let failure = match done {
+            Ok(done) => done.err().filter(|failure| failure != UNRESOLVED),
+            Err(panic) => Some(format!("panicked: {}", text_of(&*panic))),
+        };
+        Self {
+            steps: world.steps,
+            asked: world.net.lock().asked,
+            failure,
+            trace: world.trace.take().unwrap_or_default(),
+            looked: std::mem::take(&mut world.oracle.looked),
+        }
+    }
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+        .unwrap_or_else(|| "something".to_owned())
+}
+
+impl World {
+    /// Nothing goes wrong any more: everything under way arrives, everything is resolved, and all is
+    /// level.
+    pub(super) fn come_to_rest(&mut self) -> Result<(), String> {
+        let world = self;
+        world.note(|| "nothing goes wrong any more".to_owned());
+        world.is_up = true;
+        world.behind = 0;
+        world.server.catch_up();
+        for node in 0..world.nodes.len() {
+            world.nodes[node].failed = 0;
+            if !world.nodes[node].is_off {
+                world.start(node);
+            }
+            world.nodes[node].log.disk.lock().make_durable();
+            world.nodes[node].log.notify();
+        }
+        world.run()?;
+        let until = world.steps + REST;
+        let mut resynced = !world.oracle.has_lost;
+        while world.steps < until {
+            world.steps += 1;
+            let (sent, answered) = world.messages();
+            let job = world.net.lock().jobs.keys().next().copied();
+            if let Some(key) = answered.first() {
+                world.net.deliver(*key);
+            } else if let Some(key) = sent.first() {
+                world.meet(*key, Fate::Execute)?;
+            } else if let Some(key) = job {
+                world.run_job(key);
+            } else if world.go_on_restoring() || world.resolve()? {
+            } else if world.is_level() {
+                if resynced {
+                    let World {
+                        oracle,
+                        server,
+                        nodes,
+                        ..
+                    } = world;
+                    return oracle.at_rest(server, nodes);
+                }
+                resynced = true;
+                world.resync();
+            } else if let Some(when) = world.next_timer() {
+                world.advance_to(when);
+            } else {
+                return Err(format!(
+                    "10: nothing happens any more: {}",
+                    world.standing()
+                ));
+            }
+            world.run()?;
+        }
+        Err(format!("10: no progress: {}", world.standing()))
+    }
+}
