@@ -47,6 +47,8 @@ pub struct TidelogBuilder {
     managers: Vec<Manager>,
     progress: Option<ProgressCallback>,
     #[cfg(feature = "scylla")]
+    limits: Limits,
+    #[cfg(feature = "scylla")]
     distributed: crate::distributed::DistributedConfig,
 }
 
@@ -66,6 +68,8 @@ impl TidelogBuilder {
             projections: Registrations::default(),
             managers: Vec::new(),
             progress: None,
+            #[cfg(feature = "scylla")]
+            limits: Limits::default(),
             #[cfg(feature = "scylla")]
             distributed: crate::distributed::DistributedConfig::default(),
         }
@@ -206,8 +210,13 @@ impl TidelogBuilder {
         self
     }
 
-    /// What the store takes at most.
+    /// What the store takes at most. Of one that is distributed, an event has at most 7 MiB: more is no
+    /// server's to take.
     pub fn limits(mut self, limits: Limits) -> Self {
+        #[cfg(feature = "scylla")]
+        {
+            self.limits = limits;
+        }
         self.store = self.store.limits(limits);
         self
     }
@@ -286,7 +295,11 @@ impl TidelogBuilder {
     /// option or projection, [`Error::Damaged`], [`Error::Cancelled`], [`Error::Io`].
     pub fn open(self) -> Result<Tidelog, Error> {
         self.projections.check()?;
-        let (store, callback) = (self.store.open()?, self.progress);
+        #[cfg(feature = "scylla")]
+        let store = self.distributed.limited(self.store, self.limits);
+        #[cfg(not(feature = "scylla"))]
+        let store = self.store;
+        let (store, callback) = (store.open()?, self.progress);
         let progress = |done, total| {
             let phase = Phase::Projections;
             let progress = Progress { phase, done, total };

@@ -2,9 +2,15 @@
 
 use std::time::Duration;
 
-use tidelog_backends::ScyllaConfig;
+use tidelog_backends::{ScyllaConfig, SledStoreBuilder};
+use tidelog_core::Limits;
 
 use crate::replicate::replicator::Pace;
+
+/// Servers take a mutation of half a commit log's segment, 16 MiB where nothing else is set, and write a
+/// conditional one twice.
+const MAX_PAYLOAD: usize = 7 << 20;
+const MAX_METADATA: usize = 512 << 10;
 
 /// Where a store's log is sent; given to
 /// [`TidelogBuilder::distributed`](crate::TidelogBuilder::distributed).
@@ -34,6 +40,18 @@ impl DistributedConfig {
     pub fn scylla(mut self, config: ScyllaConfig) -> Self {
         self.scylla = Some(config);
         self
+    }
+
+    /// The same store, which takes nothing that cannot be sent.
+    pub(crate) fn limited(&self, store: SledStoreBuilder, limits: Limits) -> SledStoreBuilder {
+        if self.scylla.is_none() {
+            return store;
+        }
+        store.limits(Limits {
+            payload_bytes: limits.payload_bytes.min(MAX_PAYLOAD),
+            metadata_bytes: limits.metadata_bytes.min(MAX_METADATA),
+            ..limits
+        })
     }
 
     /// How it is sent.

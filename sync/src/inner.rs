@@ -19,7 +19,7 @@ pub(crate) struct Inner {
     processes: Processes,
     projections: Projections<SledStore>,
     #[cfg(feature = "scylla")]
-    replication: (crate::replication::Replication, Option<Running>),
+    replication: Option<(Arc<crate::replication::Handle>, Running)>,
     asynchronous: Arc<Repositories>,
     blocking: Repositories,
 }
@@ -68,7 +68,7 @@ impl Inner {
             processes: Processes::start(managers, &Bus(Arc::clone(&asynchronous)), &projections)?,
             projections,
             #[cfg(feature = "scylla")]
-            replication: (crate::replication::Replication::off(), None),
+            replication: None,
             asynchronous,
             blocking: Repositories::new(blocking, settings),
         })
@@ -78,15 +78,16 @@ impl Inner {
     #[cfg(feature = "scylla")]
     pub(crate) fn with_replication(
         mut self,
-        replication: (crate::replication::Replication, Option<Running>),
+        replication: Option<(Arc<crate::replication::Handle>, Running)>,
     ) -> Self {
         self.replication = replication;
         self
     }
 
     #[cfg(feature = "scylla")]
-    pub(crate) fn replication(&self) -> &crate::replication::Replication {
-        &self.replication.0
+    pub(crate) fn replication(self: &Arc<Self>) -> crate::Replication {
+        let handle = self.replication.as_ref();
+        crate::Replication::new(handle.map(|(handle, _)| Arc::clone(handle)), self)
     }
 
     pub(crate) fn processes(&self) -> &Processes {
@@ -140,7 +141,7 @@ impl Inner {
     /// Whether there is anything to stop.
     pub(crate) fn has_threads(&self) -> bool {
         #[cfg(feature = "scylla")]
-        if self.replication.1.is_some() {
+        if self.replication.is_some() {
             return true;
         }
         !(self.processes.is_empty() && self.projections.is_empty())
@@ -152,7 +153,7 @@ impl Inner {
         self.processes.stop();
         self.projections.stop();
         #[cfg(feature = "scylla")]
-        if let Some(running) = &self.replication.1 {
+        if let Some((_, running)) = &self.replication {
             running.stop();
         }
     }

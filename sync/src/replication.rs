@@ -1,6 +1,6 @@
 //! The users' handle on replication.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tidelog_backends::SledStore;
 use tidelog_backends::machine;
@@ -8,6 +8,7 @@ use tidelog_backends::wire::{Cql, Wire};
 use tidelog_core::{Error, EventLog, Halt, IdSource, StreamId};
 
 use crate::distributed::DistributedConfig;
+use crate::inner::Inner;
 use crate::replicate::embedded::Embedded;
 use crate::replicate::mailbox::{Mailbox, Message};
 use crate::replicate::replicator::{Env, Replicator};
@@ -16,6 +17,7 @@ use crate::replicate::status::StatusCell;
 use crate::replicate::thread::{MachineTicks, Running, RuntimeSleeper};
 use crate::replicate::{Other, ReplicationParked, ReplicationState, ReplicationStatus};
 use crate::scylla::sink::{ScyllaOptions, ScyllaSink};
+use crate::scylla::timed::Timed;
 
 /// Shows and steers the replication of an open store; made by
 /// [`Tidelog::replication`](crate::Tidelog::replication). A cheap handle, which does not keep the
@@ -24,9 +26,14 @@ use crate::scylla::sink::{ScyllaOptions, ScyllaSink};
 /// All calls are async and need no particular runtime; [`blocking`](Self::blocking) has them for
 /// threads without one. Dropping a call's future gives up its answer, not what it asked for.
 #[derive(Clone)]
-pub struct Replication(Option<Arc<Handle>>);
+pub struct Replication {
+    handle: Option<Arc<Handle>>,
+    /// For what is asked of the store; it is not kept open by this.
+    inner: Weak<Inner>,
+}
 
-struct Handle {
+/// What is known of a replicator at work.
+pub(crate) struct Handle {
     mailbox: Arc<Mailbox>,
     status: Arc<StatusCell>,
     #[allow(dead_code, reason = "resolutions land next")]
@@ -34,9 +41,11 @@ struct Handle {
 }
 
 impl Replication {
-    /// Of a store that is not distributed.
-    pub(crate) fn off() -> Self {
-        Self(None)
+    pub(crate) fn new(handle: Option<Arc<Handle>>, inner: &Arc<Inner>) -> Self {
+        Self {
+            handle,
+            inner: Arc::downgrade(inner),
+        }
     }
 
     /// Starts what sends the log of `store` to where `config` says; `None` when that is nowhere.
@@ -44,9 +53,9 @@ impl Replication {
         store: &SledStore,
         config: DistributedConfig,
         ids: &Arc<dyn IdSource>,
-    ) -> Result<(Self, Option<Running>), Error> {
+    ) -> Result<Option<(Arc<Handle>, Running)>, Error> {
         let Some(scylla) = config.scylla else {
-            return Ok((Self::off(), None));
+            return Ok(None);
         };
         let cql = Cql::new(scylla)?;
         let options = config.options;
@@ -57,7 +66,7 @@ impl Replication {
         };
         let name = options.name;
         let sink = ScyllaSink::new(
-            cql.near(),
+            Arc::new(Timed::new(cql.near(), Arc::clone(&env.ticks))),
             ScyllaOptions {
                 server: cql.server(),
                 name: name.unwrap_or_else(|| machine::host_name().into()),
@@ -83,22 +92,30 @@ impl Replication {
             wire: Arc::new(cql.clone()),
         };
         let running = Running::start(replicator, cql);
-        Ok((Self(Some(Arc::new(handle))), Some(running)))
+        Ok(Some((Arc::new(handle), running)))
     }
 
     fn handle(&self) -> Result<&Handle, Error> {
-        self.0.as_deref().ok_or_else(|| {
+        self.handle.as_deref().ok_or_else(|| {
             let reason = "replication is off: open the store with `TidelogBuilder::distributed`";
             Error::invalid("call", "", reason)
         })
     }
 
-    /// How far replication is and what it is doing, as of the last thing it did.
+    /// How far replication is and what it is doing.
     pub fn status(&self) -> ReplicationStatus {
-        match &self.0 {
-            Some(handle) => handle.status.status(),
-            None => ReplicationStatus::off(),
+        let Some(handle) = &self.handle else {
+            return ReplicationStatus::off();
+        };
+        let mut status = handle.status.status();
+        if let Some(inner) = self.inner.upgrade() {
+            // While it waits or stands still nobody else says so.
+            let store = inner.store();
+            status.committed = store.last_position();
+            status.durable = store.durable_position();
+            status.lag_events = status.durable.saturating_sub(status.settled);
         }
+        status
     }
 
     /// Why it stands still, if it does.
@@ -111,7 +128,7 @@ impl Replication {
 
     /// Every stream that is set aside, by name.
     pub fn parked(&self) -> Vec<ReplicationParked> {
-        let handle = self.0.as_deref();
+        let handle = self.handle.as_deref();
         handle.map_or_else(Vec::new, |handle| handle.status.parked().to_vec())
     }
 

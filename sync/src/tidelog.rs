@@ -281,7 +281,7 @@ impl Tidelog {
     /// that was opened without [`TidelogBuilder::distributed`] it says that it is off.
     #[cfg(feature = "scylla")]
     pub fn replication(&self) -> crate::Replication {
-        self.inner().replication().clone()
+        self.inner().replication()
     }
 
     /// Returns once everything up to `position` has come as far as `stage` says. Dropping the future

@@ -222,7 +222,7 @@ impl<S: EventLog + CheckpointStore> ContainerBuilder<S> {
         };
         let units = self.listeners.into_iter().map(|(name, handler, options)| {
             Ok(Unit {
-                claim: self.store.claim(&name)?,
+                claim: self.store.claim(ensure_free(&name)?)?,
                 shared: Arc::new(Shared::new(&name)),
                 store: self.store.clone(),
                 handler,
@@ -301,4 +301,27 @@ fn find(controls: &[ListenerControl], name: &str) -> Result<ListenerControl, Err
     found
         .cloned()
         .ok_or_else(|| Error::invalid("listener", name, "the container has none of this name"))
+}
+
+/// Refuses names that the library keeps for states of its own.
+fn ensure_free(name: &str) -> Result<&str, Error> {
+    if ["sink.", "peer."].iter().any(|kept| name.starts_with(kept)) {
+        let reason = "names beginning with 'sink.' and 'peer.' are kept for replication";
+        return Err(Error::invalid("listener name", name, reason));
+    }
+    Ok(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ensure_free;
+
+    #[test]
+    fn names_of_the_library_s_own_states_are_refused() {
+        for kept in ["sink.scylla", "sink.x", "peer.1"] {
+            let refused = ensure_free(kept).unwrap_err();
+            assert!(refused.to_string().contains(kept), "{refused}");
+        }
+        assert_eq!(ensure_free("sinks").unwrap(), "sinks");
+    }
 }

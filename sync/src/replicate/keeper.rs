@@ -1,5 +1,6 @@
 //! Keeps a sink's state: what must be durable before something else is done, and what may wait.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -138,22 +139,23 @@ impl Keeper {
         Ok((self.revision, outbox.save_state(self.name, position, bytes)))
     }
 
-    /// Saves all of it.
+    /// Saves all of it. Dropping this gives up the waiting only: an older state that is still being
+    /// saved could be written over a newer one else.
     pub(crate) async fn save(&mut self, outbox: &Arc<dyn Outbox>) -> Result<(), Error> {
-        // One under way may write an older state over this one.
-        if let Some((_, saving)) = self.saving.take() {
-            saving.await?;
+        let revision = self.revision;
+        self.want();
+        while !self.is_saved(revision) {
+            poll_fn(|cx| self.poll(cx, outbox)).await?;
         }
-        let (revision, saving) = self.begin(outbox)?;
-        saving.await?;
-        self.saved = revision;
         Ok(())
     }
 
     /// Forgets all of it.
     pub(crate) async fn forget(&mut self, outbox: &Arc<dyn Outbox>) -> Result<(), Error> {
-        if let Some((_, saving)) = self.saving.take() {
-            saving.await?;
+        while let Some((_, saving)) = &mut self.saving {
+            let done = saving.as_mut().await;
+            self.saving = None;
+            done?;
         }
         outbox.forget_state(self.name).await?;
         let identity = outbox.identity();

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tidelog_backends::commits::Commit;
 use tidelog_core::{BoxFuture, Error, Halt, IdSource, Sleeper, Ticks};
+use tracing::Instrument;
 
 use super::backoff::Backoff;
 use super::keeper::Keeper;
@@ -70,6 +71,8 @@ pub(crate) struct Replicator<S> {
 enum Ended {
     /// It begins anew at once.
     Again,
+    /// It begins anew, from the beginning of the log.
+    Rewind,
     Trouble(Error),
     Halt(Halt),
     Closed,
@@ -87,7 +90,14 @@ impl From<Stop> for Ended {
 
 impl<S: Sink> Replicator<S> {
     /// Works until the store is closed, or it is told to.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(self) {
+        let identity = self.outbox.identity();
+        let (origin, epoch) = (identity.origin, identity.epoch);
+        let span = tracing::info_span!("replication", sink = S::NAME, %origin, %epoch);
+        self.work().instrument(span).await;
+    }
+
+    async fn work(mut self) {
         if let Some(mut keeper) = self.load().await {
             self.replicate(&mut keeper).await;
             if keeper.is_dirty()
@@ -162,12 +172,26 @@ impl<S: Sink> Replicator<S> {
     async fn replicate(&mut self, keeper: &mut Keeper) {
         let mut backoff = Backoff::new();
         let mut report = Report::new(S::NAME, &self.status);
+        let mut rewound = None;
         loop {
             let ended = self.connection(keeper, &mut backoff, &mut report).await;
             report.counts(self.sink.counts());
             match ended {
                 Ended::Closed => return,
                 Ended::Again => self.sink.disconnect(false),
+                Ended::Rewind => {
+                    self.sink.disconnect(false);
+                    // A server that goes on losing what it has is not asked all the time.
+                    let now = self.env.ticks.now();
+                    let since = rewound
+                        .replace(now)
+                        .map(|before| now.saturating_sub(before));
+                    if since.is_some_and(|since| since < NOTE_EVERY)
+                        && self.waits(NOTE_EVERY, keeper, &mut backoff).await
+                    {
+                        return;
+                    }
+                }
                 Ended::Trouble(error) => {
                     let fresh = backoff.failures() > 0;
                     self.sink.disconnect(fresh);
@@ -180,7 +204,8 @@ impl<S: Sink> Replicator<S> {
                     }
                 }
                 Ended::Halt(halt) => {
-                    self.sink.disconnect(false);
+                    // Whoever corrects what is wrong may have changed what was learned when connecting.
+                    self.sink.disconnect(true);
                     report.halted(&halt);
                     self.tell_halted(&halt);
                     if self.stands_still(keeper).await {
@@ -310,7 +335,8 @@ impl<S: Sink> Replicator<S> {
             let env = self.env.clone();
             let mut wake = Wake::new(&*env.ticks);
             let mut tick = env.sleeper.sleep(NOTE_EVERY);
-            let mut connecting = pin!(self.sink.connect(&self.outbox, keeper));
+            let connecting = self.sink.connect(&self.outbox, keeper);
+            let mut connecting = pin!(connecting.instrument(tracing::info_span!("connect")));
             let mailbox = &self.mailbox;
             poll_fn(|cx| {
                 if mailbox.poll_waiting(cx).is_ready() {
@@ -524,7 +550,7 @@ impl<'a, S: Sink> Session<'a, S> {
                 // Kept like this until the watermark is back, too.
                 let identity = self.of.outbox.identity();
                 self.keeper.change().settled = identity.genesis();
-                Err(Ended::Again)
+                Err(Ended::Rewind)
             }
             Step::Progress => {
                 let sink = &mut self.of.sink;
@@ -571,16 +597,18 @@ impl<'a, S: Sink> Session<'a, S> {
             return;
         }
         let (load, pace) = (self.of.sink.load(), &self.of.pace);
-        if load.bytes >= pace.window_bytes || load.records >= pace.window_records {
+        // Not a little at a time while the window is nearly full.
+        let bytes = pace.read_bytes.min(pace.window_bytes / 4).max(1);
+        let is_full = load.bytes + bytes > pace.window_bytes
+            || load.records + pace.window_records / 4 > pace.window_records;
+        if is_full && load.records > 0 {
             return;
         }
         // Asked before what is durable: what comes between is news.
         let last = self.of.outbox.last();
         if self.of.outbox.durable() > self.read {
             self.news = None;
-            let room = pace.window_bytes - load.bytes;
-            let reading = self.of.outbox.read(self.read, pace.read_bytes.min(room));
-            self.reading = Some(reading);
+            self.reading = Some(self.of.outbox.read(self.read, bytes));
         } else if self.news.is_none() {
             self.news = Some(self.of.outbox.news(last.max(self.read)));
         }

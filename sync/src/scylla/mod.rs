@@ -10,6 +10,7 @@
 //! | `park`, `parking`, `torn` | streams that are set aside |
 //! | `retrying` | what is held, tried again |
 //! | `watermark`, `probe` | how far the server knows this log, and whether it still does |
+//! | `timed` | how long each request takes, for metrics |
 //! | `ask`, `wire` | answers as they are wanted |
 
 #![allow(dead_code, reason = "the replica lands in steps")]
@@ -43,6 +44,7 @@ pub(crate) mod sink;
 mod test_log;
 #[cfg(test)]
 mod tests;
+pub(crate) mod timed;
 mod torn;
 mod turns;
 mod vector;

@@ -1,6 +1,7 @@
 //! The replicator with the sink on the server in memory.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use tidelog_backends::fake::{FakeServer, FakeWire, Fault, Table};
 use tidelog_backends::wire::{Bucket, MetaRow, Reply, Request};
 use tidelog_core::{
     AppendBatch, BoxFuture, ContentType, Error, EventId, EventLog, ExpectedVersion, Halt,
-    ManualClock, ManualSleeper, NewEvent, StreamId, StreamQuery, SystemIds,
+    ManualClock, ManualSleeper, NewEvent, StreamId, StreamQuery, SystemIds, Ticks,
 };
 
 use uuid::Uuid;
@@ -36,13 +37,36 @@ pub(super) struct Node {
     pub clock: Arc<ManualClock>,
     pub status: Arc<StatusCell>,
     pub mailbox: Arc<Mailbox>,
+    pub sleeper: ManualSleeper,
+    /// Microseconds that the machine has slept.
+    pub slept: Arc<AtomicU64>,
+}
+
+struct SleepingTicks {
+    clock: Arc<ManualClock>,
+    slept: Arc<AtomicU64>,
+}
+
+impl Ticks for SleepingTicks {
+    fn now(&self) -> Duration {
+        Ticks::now(&*self.clock)
+    }
+
+    fn slept(&self) -> Duration {
+        Duration::from_micros(self.slept.load(Ordering::SeqCst))
+    }
 }
 
 pub(super) fn replicator(store: &SledStore, wire: &FakeWire) -> (Node, Replicator<ScyllaSink>) {
     let clock = Arc::new(ManualClock::default());
+    let sleeper = ManualSleeper::new(clock.clone());
+    let slept = Arc::<AtomicU64>::default();
     let env = Env {
-        ticks: clock.clone(),
-        sleeper: Arc::new(ManualSleeper::new(clock.clone())),
+        ticks: Arc::new(SleepingTicks {
+            clock: clock.clone(),
+            slept: slept.clone(),
+        }),
+        sleeper: Arc::new(sleeper.clone()),
         ids: Arc::new(SystemIds),
     };
     let options = ScyllaOptions {
@@ -68,6 +92,8 @@ pub(super) fn replicator(store: &SledStore, wire: &FakeWire) -> (Node, Replicato
             clock,
             status,
             mailbox,
+            sleeper,
+            slept,
         },
         replicator,
     )
@@ -415,4 +441,60 @@ fn a_server_that_refuses_everything_is_a_halt_and_parks_nothing() {
         .send(Message::Retry(oneshot::async_channel().0));
     till.settle();
     assert_eq!(till.remote("T/a"), till.local("T/a"));
+}
+
+/// How long it takes by the clock until `done`.
+fn time_until(till: &mut Till, done: impl Fn(&ReplicationStatus) -> bool) -> Duration {
+    let before = Ticks::now(&*till.node.clock);
+    till.run_until(done);
+    Ticks::now(&*till.node.clock).saturating_sub(before)
+}
+
+#[test]
+fn after_a_sleep_of_the_machine_it_connects_anew_within_seconds() {
+    let mut till = Till::new(server());
+    till.append("T/a", 1);
+    till.settle();
+    till.wire.set_faults(|_| Fault::Silence);
+    let last = till.append("T/a", 1);
+    let turns = std::cell::Cell::new(0);
+    till.run_until(|_| turns.replace(turns.get() + 1) > 1_000);
+    assert_eq!(till.remote("T/a").len(), 1);
+    till.wire.set_faults(|_| Fault::None);
+    till.node.slept.store(3_600_000_000, Ordering::SeqCst);
+    let took = time_until(&mut till, |status| status.settled == last);
+    assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+#[test]
+fn waits_grow_to_the_ceiling_and_end_when_the_server_is_back() {
+    let mut till = Till::new(server());
+    till.wire.set_faults(|_| Fault::NotSent);
+    let last = till.append("T/a", 1);
+    till.run_until(|status| matches!(status.state, ReplicationState::Waiting { failures: 12, .. }));
+    let status = till.node.status.status();
+    assert_eq!(status.retries, 12);
+    assert_eq!(status.last_error.unwrap().code(), "unreachable");
+    till.wire.set_faults(|_| Fault::None);
+    let took = time_until(&mut till, |status| status.settled == last);
+    // The longest wait, and turns that a save on this disk takes.
+    assert!(took <= Duration::from_secs(10), "{took:?}");
+}
+
+#[test]
+fn it_is_at_rest_when_all_is_settled() {
+    let mut till = Till::new(server());
+    till.append("T/a", 30);
+    till.settle();
+    till.run_until(|status| status.state == ReplicationState::Live);
+    till.wire.take_asked();
+    let clock = till.node.clock.clone();
+    let before = Ticks::now(&*clock);
+    till.run_until(|_| Ticks::now(&*clock) > before + Duration::from_secs(3));
+    assert_eq!(till.wire.take_asked().len(), 0);
+    let wake = till.node.sleeper.next_wake();
+    assert!(
+        wake.is_some_and(|wake| wake > Duration::from_secs(200)),
+        "{wake:?}"
+    );
 }
