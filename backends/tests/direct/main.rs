@@ -34,10 +34,8 @@ fn every_answer_is_true_whatever_the_network_does() {
     let mut seen = work::Seen::default();
     for seed in 0..schedules {
         let done = std::panic::catch_unwind(|| World::new(seed, false).run());
-        match done {
-            Ok(one) => seen.add(&one),
-            Err(_) => panic!("TIDELOG_SEED={seed} replays it"),
-        }
+        let one = done.unwrap_or_else(|_| panic!("TIDELOG_SEED={seed} replays it"));
+        seen.add(&one);
     }
     println!("{schedules} schedules: {seen:?}");
     // Whatever the generator is changed to, all of this must go on happening.

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use tidelog_core::IdSource;
 use uuid::Uuid;
 
-/// SplitMix64 (Steele, Lea, Flood 2014), shared by all that need numbers of one schedule.
+/// `SplitMix64` (Steele, Lea, Flood 2014), shared by all that need numbers of one schedule.
 #[derive(Clone)]
 pub struct Random(Arc<Mutex<u64>>);
 

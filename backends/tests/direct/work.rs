@@ -116,7 +116,7 @@ impl World {
             network,
             clock: Arc::default(),
             clients: Vec::new(),
-            streams: (0..1 + random.below(2))
+            streams: (0..=random.below(2))
                 .map(|n| StreamId::new("T", &n.to_string()).unwrap())
                 .collect(),
             tasks: Vec::new(),
@@ -125,7 +125,7 @@ impl World {
             random,
             says,
         };
-        for _ in 0..1 + world.random.below(3) {
+        for _ in 0..=world.random.below(2) {
             world.clients.push(world.client());
         }
         world
@@ -301,7 +301,7 @@ impl World {
             6 => ExpectedVersion::Exact(at.saturating_sub(self.random.below(4))),
             _ => ExpectedVersion::Exact(at),
         };
-        let events = (0..1 + self.random.below(SIZE))
+        let events = (0..=self.random.below(SIZE - 1))
             .map(|n| {
                 let id = EventId::from_uuid(self.random.next_uuid());
                 NewEvent::new("E", 1, ContentType::Bytes, n.to_le_bytes().to_vec()).with_id(id)
