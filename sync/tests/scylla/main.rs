@@ -7,6 +7,7 @@
     reason = "a test that fails shall stop"
 )]
 
+mod direct;
 #[path = "../tools/plain.rs"]
 mod plain;
 mod proxied;
