@@ -44,8 +44,10 @@ pub(crate) struct Claim {
     pub epoch: Uuid,
     /// The session that has it.
     pub session: Uuid,
-    /// Up to here it is the log that it was restored from.
-    pub end: CommitEnd,
+    /// Up to this position, with the chain hash there, it is the log that it was restored from.
+    pub end: (u64, [u8; 32]),
+    /// Up to here that log was settled: its rows may be there without their events.
+    pub settled: CommitEnd,
     /// First position of each of its epochs, oldest first.
     pub lineage: Vec<(Uuid, u64)>,
     /// What its log has parked.

@@ -26,6 +26,8 @@ struct Parting {
     old: OriginRow,
     lineage: Lineage,
     at: CommitEnd,
+    /// What the old one had settled of it. Rows of the log are there before their events are.
+    settled: CommitEnd,
 }
 
 impl Caller<'_> {
@@ -84,7 +86,29 @@ impl Caller<'_> {
         let at = self
             .common(identity, &old, &lineage, replica.chunk_records)
             .await?;
-        Ok(Some(Parting { old, lineage, at }))
+        let settled = self.settled(identity, &old, at)?;
+        Ok(Some(Parting {
+            old,
+            lineage,
+            at,
+            settled,
+        }))
+    }
+
+    /// What the old epoch had settled, up to where it is left.
+    fn settled(
+        &self,
+        identity: Identity,
+        old: &OriginRow,
+        at: CommitEnd,
+    ) -> Result<CommitEnd, Error> {
+        let mark = &old.watermark;
+        if mark.position >= at.position {
+            return Ok(at);
+        }
+        let here = self.end_at(mark.position, at.position)?;
+        let is_it = here.filter(|end| end.hash == mark.hash);
+        Ok(is_it.unwrap_or_else(|| identity.genesis()))
     }
 
     /// The newest commit end of this log that the server has a row of.
@@ -170,7 +194,7 @@ impl Caller<'_> {
         state.epoch = epoch;
         state.session = session;
         state.next_sessions.clear();
-        state.settled = at;
+        state.settled = parting.map_or(at, |parting| parting.settled);
         state.lineage = stretches;
         for entry in parked {
             let key = (entry.stream.clone(), entry.first_position);

@@ -285,12 +285,12 @@ fn settle<T: Restorable>(
     mut claim: Claim,
     row: &OriginRow,
 ) -> Result<RestoreReport, Error> {
-    let known = end_of(&row.watermark);
+    let settled = end_of(&row.watermark);
     let mut report = RestoreReport::new(claim.origin, claim.epoch);
-    if let Some((parent, position, _)) = row.parent {
+    if let Some((parent, position, hash)) = row.parent {
         report.from_epoch = parent;
-        if claim.end != known {
-            claim.end = known;
+        if (claim.end, claim.settled) != ((position, hash), settled) {
+            (claim.end, claim.settled) = ((position, hash), settled);
             if let Some(last) = claim.lineage.last_mut() {
                 last.1 = position + 1;
             }
@@ -298,7 +298,7 @@ fn settle<T: Restorable>(
         }
     }
     report.epoch = claim.epoch;
-    report.position = claim.end.position;
+    report.position = claim.end.0;
     report.parked = claim.parked.len();
     Ok(report)
 }
@@ -348,8 +348,8 @@ impl<W: Wire + ?Sized> Work<'_, W> {
             let what = format!("the row of its epoch {missing} in `origins` is missing");
             damaged(row.origin, what)
         })?;
-        self.fetch(lineage.clone(), end_of(&row.watermark), copy)
-            .await?;
+        let goal = end_of(&row.watermark);
+        self.fetch(lineage.clone(), goal, copy).await?;
         let parked = ask::parked(self.wire, row.origin, row.epoch).await;
         let parked = parked.map_err(|error| trouble("read what is parked", &error))?;
         let (epoch, session) = match copy.claimed()? {
@@ -378,7 +378,12 @@ impl<W: Wire + ?Sized> Work<'_, W> {
             origin: row.origin,
             epoch,
             session,
-            end,
+            end: (end.position, end.hash),
+            settled: if goal.position <= end.position {
+                goal
+            } else {
+                end
+            },
             lineage,
             parked: open.map(under).collect(),
         };
@@ -468,7 +473,7 @@ impl<W: Wire + ?Sized> Work<'_, W> {
             let parked = ask::park(self.wire, row.clone()).await;
             parked.map_err(|error| trouble("note what is parked", &error))?;
         }
-        let end = claim.end;
+        let ((position, hash), settled) = (claim.end, claim.settled);
         let name = match &*self.options.name {
             "" => from.name.clone(),
             name => name.into(),
@@ -477,12 +482,12 @@ impl<W: Wire + ?Sized> Work<'_, W> {
             origin: claim.origin,
             epoch: claim.epoch,
             first_epoch: from.first_epoch,
-            parent: Some((from.epoch, end.position, end.hash)),
+            parent: Some((from.epoch, position, hash)),
             watermark: Watermark {
                 session: claim.session,
-                position: end.position,
-                hash: end.hash,
-                commit_number: end.number,
+                position: settled.position,
+                hash: settled.hash,
+                commit_number: settled.number,
             },
             successor: None,
             name,

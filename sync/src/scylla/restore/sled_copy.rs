@@ -92,6 +92,9 @@ impl Restorable for SledCopy {
             remote: entry.remote,
         };
         let lineage = state.lineage.iter();
+        let own = state.lineage.last().map_or(1, |s| s.first_position);
+        let end = self.copy.store().commit_end(own - 1)?;
+        let end = end.unwrap_or(state.settled);
         Ok(Some(Claim {
             keyspace: (
                 replica.keyspace_id,
@@ -101,7 +104,8 @@ impl Restorable for SledCopy {
             origin: state.origin,
             epoch: state.epoch,
             session: state.session,
-            end: state.settled,
+            end: (end.position, end.hash),
+            settled: state.settled,
             lineage: lineage.map(|s| (s.epoch, s.first_position)).collect(),
             parked: state.parked.values().map(row).collect(),
         }))
@@ -109,7 +113,7 @@ impl Restorable for SledCopy {
 
     fn claim(&mut self, claim: &Claim) -> Result<(), Error> {
         let (keyspace_id, bucket_events, chunk_records) = claim.keyspace;
-        let mut state = SinkState::new(claim.origin, claim.epoch, claim.end);
+        let mut state = SinkState::new(claim.origin, claim.epoch, claim.settled);
         state.replica = Some(Replica {
             keyspace_id,
             bucket_events,
@@ -123,12 +127,12 @@ impl Restorable for SledCopy {
         state.lineage = claim.lineage.iter().map(stretch).collect();
         for row in &claim.parked {
             let recorded = self.recorded(row.key.first_position)?;
-            let entry = entry(row, recorded, claim.end.position);
+            let entry = entry(row, recorded, claim.end.0);
             let key = (entry.stream.clone(), entry.first_position);
             state.parked.insert(key, entry);
         }
         let bytes = state.encode()?;
-        let position = claim.end.position.min(self.copy.next().position);
+        let position = claim.settled.position.min(self.copy.next().position);
         pollster::block_on(self.copy.store().save(STATE, position, bytes))
     }
 

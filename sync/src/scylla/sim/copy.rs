@@ -109,7 +109,7 @@ impl Restorable for SimCopy {
 
 fn state_of(claim: &Claim) -> SinkState {
     let (keyspace_id, bucket_events, chunk_records) = claim.keyspace;
-    let mut state = SinkState::new(claim.origin, claim.epoch, claim.end);
+    let mut state = SinkState::new(claim.origin, claim.epoch, claim.settled);
     state.replica = Some(Replica {
         keyspace_id,
         bucket_events,
@@ -125,7 +125,7 @@ fn state_of(claim: &Claim) -> SinkState {
         .collect();
     for row in &claim.parked {
         let key = (row.key.stream.clone(), row.key.first_position);
-        state.parked.insert(key, entry_of(row, claim.end.position));
+        state.parked.insert(key, entry_of(row, claim.end.0));
     }
     state
 }

@@ -11,13 +11,6 @@ use crate::replicate::mailbox::{Message, Reply as MailReply};
 use crate::replicate::sink::{Other, SinkMessage};
 use crate::replicate::{ReplicationParked, ReplicationState};
 
-/// Whether a store that stands still can be forked.
-pub(super) const WITH_FORK: bool = false;
-/// What nobody can resolve yet.
-pub(super) const UNRESOLVED: &str = "unresolved";
-/// Whether a parked stream can be tried again.
-const WITH_RETRY: bool = false;
-
 impl World {
     /// A direct client appends one event behind what stands there.
     pub(super) fn write_directly(&mut self, stream: &StreamId) -> Result<(), String> {
@@ -157,9 +150,6 @@ impl World {
                 } else {
                     Other::Lives
                 };
-                if !WITH_FORK {
-                    return Err(UNRESOLVED.to_owned());
-                }
                 let code = halt.code();
                 self.note(|| {
                     format!("node {node} stands still: {code}: fork, the other {other:?}")
@@ -181,7 +171,7 @@ impl World {
 
     fn resolve_parked(&mut self, node: usize, parked: &ReplicationParked) {
         // A sibling of a torn batch may have nothing in its way any more.
-        if WITH_RETRY && self.rng.chance(30) {
+        if self.rng.chance(30) {
             self.note(|| format!("node {node}: {} is tried again", parked.stream));
             self.tell(node, SinkMessage::Retry(parked.stream.clone()));
             return;
@@ -254,6 +244,18 @@ impl World {
             }));
             running.mailbox.send(message(reply));
         }
+    }
+
+    /// Whether every machine that runs is at work, whatever the server has of it.
+    pub(super) fn is_live(&self) -> bool {
+        self.nodes.iter().all(|node| {
+            let running = node.running.as_ref().map(|running| running.status.status());
+            let last = node.log.disk.lock().last();
+            node.is_off
+                || running.is_some_and(|status| {
+                    status.state == ReplicationState::Live && status.settled == last
+                })
+        })
     }
 
     /// Has everything sent again.

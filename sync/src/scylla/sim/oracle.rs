@@ -282,24 +282,25 @@ impl Oracle {
             return Ok(());
         }
         let key = &row.key;
-        let of = |node: &&Node| node.log.disk.lock().identity().origin == key.origin;
-        let mut mine = BTreeSet::new();
-        for node in nodes.iter().filter(of) {
-            let disk = node.log.disk.lock();
-            let here = disk.records().iter();
-            mine.extend(here.map(|record| record.event_id));
-            // The one that parks has the event that it parks.
-            if disk
-                .records()
-                .get(index(key.first_position) - 1)
-                .map(|r| r.event_id)
-                != Some(row.local_event)
-            {
-                return Ok(());
-            }
-        }
+        // Of copies of a store each may be the one that parks: the one that has the event.
         let there = self.streams.get(&key.stream);
-        let foreign = there.is_some_and(|events| events.values().any(|id| !mine.contains(id)));
+        let (mut has_it, mut foreign) = (false, false);
+        for node in nodes {
+            let disk = node.log.disk.lock();
+            let at = disk.records().get(index(key.first_position) - 1);
+            if disk.identity().origin != key.origin
+                || at.map(|record| record.event_id) != Some(row.local_event)
+            {
+                continue;
+            }
+            has_it = true;
+            let here = disk.records().iter();
+            let mine: BTreeSet<EventId> = here.map(|record| record.event_id).collect();
+            foreign |= there.is_some_and(|events| events.values().any(|id| !mine.contains(id)));
+        }
+        if !has_it {
+            return Ok(());
+        }
         rule!(
             self,
             "4 only what conflicts is parked",

@@ -6,7 +6,6 @@ use std::time::Duration;
 use tidelog_backends::fake::Table;
 use tidelog_core::StreamId;
 
-use super::human::WITH_FORK;
 use super::rest::Outcome;
 use super::rng::Rng;
 use super::world::{Fate, Sizes, World};
@@ -110,11 +109,6 @@ impl Schedule {
         let mut troubles = Vec::new();
         for _ in 0..rng.below(5) {
             troubles.extend(rng.pick(&TROUBLES).copied());
-        }
-        if !WITH_FORK {
-            troubles.retain(|trouble| {
-                !matches!(trouble, Trouble::Clone | Trouble::Image | Trouble::Restore)
-            });
         }
         if troubles.contains(&Trouble::Behind) {
             world.behind = 10;
@@ -345,11 +339,9 @@ impl Schedule {
                     return;
                 };
                 let rows = &server.tables().events[&bucket].rows;
-                // Every mutation writes the head beside its rows, so the head alone is not lost; and
+                // Every mutation writes the head beside its rows, so a head is not lost alone; and
                 // where others write into the stream nothing could tell.
-                let mut origins = rows.values().map(|row| row.place.map(|place| place.origin));
-                let first = origins.next().flatten();
-                let is_of_one = first.is_some() && origins.all(|origin| origin == first);
+                let is_of_one = world.nodes.len() == 1 && !self.troubles.contains(&Trouble::Direct);
                 let rows: Vec<u64> = rows.keys().copied().collect();
                 match (rng.below(3), rng.pick(&rows)) {
                     (0, Some(sequence)) => {

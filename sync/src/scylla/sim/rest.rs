@@ -4,7 +4,6 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 
-use super::human::UNRESOLVED;
 use super::world::{Fate, World};
 
 /// Steps within which everything must be level once nothing goes wrong any more.
@@ -28,7 +27,7 @@ impl Outcome {
         done: Result<Result<(), String>, Box<dyn Any + Send>>,
     ) -> Self {
         let failure = match done {
-            Ok(done) => done.err().filter(|failure| failure != UNRESOLVED),
+            Ok(done) => done.err(),
             Err(panic) => Some(format!("panicked: {}", text_of(&*panic))),
         };
         Self {
@@ -78,18 +77,18 @@ impl World {
             } else if let Some(key) = job {
                 world.run_job(key);
             } else if world.go_on_restoring() || world.resolve()? {
-            } else if world.is_level() {
-                if resynced {
-                    let World {
-                        oracle,
-                        server,
-                        nodes,
-                        ..
-                    } = world;
-                    return oracle.at_rest(server, nodes);
-                }
+            } else if !resynced && world.is_live() {
+                // Rows that were lost one by one are seen by nobody.
                 resynced = true;
                 world.resync();
+            } else if resynced && world.is_level() {
+                let World {
+                    oracle,
+                    server,
+                    nodes,
+                    ..
+                } = world;
+                return oracle.at_rest(server, nodes);
             } else if let Some(when) = world.next_timer() {
                 world.advance_to(when);
             } else {
