@@ -58,7 +58,8 @@ pub struct Superseded {
     pub stream: StreamId,
     /// The first sequence that does not count any more.
     pub from: u64,
-    /// Position of the record: what was recorded before it, from `from` on, is superseded.
+    /// Position of the record: what was recorded before it, from `from` on, is superseded. (Where a
+    /// repair lost the record, the first position behind the loss; the record stands further on.)
     pub at: u64,
     /// The stream's last sequence before; below `from` when nothing gave way.
     pub replaced: u64,
@@ -165,7 +166,8 @@ impl Superseded {
             && &*envelope.event_type == Self::EVENT_TYPE
             && envelope.stream.is_reserved();
         let what = is_it.then(|| Self::decode(&envelope.event)).flatten()?;
-        (envelope.position == Some(what.at)).then_some(what)
+        // A repair that lost such a record says later what it has found out.
+        (Some(what.at) <= envelope.position).then_some(what)
     }
 
     /// Whether it is about the event: its stream's, at or above `from`, recorded before.
@@ -222,6 +224,19 @@ impl Superseded {
         let mut bytes = [0; 16];
         hasher.finalize_xof().fill(&mut bytes);
         Ok(EventId::from_uuid(Uuid::new_v8(bytes)))
+    }
+
+    /// One as a repair finds it out: what stands behind position `at` begins at sequence `from`.
+    #[doc(hidden)]
+    pub fn found(stream: StreamId, from: u64, at: u64) -> Self {
+        Self {
+            stream,
+            from,
+            at,
+            replaced: 0,
+            adopted: 0,
+            reissued: 0,
+        }
     }
 
     /// One as a backend records it.

@@ -61,7 +61,7 @@ impl Branches {
         })
     }
 
-    /// Takes what the log says; positions ascend.
+    /// Takes what the log says.
     pub(crate) fn add(&self, what: &Superseded) {
         let mut streams = self.streams.write();
         let known = streams.entry(what.stream.clone()).or_default();
@@ -69,7 +69,12 @@ impl Branches {
             from: what.from,
             at: what.at,
         };
-        *known = known.iter().copied().chain([new]).collect();
+        let mut all: Vec<Branch> = known.iter().copied().chain([new]).collect();
+        // A repair may say late what it has found out, and a later one says it again: it may have
+        // known less.
+        all.sort_unstable_by_key(|branch| (branch.at, branch.from));
+        all.dedup_by_key(|branch| branch.at);
+        *known = all.into();
         self.any.store(true, Ordering::Release);
     }
 

@@ -118,7 +118,8 @@ pub(crate) fn superseded_by(parsed: &Parsed<'_>) -> Option<Superseded> {
     if parsed.kind != RecordKind::Control || parsed.event_type != SUPERSEDE.as_bytes() {
         return None;
     }
-    Superseded::decode(parsed.payload).filter(|what| what.at == parsed.position)
+    // A repair that lost such a record says later what it has found out.
+    Superseded::decode(parsed.payload).filter(|what| what.at <= parsed.position)
 }
 
 /// The payload of a loss record.

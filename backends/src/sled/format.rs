@@ -56,6 +56,11 @@ impl Format {
         self.incompatible & COPY != 0
     }
 
+    /// Whether streams may have branches.
+    pub(crate) fn has_branches(&self) -> bool {
+        self.incompatible & BRANCHES != 0
+    }
+
     pub(crate) fn encode(&self) -> [u8; LEN] {
         let mut body = [0; LEN];
         let fields: [&[u8]; 8] = [

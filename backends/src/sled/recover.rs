@@ -130,7 +130,8 @@ impl Recovery<'_> {
     /// The branches that streams have.
     pub(crate) fn declared_branches(&self) -> Result<Branches, Error> {
         let branches = Branches::default();
-        let (found, _) = self.list()?;
+        // Without a segment whose first commit never arrived.
+        let (found, _, _) = self.begun()?;
         let flagged = found.iter().filter(|found| found.header.about.branches);
         for Found { number, header } in flagged {
             self.visit_front(*number, header, &mut |parsed| {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tidelog_core::{Error, RecordKind};
+use tidelog_core::{Error, RecordKind, StreamId};
 
 use super::control;
 use super::frame_reader::Expect;
@@ -108,7 +108,15 @@ fn check_log(
                 || (parsed.sequence > *head && {
                     let (head, next) = (*head, parsed.sequence);
                     let losses = &shared.log.losses;
-                    let explains = |of| losses.explains(&of, head, next, info.number);
+                    let branches = &shared.log.branches;
+                    // What a repair lost of events that gave way is missed by nobody.
+                    let gave_way = |of: &StreamId| {
+                        let at = branches.superseded_at(of, head + 1, parsed.position);
+                        at.is_some() && !losses.is_none()
+                    };
+                    let explains = |of: StreamId| {
+                        losses.explains(&of, head, next, info.number) || gave_way(&of)
+                    };
                     parsed.stream().is_some_and(explains)
                 });
             if !follows {

@@ -34,6 +34,7 @@ fn supersede(store: &MemoryStore, id: &str, from: u64, amounts: &[u64]) -> u64 {
     done.last_position.unwrap()
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "what a question answers")]
 fn sum(total: u64, events: u64) -> Option<Sum> {
     Some(Sum { total, events })
 }
@@ -155,7 +156,7 @@ impl Projection for Undoing {
         let amount = crate::common::amount(event)?;
         self.0.fetch_add(1, Ordering::SeqCst);
         rows.update(event.aggregate_id().to_owned(), |amounts| {
-            amounts.push(amount)
+            amounts.push(amount);
         })
     }
 

@@ -10,19 +10,22 @@ mod streams;
 mod survey;
 mod target;
 
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::path::Path;
 
 use tidelog_core::{
-    Clock, Error, EventId, IdSource, RecordKind, StreamId, SystemClock, SystemIds, Timestamp,
+    Clock, Error, EventId, IdSource, RecordKind, StreamId, Superseded, SystemClock, SystemIds,
+    Timestamp,
 };
 use uuid::Uuid;
 
 use self::source::{check_places, first_epoch, identity};
 use self::statement::Gone;
-use self::streams::{Asked, Streams};
+use self::streams::{Asked, Streams, branch_of, named};
 use self::survey::{Found, Stretch, Survey};
 use self::target::Target;
+use super::branches::Branches;
 use super::control::{self, GapFields, HoleFields};
 use super::format::{self, Format};
 use super::frame;
@@ -128,6 +131,9 @@ pub fn repair(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<RepairRepo
         target,
         last_recorded: Timestamp::from_micros(i64::MIN),
         streams: Streams::default(),
+        branches: Branches::default(),
+        begun: Vec::new(),
+        met: HashSet::new(),
         before: None,
         holes: Vec::new(),
         commits: 0,
@@ -154,6 +160,11 @@ struct Repair<'a> {
     epoch: Epoch,
     last_recorded: Timestamp,
     streams: Streams,
+    branches: Branches,
+    /// Branches whose records are lost: what stands behind the loss shows them.
+    begun: Vec<Superseded>,
+    /// Positions of the records of branches that are there.
+    met: HashSet<u64>,
     /// What earlier repairs have lost.
     before: Option<Known>,
     holes: Vec<HoleFields>,
@@ -188,9 +199,14 @@ impl Repair<'_> {
             let header = target::header(&self.format, self.end, self.end, self.epoch);
             self.target.copy(header, None)?;
         }
+        let known = self.ask_for_branches(asked)?;
         for stretch in &survey.stretches {
             self.keep(stretch)?;
         }
+        // Those whose records were not met again.
+        let met = std::mem::take(&mut self.met);
+        self.begun
+            .extend(known.into_iter().filter(|known| !met.contains(&known.at)));
         let next = End {
             commit: self.end.commit.max(given_commit + 1) + survey.unknown,
             position: self.end.position.max(given_position + 1) + survey.unknown,
@@ -217,7 +233,7 @@ impl Repair<'_> {
             self.epoch = header.epoch;
         }
         self.note_hole(stretch.begins);
-        let header = target::header(&self.format, stretch.begins, self.end, self.epoch);
+        let mut header = target::header(&self.format, stretch.begins, self.end, self.epoch);
         let file =
             File::open(&found.path).map_err(|error| Error::io("open", &found.path, error))?;
         let mut reader = FrameReader::new(&file, found.path.clone())?;
@@ -232,7 +248,11 @@ impl Repair<'_> {
             };
             self.commits += 1;
             strays.extend(reader.stray());
-            let read = for_each_record(reader.body(), |_, _, parsed| self.note(&parsed))?;
+            let first = next.commit == stretch.begins.commit;
+            let read = for_each_record(reader.body(), |_, _, parsed| {
+                header.about.branches |= first && control::superseded_by(&parsed).is_some();
+                self.note(&parsed)
+            })?;
             if let Err(why) = read {
                 return Err(reader.damaged(at, why));
             }
@@ -257,6 +277,14 @@ impl Repair<'_> {
         if let Some(declared) = control::declared_by(parsed) {
             self.before.get_or_insert_default().apply(0, declared);
         }
+        if let Some(what) = control::superseded_by(parsed) {
+            if what.at == parsed.position {
+                self.met.insert(what.at);
+            } else if self.begun.iter().all(|begun| begun.at != what.at) {
+                self.begun.push(what.clone());
+            }
+            self.branches.add(&what);
+        }
         if parsed.kind == RecordKind::Control {
             return Ok(());
         }
@@ -264,13 +292,32 @@ impl Repair<'_> {
         let Some(stream) = parsed.stream() else {
             return Ok(());
         };
-        if self.streams.keep(stream.clone(), parsed.sequence) {
-            return Ok(());
-        }
         let (sequence, position) = (parsed.sequence, parsed.position);
+        let Err(before) = self.keep_event(&stream, sequence, position) else {
+            return Ok(());
+        };
+        // The record by which the stream went back may be gone.
+        let hole = self.holes.iter().rfind(|hole| hole.first_position > before);
+        if let Some(at) = hole.map(|hole| hole.last_position + 1) {
+            let found = Superseded::found(stream.clone(), sequence, at);
+            self.branches.add(&found);
+            self.begun.push(found);
+            if self.keep_event(&stream, sequence, position).is_ok() {
+                return Ok(());
+            }
+        }
         let what = format!("{stream} has sequence {sequence} at position {position} again");
         let remedy = "its files are of two histories; restore the store from a backup";
         Err(Error::damaged(self.from.join(LOG), what, remedy))
+    }
+
+    /// Notes an event of `stream`; the position of the one before it when it cannot stand behind that.
+    fn keep_event(&mut self, stream: &StreamId, sequence: u64, position: u64) -> Result<(), u64> {
+        let lineage = self.branches.of(stream);
+        let base = lineage.as_ref().map_or(1, |all| all.first_at(position));
+        let name = lineage.and_then(|all| all.name_at(position));
+        let name = name.unwrap_or_else(|| stream.clone());
+        self.streams.keep(name, base, sequence, position)
     }
 
     fn note_hole(&mut self, next: End) {
@@ -286,14 +333,31 @@ impl Repair<'_> {
         }
     }
 
+    /// The branches that the index of the damaged store knows, by the names of their events.
+    fn ask_for_branches(&mut self, asked: &Asked<'_>) -> Result<Vec<Superseded>, Error> {
+        let mut known: BTreeMap<u64, (StreamId, u64)> = BTreeMap::new();
+        if self.format.has_branches() {
+            asked.visit(|name, sequence| {
+                if let Some((stream, at)) = branch_of(name) {
+                    let (_, from) = known.entry(at).or_insert((stream, sequence));
+                    *from = sequence.min(*from);
+                }
+            })?;
+            self.target.forget_scratch()?;
+        }
+        let found = known.into_iter();
+        let found = found.map(|(at, (stream, from))| Superseded::found(stream, from, at));
+        let found: Vec<_> = found.collect();
+        found.iter().for_each(|found| self.branches.add(found));
+        Ok(found)
+    }
+
     /// Notes all events that the index of the damaged store knows; whether it could be asked.
     fn ask_index(&mut self, asked: &Asked<'_>) -> Result<bool, Error> {
         let streams = &mut self.streams;
         let heard = asked.visit(|name, sequence| {
-            let parts = name.split_once('/');
-            let stream = parts.and_then(|(kind, id)| StreamId::new_reserved(kind, id).ok());
-            if let Some(stream) = stream {
-                streams.given(stream, sequence);
+            if let Some(name) = named(name) {
+                streams.given(name, sequence);
             }
         });
         self.target.forget_scratch()?;
@@ -323,7 +387,15 @@ impl Repair<'_> {
             }
         }
         let again = self.format.has_gaps();
-        let (streams, events) = self.streams.lost();
+        let (mut streams, events) = self.streams.lost(&self.branches);
+        for begun in &self.begun {
+            // Where it truly began is not known: what stands below may have given way, too.
+            let below = begun.from.saturating_sub(1).max(1);
+            let loss = streams.entry(begun.stream.clone()).or_default();
+            if loss.lost.is_empty() {
+                loss.lost.push((below, below));
+            }
+        }
         let gone = Gone {
             holes: std::mem::take(&mut self.holes),
             streams,
@@ -379,9 +451,16 @@ impl Repair<'_> {
                 add(EventId::generate(), control::LOSS, &payload);
             }
         }
+        for begun in &self.begun {
+            header.about.branches = true;
+            add(begun.record_id()?, control::SUPERSEDE, &begun.encode()?);
+        }
         let records = u32::try_from(group.records.len()).unwrap_or(u32::MAX);
         self.target
             .commit(header, records, &mut group.frame, FIRST_SEGMENT)?;
+        if !self.branches.is_empty() {
+            self.format.incompatible |= format::BRANCHES;
+        }
         let report = RepairReport {
             commits: self.commits,
             records: self.records,

@@ -67,11 +67,13 @@ pub(super) fn identity(from: &Path, files: &[Found]) -> Result<Format, Error> {
                 ));
             };
             let gaps = headers().any(|header| header.gap.is_some() || header.about.losses);
+            let branches = headers().any(|header| header.about.branches);
             Ok(Format {
                 version: format::VERSION,
                 compatible: 0,
                 read_only: 0,
-                incompatible: if gaps { format::GAPS } else { 0 },
+                incompatible: if gaps { format::GAPS } else { 0 }
+                    | if branches { format::BRANCHES } else { 0 },
                 origin: header.origin,
                 salt: header.salt,
                 name_key: new_name_key(&SystemIds),
