@@ -39,10 +39,10 @@ pub mod machine {
 /// The log commit by commit, as replication sends it; no part of the API.
 #[doc(hidden)]
 pub mod commits {
-    pub use crate::sled::LogCopy;
     pub use crate::sled::commits::{
         Commit, CommitEnd, CommitRecord, Commits, DeclaredHole, EpochInfo,
     };
+    pub use crate::sled::{LogCopy, SegmentMend};
 }
 /// What replication asks the server, and by what; no part of the API.
 #[cfg(any(feature = "scylla", feature = "fakes"))]

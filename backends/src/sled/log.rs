@@ -182,6 +182,12 @@ impl Log {
         })
     }
 
+    /// Another file stands in the place of segment `number`: who reads from now on reads that.
+    pub(crate) fn reopen(&self, number: u64) {
+        self.files.remove(&number);
+        self.hops.remove(&number);
+    }
+
     /// Fills `bytes` from `offset` of segment `number`.
     pub(crate) fn read_at(&self, number: u64, offset: u64, bytes: &mut [u8]) -> Result<(), Error> {
         self.read_from(&*self.file(number)?, number, offset, bytes)

@@ -36,6 +36,7 @@ mod log;
 mod log_pages;
 mod losses;
 mod mark;
+mod mend;
 #[cfg(test)]
 #[cfg(feature = "shuttle")]
 mod models;
@@ -74,6 +75,7 @@ pub use backup::{BackupReport, restore_backup};
 pub use copy::LogCopy;
 pub use info::StoreInfo;
 pub use losses::{Losses, LostEvents, LostRange};
+pub use mend::SegmentMend;
 pub use options::{Phase, Progress, ProgressCallback, SledStoreBuilder};
 pub use repair::{RepairReport, repair};
 pub use store::SledStore;

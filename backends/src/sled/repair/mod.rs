@@ -348,7 +348,9 @@ impl Repair<'_> {
         let found = known.into_iter();
         let found = found.map(|(at, (stream, from))| Superseded::found(stream, from, at));
         let found: Vec<_> = found.collect();
-        found.iter().for_each(|found| self.branches.add(found));
+        for found in &found {
+            self.branches.add(found);
+        }
         Ok(found)
     }
 
