@@ -546,6 +546,7 @@ impl<'a, S: Sink> Session<'a, S> {
         let now = self.of.env.ticks.now();
         self.backoff.progress(now);
         match step {
+            Step::Again => Err(Ended::Again),
             Step::Rewind => {
                 // Kept like this until the watermark is back, too.
                 let identity = self.of.outbox.identity();

@@ -97,6 +97,8 @@ pub(crate) struct Begin {
 pub(crate) enum Step {
     /// Something settled, or there is something else to look at.
     Progress,
+    /// The sink is to connect anew.
+    Again,
     /// The server lost what it had: all is to be sent again from the log's beginning.
     Rewind,
 }

@@ -1,14 +1,17 @@
-//! Whether the server still has what it had: the newest of the log, and of one stream.
+//! Whether the server still has what it had: how far this store is, the newest of its log, and of one
+//! stream.
 
 use std::sync::Arc;
 
 use tidelog_backends::commits::CommitEnd;
-use tidelog_backends::wire::{Bucket, Chunk, Reply, Request, Wire, WireError};
-use tidelog_core::StreamId;
+use tidelog_backends::wire::{Bucket, Chunk, Reply, Request, Watermark, Wire, WireError};
+use tidelog_core::{Halt, StreamId};
 use uuid::Uuid;
 
+use super::ask;
 use super::connect::has_row;
 use super::judge::Place;
+use super::watermark::taken;
 use super::wire::unexpected;
 use crate::replicate::state::Replica;
 
@@ -20,21 +23,55 @@ pub(super) struct Probe {
     /// What is settled.
     pub end: CommitEnd,
     pub last_accepted: Option<(StreamId, Place)>,
+    /// The epoch in force, and how far the server has confirmed it to be.
+    pub current: Uuid,
+    pub confirmed: Watermark,
+}
+
+/// What was found.
+#[derive(Debug)]
+pub(super) enum Probed {
+    /// All that was looked for.
+    Fine,
+    /// Something that was there is not any more.
+    Lost,
+    /// The server does not know this store any more, or not its own keyspace.
+    Unknown,
+    /// Somebody else has the epoch, or it was given up.
+    Taken(Halt),
 }
 
 impl Probe {
-    /// Whether it is all there.
-    pub(super) async fn run(self) -> Result<bool, WireError> {
-        if self.end.position > 0 {
-            let chunk = Chunk {
-                origin: self.origin,
-                epoch: self.epoch,
-                number: self.end.position / self.replica.chunk_records,
-            };
-            if !has_row(&*self.wire, chunk, self.end).await? {
-                return Ok(false);
-            }
+    pub(super) async fn run(self) -> Result<Probed, WireError> {
+        if ask::meta(&*self.wire).await?.is_none() {
+            return Ok(Probed::Unknown);
         }
+        let rows = ask::origins(&*self.wire, self.origin).await?;
+        let Some(row) = rows.into_iter().find(|row| row.epoch == self.current) else {
+            return Ok(Probed::Unknown);
+        };
+        if let Some(halt) = taken(&row, self.confirmed.session) {
+            return Ok(Probed::Taken(halt));
+        }
+        let is_there = row.watermark.position >= self.confirmed.position
+            && self.has_end().await?
+            && self.has_last_accepted().await?;
+        Ok(if is_there { Probed::Fine } else { Probed::Lost })
+    }
+
+    async fn has_end(&self) -> Result<bool, WireError> {
+        if self.end.position == 0 {
+            return Ok(true);
+        }
+        let chunk = Chunk {
+            origin: self.origin,
+            epoch: self.epoch,
+            number: self.end.position / self.replica.chunk_records,
+        };
+        has_row(&*self.wire, chunk, self.end).await
+    }
+
+    async fn has_last_accepted(&self) -> Result<bool, WireError> {
         match &self.last_accepted {
             Some((stream, place)) => self.has_event(stream, *place).await,
             None => Ok(true),

@@ -19,7 +19,7 @@ use super::judge::Place;
 use super::lane::{Item, Lanes};
 use super::log_rows::LogRows;
 use super::park::{Change, EntryKey, Pending};
-use super::probe::Probe;
+use super::probe::{Probe, Probed};
 use super::retrying::Retrying;
 use super::torn::Several;
 use super::watermark::{Advance, Noted, stop, watermark};
@@ -103,6 +103,8 @@ pub(super) struct Link {
     heard: Duration,
     is_pinging: bool,
     is_rewind_wanted: bool,
+    /// The server is to be asked anew what it knows of this store.
+    is_again_wanted: bool,
 }
 
 struct Arriving {
@@ -124,7 +126,7 @@ pub(super) enum Answer {
     Told(EntryKey, Change, Result<(), WireError>),
     Held(StreamId, Result<Vec<EventEnvelope>, Error>),
     Retried(StreamId, Box<Done>),
-    Probed(Result<bool, WireError>),
+    Probed(Result<Probed, WireError>),
     Pinged(Result<Reply, WireError>),
 }
 
@@ -268,6 +270,9 @@ impl Sink for ScyllaSink {
         let Some(link) = &self.link else {
             return Poll::Pending;
         };
+        if link.is_again_wanted {
+            return Poll::Ready(Ok(Step::Again));
+        }
         if link.is_rewind_wanted {
             return Poll::Ready(Ok(Step::Rewind));
         }
@@ -502,9 +507,18 @@ impl ScyllaSink {
                 if let Some(link) = &mut self.link {
                     link.is_probing = false;
                 }
-                if !probed.map_err(|error| self.stop(error, "look at what it has"))? {
-                    tracing::warn!("the server lost what it had; everything is sent again");
-                    self.rewind();
+                match probed.map_err(|error| self.stop(error, "look at what it has"))? {
+                    Probed::Fine => {}
+                    Probed::Lost => {
+                        tracing::warn!("the server lost what it had; everything is sent again");
+                        self.rewind();
+                    }
+                    Probed::Unknown => {
+                        if let Some(link) = &mut self.link {
+                            link.is_again_wanted = true;
+                        }
+                    }
+                    Probed::Taken(halt) => return Err(halt.into()),
                 }
                 Ok(())
             }
@@ -662,6 +676,7 @@ impl Link {
             heard: now,
             is_pinging: false,
             is_rewind_wanted: false,
+            is_again_wanted: false,
             greeting,
         }
     }
@@ -729,6 +744,8 @@ impl Link {
             replica: self.greeting.replica,
             end,
             last_accepted: self.last_accepted.clone(),
+            current: self.greeting.identity.epoch,
+            confirmed: self.greeting.watermark,
         };
         self.running
             .push(Box::pin(async move { Answer::Probed(probe.run().await) }));

@@ -88,7 +88,7 @@ impl Advance {
 }
 
 /// Why an epoch is not this session's any more.
-fn taken(row: &OriginRow, session: Uuid) -> Option<Halt> {
+pub(super) fn taken(row: &OriginRow, session: Uuid) -> Option<Halt> {
     if let Some(successor) = row.successor {
         return Some(Halt::EpochRetired {
             epoch: row.epoch,
