@@ -264,7 +264,7 @@ impl ScyllaSink {
         }
         let of_stream = keeper.state().of(&what.stream);
         let resolved: Vec<(EntryKey, bool)> = of_stream
-            .filter(|entry| entry.first_position < what.at)
+            .filter(|entry| entry.first_position < what.at && entry.first_sequence >= what.from)
             .map(|entry| ((entry.stream.clone(), entry.first_position), entry.accepted))
             .collect();
         let mut waits = 0;
