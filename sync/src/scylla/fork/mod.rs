@@ -218,7 +218,10 @@ impl Caller<'_> {
         for row in rows {
             let (stream, first) = (&row.key.stream, row.key.first_position);
             let known = state.parked.contains_key(&(stream.clone(), first));
-            if known || row.until_position.is_some() || first > parting.at.position {
+            // What the old one resolved later is not resolved in this log.
+            let at = parting.at.position;
+            let resolved = row.until_position.is_some_and(|until| until <= at);
+            if known || resolved || first > at {
                 continue;
             }
             let recorded = self.recorded(first).await?;

@@ -364,11 +364,16 @@ impl<W: Wire + ?Sized> Work<'_, W> {
         lineage.push((epoch, end.position + 1));
         let under = |mut row: ParkedRow| {
             row.key.epoch = epoch;
+            row.until_position = None;
             row
         };
-        let open = parked
-            .into_iter()
-            .filter(|row| row.until_position.is_none() && row.key.first_position <= end.position);
+        // What was resolved by commits that are not there is not resolved.
+        let open = parked.into_iter().filter(|row| {
+            let resolved = row
+                .until_position
+                .is_some_and(|until| until <= end.position);
+            !resolved && row.key.first_position <= end.position
+        });
         let claim = Claim {
             keyspace: (
                 self.meta.keyspace_id,

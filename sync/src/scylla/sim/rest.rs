@@ -76,7 +76,10 @@ impl World {
                 world.meet(*key, Fate::Execute)?;
             } else if let Some(key) = job {
                 world.run_job(key);
-            } else if world.go_on_restoring() || world.resolve()? {
+            } else if world.go_on_restoring() {
+            } else if world.resolve()? {
+                // Who forks begins anew, and forgets what was to be sent again.
+                resynced = !world.oracle.has_lost;
             } else if !resynced && world.is_live() {
                 // Rows that were lost one by one are seen by nobody.
                 resynced = true;
