@@ -8,7 +8,7 @@ use tidelog_backends::wire::{
     AppendRows, Bucket, ErrorClass, EventRow, Expected, HeadRow, IdRow, Reply, Request, Wire,
     WireError,
 };
-use tidelog_core::{Error, EventId, StreamId};
+use tidelog_core::{Error, StreamId};
 use uuid::Uuid;
 
 use super::judge::{Found, Mine, Place, Verdict, judge};
@@ -61,10 +61,7 @@ pub(super) enum End {
     /// The stream ends before them: the server lost what was there.
     Lower,
     /// From this sequence on, another event stands there.
-    Diverged {
-        at: u64,
-        remote: Option<(u64, EventId)>,
-    },
+    Diverged { at: u64, remote: Option<Place> },
     /// The server refuses what was sent.
     Refused(Box<str>),
     /// The sequence jumps over more than a bucket.
@@ -335,12 +332,21 @@ impl Work<'_> {
                 self.refill(&gone, looked).await?;
                 Ok(Next::Look)
             }
+            Verdict::Unknown(gone) => match self.stranger_above(looked).await? {
+                None => {
+                    self.refill(&gone, looked).await?;
+                    Ok(Next::Look)
+                }
+                remote => {
+                    let at = gone.first().copied().unwrap_or_default();
+                    Err(End::Diverged { at, remote })
+                }
+            },
             Verdict::Diverged { at, remote } => {
-                let remote = remote.map(|id| (at, id));
                 let (at, remote) = if at <= self.before_sequence() {
-                    self.first_difference(at, remote).await?
+                    self.first_difference(at, Some(remote)).await?
                 } else {
-                    (at, remote)
+                    (at, Some(remote))
                 };
                 Err(End::Diverged { at, remote })
             }
@@ -408,11 +414,11 @@ impl Work<'_> {
         let rows = self.ids(buckets, (before.max(1), last), true).await?;
         let place = head.map(|(_, head)| (head.sequence, head.event_id));
         let mine_at_head = match place {
-            Some((sequence, _)) if sequence < before => {
+            Some((sequence, _)) => {
                 let here = self.turn.outbox.event_at(&self.turn.stream, sequence)?;
                 here.map(|here| here.event_id)
             }
-            _ => None,
+            None => None,
         };
         let head_row = place.and_then(|(sequence, _)| rows.get(&sequence));
         let head_origin = head_row.and_then(|row| row.origin);
@@ -425,6 +431,25 @@ impl Work<'_> {
             },
             head,
         })
+    }
+
+    /// What stands first above the events at hand, if that is not this log's.
+    async fn stranger_above(&self, looked: &Looked) -> Result<Option<Place>, End> {
+        let Some(head) = looked.found.head else {
+            return Ok(None);
+        };
+        let last = self.left().last().map_or(0, |row| row.event.sequence);
+        let size = self.turn.bucket_events;
+        let to = head.0.min(last + PAGE);
+        let buckets = ((last + 1) / size).saturating_sub(1)..=to.saturating_sub(1) / size;
+        let above = self.ids(buckets, (last + 1, to), true).await?;
+        let place = above
+            .values()
+            .next()
+            .map_or(head, |row| (row.sequence, row.event_id));
+        let here = self.turn.outbox.event_at(&self.turn.stream, place.0)?;
+        let is_mine = here.is_some_and(|here| here.event_id == place.1);
+        Ok((!is_mine).then_some(place))
     }
 
     /// The lowest sequence at which another event stands than here, `at` being one.

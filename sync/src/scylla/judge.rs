@@ -41,11 +41,13 @@ pub(crate) enum Verdict {
     /// The stream ends before them, with what it had of this log. From behind this place on it is
     /// to be written again.
     RemoteLower(Option<Place>),
-    /// The head stands, rows of these sequences are gone.
+    /// The head stands, rows of these sequences are gone, and they were these events.
     RowsGone(Vec<u64>),
-    /// At this sequence stands another event, the first in what was read: `None` when the row was
-    /// not read, only the head. Lower ones may differ as well when it is below the events.
-    Diverged { at: u64, remote: Option<EventId> },
+    /// The same, but whose events they were is not known: what stands above them may tell.
+    Unknown(Vec<u64>),
+    /// From this sequence on the stream is another: what tells so stands there or above. It may be
+    /// another at lower ones as well when it is below the events.
+    Diverged { at: u64, remote: Place },
     /// Nothing stands in the way: somebody's conditional write was under way.
     Contended,
 }
@@ -54,72 +56,79 @@ pub(crate) enum Verdict {
 pub(crate) fn judge(mine: Mine<'_>, found: &Found) -> Verdict {
     let rows: BTreeMap<u64, &IdRow> = found.rows.iter().map(|row| (row.sequence, row)).collect();
     let before = mine.before.map_or(0, |(sequence, _)| sequence);
-    let (Some(first), Some(last)) = (mine.events.first(), mine.events.last()) else {
+    let Some((first, _)) = mine.events.first() else {
         return Verdict::Contended;
     };
-    if let Some(diverged) = first_foreign(mine, &rows) {
-        return diverged;
-    }
-    // Below what was read.
-    if let Some((at, id)) = found.head
-        && at < before
-        && found.mine_at_head.is_some_and(|mine| mine != id)
-    {
+    if let Some(foreign) = first_foreign(mine, found, &rows) {
         return Verdict::Diverged {
-            at,
-            remote: Some(id),
+            at: from_where(mine, &rows, foreign.0),
+            remote: foreign,
         };
     }
     let head = found.head.map_or(0, |(sequence, _)| sequence);
     if head < before {
         return Verdict::RemoteLower(found.head);
     }
-    let standing = mine
-        .events
-        .iter()
-        .take_while(|(sequence, _)| rows.contains_key(sequence));
-    let there = standing.last().map(|(sequence, _)| *sequence);
-    let gone: Vec<u64> = mine
-        .events
-        .iter()
-        .map(|(sequence, _)| *sequence)
+    let sequences = || mine.events.iter().map(|(sequence, _)| *sequence);
+    let standing = sequences().take_while(|sequence| rows.contains_key(sequence));
+    let there = standing.last();
+    let gone: Vec<u64> = sequences()
         .filter(|sequence| *sequence <= head && !rows.contains_key(sequence))
         .collect();
+    if !gone.is_empty() {
+        // What stands behind one that is mine was mine, and so is what a head of mine stands behind.
+        let last_standing = sequences().rfind(|sequence| rows.contains_key(sequence));
+        let is_known = |sequence: &u64| last_standing.is_some_and(|last| *sequence < last);
+        let is_mine = found.head.map(|(_, id)| id) == found.mine_at_head;
+        let known: Vec<u64> = gone.iter().copied().filter(is_known).collect();
+        return match (is_mine, known.is_empty()) {
+            (true, _) => Verdict::RowsGone(gone),
+            (false, false) => Verdict::RowsGone(known),
+            (false, true) => Verdict::Unknown(gone),
+        };
+    }
     match there {
         // Rows above a head that was lost.
         Some(there) if there > head => Verdict::RemoteLower(found.head),
-        _ if !gone.is_empty() => Verdict::RowsGone(gone),
         Some(there) => Verdict::AlreadyThere(there),
         // Events that a repair lost here, and that are there.
-        None if head > before && head < first.0 => {
-            let is_mine = found.head_origin == Some(mine.origin);
-            match found.head {
-                Some(place) if is_mine => Verdict::RemoteLower(Some(place)),
-                _ => Verdict::Diverged {
-                    at: first.0.min(last.0),
-                    remote: None,
-                },
-            }
-        }
+        None if head > before && head < *first => Verdict::RemoteLower(found.head),
         None => Verdict::Contended,
     }
 }
 
-/// The lowest place of what was read where another event stands than here, or one where there is none
-/// here and never was.
-fn first_foreign(mine: Mine<'_>, rows: &BTreeMap<u64, &IdRow>) -> Option<Verdict> {
+/// The lowest place of what was read that is another's: another event than here, or one where there is
+/// none here and never was.
+fn first_foreign(mine: Mine<'_>, found: &Found, rows: &BTreeMap<u64, &IdRow>) -> Option<Place> {
     let here: BTreeMap<u64, EventId> = mine.before.iter().chain(mine.events).copied().collect();
-    let (first, last) = (here.keys().next()?, here.keys().next_back()?);
-    rows.range(first..=last)
-        .find(|(sequence, row)| match here.get(sequence) {
-            Some(id) => *id != row.event_id,
-            // Lost here by a repair, unless it is somebody else's.
-            None => row.origin != Some(mine.origin),
-        })
-        .map(|(sequence, row)| Verdict::Diverged {
-            at: *sequence,
-            remote: Some(row.event_id),
-        })
+    let (first, last) = (*here.keys().next()?, *here.keys().next_back()?);
+    let is_foreign = |sequence: u64, id: EventId, origin: Option<Uuid>| match here.get(&sequence) {
+        Some(mine) => *mine != id,
+        // Lost here by a repair, unless it is somebody else's.
+        None => origin != Some(mine.origin),
+    };
+    let row = rows
+        .range(first..=last)
+        .find(|(sequence, row)| is_foreign(**sequence, row.event_id, row.origin))
+        .map(|(sequence, row)| (*sequence, row.event_id));
+    // The head names its event, though that may be gone.
+    let head = found.head.filter(|(sequence, id)| {
+        if *sequence < first {
+            found.mine_at_head.is_some_and(|mine| mine != *id)
+        } else {
+            *sequence <= last && is_foreign(*sequence, *id, found.head_origin)
+        }
+    });
+    [row, head].into_iter().flatten().min()
+}
+
+/// Events missing right below another's are not known to be mine, so the stream is another from there.
+fn from_where(mine: Mine<'_>, rows: &BTreeMap<u64, &IdRow>, foreign: u64) -> u64 {
+    let below = mine.events.iter().rev().map(|(sequence, _)| *sequence);
+    let missing = below
+        .filter(|sequence| *sequence < foreign)
+        .take_while(|sequence| !rows.contains_key(sequence));
+    missing.last().unwrap_or(foreign)
 }
 
 #[cfg(test)]
@@ -176,7 +185,7 @@ mod tests {
     fn diverged(at: u64) -> Verdict {
         Verdict::Diverged {
             at,
-            remote: Some(id(1_000 + at)),
+            remote: (at, id(1_000 + at)),
         }
     }
 
@@ -203,6 +212,36 @@ mod tests {
         assert_eq!(judged(Some((4, id(1_004))), &[foreign(4)]), diverged(4));
         let lost_and_refilled = Some((3, id(1_003)));
         assert_eq!(judged(lost_and_refilled, &[]), diverged(3));
+    }
+
+    #[test]
+    fn rows_that_are_gone_are_put_back_only_where_they_were_this_logs() {
+        use Verdict::{RowsGone, Unknown};
+        // The head names somebody else's event, whose row is gone.
+        assert_eq!(judged(Some((6, id(1_006))), &[row(4), row(5)]), diverged(6));
+        let upto_it = Verdict::Diverged {
+            at: 5,
+            remote: (6, id(1_006)),
+        };
+        assert_eq!(judged(Some((6, id(1_006))), &[row(4)]), upto_it);
+        assert_eq!(judged(Some((9, id(1_009))), &[foreign(6)]), upto_it);
+        // Somebody else's head, above: what was gone may have been theirs.
+        let above = |rows: &[IdRow]| {
+            let mine = Mine {
+                origin: MINE,
+                before: Some(place(4)),
+                events: &[place(5), place(6), place(7)],
+            };
+            let found = Found {
+                head: Some((9, id(1_009))),
+                head_origin: None,
+                mine_at_head: None,
+                rows: rows.to_vec(),
+            };
+            judge(mine, &found)
+        };
+        assert_eq!(above(&[row(4), row(5)]), Unknown(vec![6, 7]));
+        assert_eq!(above(&[row(4), row(7)]), RowsGone(vec![5, 6]));
     }
 
     #[test]
@@ -246,19 +285,24 @@ mod tests {
             let found = Found {
                 head: all.clone().next_back().map(|row| (row.sequence, row.event_id)),
                 head_origin: None,
-                mine_at_head: (head <= last + 9).then(|| id(head)),
+                mine_at_head: Some(id(head)),
                 rows: rows.clone(),
             };
             let verdict = judge(mine, &found);
-            let conflict = rows.iter().find(|row| row.event_id != id(row.sequence)).map(|row| row.sequence);
-            let is_below = others > 0 && head < before;
+            let other = rows.iter().find(|row| row.event_id != id(row.sequence)).map(|row| row.sequence);
+            let conflict = other.or((others > 0 && head <= last).then_some(head));
             match &verdict {
-                Verdict::Diverged { at, .. } => prop_assert!(conflict == Some(*at) || conflict.is_none() && is_below && *at == head),
-                _ => prop_assert!(conflict.is_none() && !is_below, "{verdict:?}"),
+                Verdict::Diverged { at, remote } => {
+                    prop_assert_eq!(conflict, Some(remote.0));
+                    prop_assert!(*at <= remote.0 && (*at..remote.0).all(is_gone) && *at + 1 > kept.min(before));
+                }
+                _ => prop_assert!(conflict.is_none(), "{verdict:?}"),
             }
             match verdict {
                 Verdict::AlreadyThere(upto) => prop_assert!((before + 1..=upto).all(|at| rows.contains(&row(at))) && upto > before),
-                Verdict::RowsGone(list) => prop_assert!(list.iter().all(|at| *at <= head && is_gone(*at))),
+                // Of what is put back everything was mine.
+                Verdict::RowsGone(list) => prop_assert!(list.iter().all(|at| *at <= kept && is_gone(*at))),
+                Verdict::Unknown(list) => prop_assert!(list.iter().all(|at| is_gone(*at)) && head > last),
                 Verdict::RemoteLower(place) => prop_assert!(place.map_or(0, |(at, _)| at) < before),
                 Verdict::Contended => prop_assert_eq!(head, before),
                 Verdict::Diverged { .. } => {}
