@@ -102,7 +102,8 @@ pub use replicate::{
 pub use replication::{BlockingReplication, Replication};
 #[cfg(feature = "scylla")]
 pub use scylla::{
-    Follow, Followed, RestoreOptions, RestoreReport, Vector, restore, restore_blocking,
+    Conflict, Follow, Followed, Resolved, RestoreOptions, RestoreReport, Vector, restore,
+    restore_blocking,
 };
 pub use tidelog::Tidelog;
 

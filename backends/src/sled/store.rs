@@ -173,7 +173,9 @@ impl SledStore {
         Arc::clone(&self.owner.0)
     }
 
-    pub(crate) fn codec(&self) -> Option<&Arc<dyn PayloadCodec>> {
+    /// What payloads pass through, if anything.
+    #[doc(hidden)]
+    pub fn codec(&self) -> Option<&Arc<dyn PayloadCodec>> {
         self.codec.as_ref()
     }
 

@@ -35,6 +35,8 @@ mod parked_rows;
 mod parking;
 mod patient;
 mod probe;
+mod remote_stream;
+mod resolve;
 mod restore;
 mod retrying;
 #[cfg(test)]
@@ -52,5 +54,6 @@ mod watermark;
 mod wire;
 
 pub use follow::{Follow, Followed};
+pub use resolve::{Conflict, Resolved};
 pub use restore::{RestoreOptions, RestoreReport, restore, restore_blocking};
 pub use vector::Vector;
