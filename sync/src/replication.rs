@@ -36,7 +36,6 @@ pub struct Replication {
 pub(crate) struct Handle {
     mailbox: Arc<Mailbox>,
     status: Arc<StatusCell>,
-    #[allow(dead_code, reason = "resolutions land next")]
     wire: Arc<dyn Wire>,
 }
 
@@ -93,6 +92,16 @@ impl Replication {
         };
         let running = Running::start(replicator, cql);
         Ok(Some((Arc::new(handle), running)))
+    }
+
+    /// What the server is asked by.
+    pub(crate) fn wire(&self) -> Result<Arc<dyn Wire>, Error> {
+        Ok(Arc::clone(&self.handle()?.wire))
+    }
+
+    /// What stands behind the store; kept open no longer than a call that is under way.
+    pub(crate) fn inner(&self) -> Result<Arc<Inner>, Error> {
+        self.inner.upgrade().ok_or(Error::Closed)
     }
 
     fn handle(&self) -> Result<&Handle, Error> {
@@ -196,12 +205,6 @@ impl Replication {
         let mailbox = &self.handle()?.mailbox;
         mailbox.ask(|reply| Message::Sink(message, reply)).await
     }
-
-    /// What the server is asked by.
-    #[allow(dead_code, reason = "resolutions land next")]
-    pub(crate) fn wire(&self) -> Result<Arc<dyn Wire>, Error> {
-        Ok(Arc::clone(&self.handle()?.wire))
-    }
 }
 
 impl std::fmt::Debug for Replication {
@@ -214,7 +217,7 @@ impl std::fmt::Debug for Replication {
 
 /// A [`Replication`] whose calls block the calling thread. Do not use it inside async code.
 #[derive(Clone, Debug)]
-pub struct BlockingReplication(Replication);
+pub struct BlockingReplication(pub(crate) Replication);
 
 impl BlockingReplication {
     /// See [`Replication::status`].

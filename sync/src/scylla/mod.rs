@@ -17,6 +17,7 @@
 
 mod arbitrate;
 mod ask;
+mod calls;
 mod connect;
 mod copy_target;
 mod follow;

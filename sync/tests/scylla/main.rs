@@ -8,11 +8,13 @@
 )]
 
 mod direct;
+mod origins;
 #[path = "../tools/plain.rs"]
 mod plain;
 mod proxied;
 #[path = "../tools/proxy.rs"]
 mod proxy;
+mod restore;
 mod servers;
 #[path = "../tools/services.rs"]
 mod services;

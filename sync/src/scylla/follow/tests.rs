@@ -103,7 +103,9 @@ fn parked(log: &TestLog, name: &str, position: u64, sequence: u64) -> ParkedRow 
 fn all_others_come_in_the_order_of_their_logs_and_the_own_does_not() {
     let wire = server();
     let logs = [log(1), log(2), log(3)];
-    logs.iter().for_each(|log| log.send_all(&wire));
+    for log in &logs {
+        log.send_all(&wire);
+    }
     let mut follow = follow(wire, Vector::new());
     let came = all(&mut follow);
     for wanted in &logs[1..] {
@@ -412,7 +414,9 @@ fn a_call_that_is_dropped_anywhere_loses_and_repeats_nothing() {
         for at in 0..40 {
             let wire = server();
             let logs = [log(2), log(3)];
-            logs.iter().for_each(|log| log.send_all(&wire));
+            for log in &logs {
+                log.send_all(&wire);
+            }
             ask(&wire, Request::Park(Box::new(parked(&logs[0], "b", 6, 3))));
             let mut follow = follow(Silenced::new(wire, at, executed), Vector::new());
             let (mut came, mut level) = (Vec::new(), 0);

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tidelog_backends::wire::{EventRow, MetaRow, Wire};
 use tidelog_core::{
-    AppendBatch, Birth, Error, EventEnvelope, EventId, EventStore, ExpectedVersion, HandlerError,
-    Limits, NewEvent, PayloadCodec, StreamId, StreamQuery, Supersede, Supersession,
+    AppendBatch, Birth, Error, EventEnvelope, EventId, ExpectedVersion, HandlerError, Limits,
+    NewEvent, PayloadCodec, StreamId, StreamQuery, Supersede, Supersession,
 };
 
 use super::ask::{self, trouble};
@@ -117,7 +117,7 @@ impl<S: Supersede> Resolver<'_, S> {
             None => Vec::new(),
             Some(again) => {
                 let conflict = self.conflict(&remote, stream, from, head.sequence).await?;
-                self.reissued(&conflict, again)?
+                reissued(&conflict, again)?
             }
         };
         let limits = self.store.limits();
@@ -217,21 +217,6 @@ impl<S: Supersede> Resolver<'_, S> {
         })
     }
 
-    fn reissued(&self, conflict: &Conflict, again: Again<'_>) -> Result<Vec<NewEvent>, Error> {
-        let events = again(conflict).map_err(|error| Error::Stopped {
-            what: "issuing held events again".into(),
-            position: conflict.held.first().and_then(|e| e.position).unwrap_or(0),
-            source: Arc::clone(error.cause()),
-        })?;
-        let held: Vec<EventId> = conflict.held.iter().map(|event| event.event_id).collect();
-        if let Some(event) = events.iter().find(|event| held.contains(&event.event_id)) {
-            let reason = "it was superseded: what is issued again is a new event with an id of its \
-                          own";
-            return Err(Error::invalid("event", event.event_id, reason));
-        }
-        Ok(events)
-    }
-
     /// The remote's events from `from` on, as many as one append takes.
     async fn adopted(
         &self,
@@ -247,6 +232,21 @@ impl<S: Supersede> Resolver<'_, S> {
             .await?;
         Ok(rows.into_iter().map(|row| adopted(row, meta)).collect())
     }
+}
+
+fn reissued(conflict: &Conflict, again: Again<'_>) -> Result<Vec<NewEvent>, Error> {
+    let events = again(conflict).map_err(|error| Error::Stopped {
+        what: "issuing held events again".into(),
+        position: conflict.held.first().and_then(|e| e.position).unwrap_or(0),
+        source: Arc::clone(error.cause()),
+    })?;
+    let held: Vec<EventId> = conflict.held.iter().map(|event| event.event_id).collect();
+    if let Some(event) = events.iter().find(|event| held.contains(&event.event_id)) {
+        let reason = "it was superseded: what is issued again is a new event with an id of its \
+                      own";
+        return Err(Error::invalid("event", event.event_id, reason));
+    }
+    Ok(events)
 }
 
 /// The event as it is recorded here: as it was, with where it was recorded first.

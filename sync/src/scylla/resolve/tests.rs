@@ -33,6 +33,10 @@ fn resolve(
 }
 
 /// Issues the payloads of what is held again.
+#[allow(
+    clippy::unnecessary_wraps,
+    reason = "it is what a caller of `reissue` gives"
+)]
 fn payloads_again(conflict: &Conflict) -> Result<Vec<NewEvent>, HandlerError> {
     let new =
         |event: &EventEnvelope| NewEvent::new("Again", 1, ContentType::Json, event.event.clone());

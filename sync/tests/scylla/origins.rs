@@ -1,0 +1,276 @@
+//! Several stores in one keyspace: each follows the others; conflicts are reported once and resolved.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tidelog::{
+    AppendBatch, ContentType, DistributedConfig, EventId, ExpectedVersion, Followed, Halt,
+    NewEvent, Other, ParkedReason, ReplicationState, Stage, StreamId, StreamQuery, Tidelog, Vector,
+};
+
+use crate::thin_path::config;
+use crate::{plain, services};
+
+struct Keyspace {
+    server: String,
+    name: String,
+}
+
+impl Keyspace {
+    fn new(name: &str) -> Option<Self> {
+        let server = services::scylla()?;
+        let name = plain::keyspace(name);
+        Some(Self { server, name })
+    }
+
+    fn open(&self, dir: &Path) -> Tidelog {
+        Tidelog::builder(dir)
+            .sparse_segments()
+            .distributed(DistributedConfig::new().scylla(config(&self.server, &self.name)))
+            .open()
+            .unwrap()
+    }
+
+    async fn drop(self) {
+        let session = plain::session(&self.server).await;
+        plain::drop_keyspace(&session, &self.name).await;
+    }
+}
+
+fn stream(name: &str) -> StreamId {
+    name.parse().unwrap()
+}
+
+async fn append(log: &Tidelog, name: &str, count: usize) -> u64 {
+    let event = |at| NewEvent::new("E", 1, ContentType::Json, format!("{at}"));
+    let events = (0..count).map(event).collect();
+    let batch = AppendBatch::new(stream(name), ExpectedVersion::Any, events);
+    log.append(batch).await.unwrap().last_position.unwrap()
+}
+
+async fn ids(log: &Tidelog, name: &str) -> Vec<EventId> {
+    let events = log.read_stream(StreamQuery::new(stream(name)));
+    let events = events.collect().await.unwrap();
+    events.into_iter().map(|event| event.event_id).collect()
+}
+
+/// Waits for `done`, which comes by itself.
+async fn until(what: &str, done: impl Fn() -> bool) {
+    let wait = async {
+        while !done() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(60), wait).await;
+    waited.unwrap_or_else(|_| panic!("{what} does not come"));
+}
+
+async fn halted(log: &Tidelog) -> Halt {
+    let replication = log.replication();
+    until("a halt", || replication.halt().is_some()).await;
+    replication.halt().unwrap()
+}
+
+async fn settle(log: &Tidelog) {
+    let last = log.last_position();
+    until("the end of the log", || {
+        log.replication().status().settled >= last
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_till_sees_the_events_of_the_others() {
+    let Some(keyspace) = Keyspace::new("follow") else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let tills: Vec<_> = (0..3)
+        .map(|at| keyspace.open(&dir.path().join(format!("till-{at}"))))
+        .collect();
+    for (at, till) in tills.iter().enumerate() {
+        for event in 0..30 {
+            append(till, &format!("T/{at}-{}", event % 4), 1 + event % 3).await;
+        }
+        let last = till.last_position();
+        till.wait_for(last, Stage::Replicated).await.unwrap();
+    }
+    let mut others = tills[0].replication().follow(Vector::new()).unwrap();
+    let mut came: Vec<(usize, EventId)> = Vec::new();
+    while came.len() < 2 * 60 {
+        match others.next().await.unwrap() {
+            Followed::Event {
+                origin, envelope, ..
+            } => {
+                let whose = tills
+                    .iter()
+                    .position(|till| tidelog::EventLog::identity(till.store()).origin == origin);
+                came.push((whose.unwrap(), envelope.event_id));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    for (at, till) in tills.iter().enumerate().skip(1) {
+        let log = till.read_all(tidelog::LogQuery::all());
+        let log = log.collect().await.unwrap();
+        let wanted: Vec<_> = log.iter().map(|event| event.event_id).collect();
+        let of_it = came.iter().filter(|(whose, _)| *whose == at);
+        assert_eq!(of_it.map(|(_, id)| *id).collect::<Vec<_>>(), wanted);
+    }
+    // Another follower goes on where this one was.
+    let mut later = tills[0]
+        .replication()
+        .follow(others.vector().clone())
+        .unwrap();
+    append(&tills[2], "T/new", 1).await;
+    match later.next().await.unwrap() {
+        Followed::Event { envelope, .. } => assert_eq!(envelope.stream, stream("T/new")),
+        other => panic!("{other:?}"),
+    }
+    for till in tills {
+        till.close().await.unwrap();
+    }
+    keyspace.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conflict_is_reported_once_and_either_way_to_resolve_it_ends_in_one_stream() {
+    let Some(keyspace) = Keyspace::new("conflict") else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (one, two) = (
+        keyspace.open(&dir.path().join("one")),
+        keyspace.open(&dir.path().join("two")),
+    );
+    for name in ["T/taken", "T/again"] {
+        append(&one, name, 3).await;
+    }
+    one.wait_for(one.last_position(), Stage::Replicated)
+        .await
+        .unwrap();
+    for name in ["T/taken", "T/again"] {
+        append(&two, name, 2).await;
+    }
+    append(&two, "T/own", 1).await;
+    settle(&two).await;
+    let parked = two.replication().parked();
+    assert_eq!(parked.len(), 2, "{parked:?}");
+    assert!(
+        parked
+            .iter()
+            .all(|entry| entry.reason == ParkedReason::Diverged)
+    );
+    let waited = two.wait_for(two.last_position(), Stage::Replicated).await;
+    assert!(waited.unwrap_err().to_string().contains("parked"));
+    let replication = two.replication();
+    let taken = replication.take_remote(&stream("T/taken")).await.unwrap();
+    assert_eq!((taken.superseded, taken.adopted, taken.reissued), (2, 3, 0));
+    let contested = stream("T/again");
+    let again = replication.reissue(&contested, |conflict| {
+        let held = conflict.held.iter();
+        let new =
+            held.map(|event| NewEvent::new("Again", 1, ContentType::Json, event.event.clone()));
+        Ok(new.collect())
+    });
+    let again = again.await.unwrap();
+    assert_eq!((again.superseded, again.adopted, again.reissued), (2, 3, 2));
+    let last = again.position.unwrap();
+    until("resolved", || replication.parked().is_empty()).await;
+    two.wait_for(last, Stage::Replicated).await.unwrap();
+    assert_eq!(ids(&two, "T/taken").await, ids(&one, "T/taken").await);
+    assert_eq!(ids(&two, "T/again").await[..3], ids(&one, "T/again").await);
+    // What the server has is what both have.
+    let session = plain::session(&keyspace.server).await;
+    for name in ["T/taken", "T/again"] {
+        let text = format!(
+            "SELECT event_id FROM {}.events_by_stream WHERE aggregate_type = 'T' \
+             AND aggregate_id = '{}' AND bucket = 0",
+            keyspace.name,
+            &name[2..]
+        );
+        let rows = session.query_unpaged(text, ()).await.unwrap();
+        let rows = rows.into_rows_result().unwrap();
+        let rows = rows.rows::<(uuid::Uuid,)>().unwrap();
+        let there: Vec<_> = rows.map(|row| row.unwrap().0).collect();
+        let here: Vec<_> = ids(&two, name).await;
+        let here: Vec<_> = here.iter().map(|id| *id.as_uuid()).collect();
+        assert_eq!(there, here, "{name}");
+    }
+    // A follower sees what was held nowhere.
+    let mut others = one.replication().follow(Vector::new()).unwrap();
+    let (mut events, mut superseded) = (Vec::new(), 0);
+    while events.len() < 1 + 3 + 5 {
+        match others.next().await.unwrap() {
+            Followed::Event { envelope, .. } => events.push(envelope.event_id),
+            Followed::Superseded { .. } => superseded += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(superseded, 2);
+    let (own, taken) = (ids(&two, "T/own").await, ids(&two, "T/taken").await);
+    let wanted = [own, taken, ids(&two, "T/again").await].concat();
+    assert_eq!(events, wanted);
+    one.close().await.unwrap();
+    two.close().await.unwrap();
+    keyspace.drop().await;
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clone_stands_still_until_it_is_forked_and_both_live_on() {
+    let Some(keyspace) = Keyspace::new("clone") else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = (dir.path().join("first"), dir.path().join("second"));
+    let original = keyspace.open(&first);
+    append(&original, "T/common", 5).await;
+    original
+        .wait_for(original.last_position(), Stage::Replicated)
+        .await
+        .unwrap();
+    original.close().await.unwrap();
+    copy(&first, &second);
+    let original = keyspace.open(&first);
+    append(&original, "T/first", 2).await;
+    settle(&original).await;
+    let clone = keyspace.open(&second);
+    append(&clone, "T/second", 2).await;
+    assert!(matches!(halted(&clone).await, Halt::Cloned { .. }));
+    clone.replication().fork(Other::Lives).await.unwrap();
+    settle(&clone).await;
+    append(&original, "T/first", 1).await;
+    settle(&original).await;
+    assert_eq!(
+        original.replication().status().state,
+        ReplicationState::Live
+    );
+    // A third one sees what both have, and what they share once.
+    let third = keyspace.open(&dir.path().join("third"));
+    let mut others = third.replication().follow(Vector::new()).unwrap();
+    let mut streams = Vec::new();
+    while streams.len() < 10 {
+        if let Followed::Event { envelope, .. } = others.next().await.unwrap() {
+            streams.push(envelope.stream.to_string());
+        }
+    }
+    streams.sort();
+    let wanted = [vec!["T/common"; 5], vec!["T/first"; 3], vec!["T/second"; 2]].concat();
+    assert_eq!(streams, wanted);
+    for log in [original, clone, third] {
+        log.close().await.unwrap();
+    }
+    keyspace.drop().await;
+}
