@@ -2,7 +2,7 @@
 
 use tidelog_backends::commits::Commit;
 use tidelog_backends::wire::ParkedRow;
-use tidelog_core::{Batch, Error, StreamId};
+use tidelog_core::{Batch, Error, RecordKind, StreamId};
 
 use crate::replicate::parked::{ParkedEntry, ParkedReason};
 
@@ -30,6 +30,9 @@ impl Recorded {
         let mut all = Vec::new();
         for record in commit.each() {
             let record = record?;
+            if record.kind == RecordKind::Control {
+                continue;
+            }
             all.push((record.position, record.batch, record.stream));
         }
         let Some(batch) = all.iter().find(|(at, ..)| *at == position) else {
