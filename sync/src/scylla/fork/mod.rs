@@ -39,7 +39,9 @@ impl Caller<'_> {
             let identity = self.outbox.identity();
             let rows = ask::origins(self.wire, identity.origin).await;
             let rows = rows.map_err(|error| trouble("fork this store", &error))?;
-            let parting = self.parting(identity, &rows, replica).await?;
+            let parting = self
+                .parting(identity, &rows, replica, keeper.state().settled)
+                .await?;
             let is_known = rows.iter().any(|row| row.epoch == identity.epoch);
             let epoch = if is_known {
                 self.outbox.begin_epoch().await?
@@ -73,6 +75,7 @@ impl Caller<'_> {
         identity: Identity,
         rows: &[OriginRow],
         replica: Replica,
+        known: CommitEnd,
     ) -> Result<Option<Parting>, Error> {
         let Some(old) = nearest(identity, rows, &**self.outbox)? else {
             return Ok(None);
@@ -86,7 +89,7 @@ impl Caller<'_> {
         let at = self
             .common(identity, &old, &lineage, replica.chunk_records)
             .await?;
-        let settled = self.settled(identity, &old, at)?;
+        let settled = self.settled(identity, &old, at, known)?;
         Ok(Some(Parting {
             old,
             lineage,
@@ -95,20 +98,31 @@ impl Caller<'_> {
         }))
     }
 
-    /// What the old epoch had settled, up to where it is left.
+    /// What is settled of this log, up to where the old epoch is left. Its watermark says so where it
+    /// names a place of this log; another copy's says nothing of it, even below: then what this
+    /// store knows by itself counts.
     fn settled(
         &self,
         identity: Identity,
         old: &OriginRow,
         at: CommitEnd,
+        known: CommitEnd,
     ) -> Result<CommitEnd, Error> {
-        let mark = &old.watermark;
-        if mark.position >= at.position {
-            return Ok(at);
+        let mark = (old.watermark.position, old.watermark.hash);
+        let mut settled = identity.genesis();
+        for (position, hash) in [mark, (known.position, known.hash)] {
+            let here = self.end_at(position, self.outbox.last())?;
+            if let Some(end) = here.filter(|end| end.hash == hash)
+                && end.position > settled.position
+            {
+                settled = end;
+            }
         }
-        let here = self.end_at(mark.position, at.position)?;
-        let is_it = here.filter(|end| end.hash == mark.hash);
-        Ok(is_it.unwrap_or_else(|| identity.genesis()))
+        Ok(if settled.position > at.position {
+            at
+        } else {
+            settled
+        })
     }
 
     /// The newest commit end of this log that the server has a row of.

@@ -33,6 +33,8 @@ pub(super) struct Oracle {
     runs: BTreeMap<usize, u32>,
     /// Who moved the watermark of an epoch: the last one, and those before.
     movers: BTreeMap<(Uuid, Uuid), (usize, BTreeSet<usize>)>,
+    /// What was ever parked.
+    parked_once: BTreeSet<(Uuid, StreamId, u64)>,
     /// The server has lost something since.
     pub has_lost: bool,
     /// How often a rule was held against something: a rule that never was holds nothing.
@@ -62,6 +64,7 @@ impl Oracle {
             sessions: BTreeMap::new(),
             runs: BTreeMap::new(),
             movers: BTreeMap::new(),
+            parked_once: BTreeSet::new(),
             has_lost: false,
             looked: BTreeMap::new(),
         }
@@ -282,6 +285,11 @@ impl Oracle {
             return Ok(());
         }
         let key = &row.key;
+        // A new epoch takes over what the one before has parked.
+        let what = (key.origin, key.stream.clone(), key.first_position);
+        if !self.parked_once.insert(what) {
+            return Ok(());
+        }
         // Of copies of a store each may be the one that parks: the one that has the event.
         let there = self.streams.get(&key.stream);
         let (mut has_it, mut foreign) = (false, false);
