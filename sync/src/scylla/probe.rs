@@ -1,5 +1,6 @@
-//! Whether the server still has what it had: how far this store is, the newest of its log, and of one
-//! stream.
+//! Whether the server still has what it had: how far this store is, the newest of its log and of one
+//! stream, now and when it was looked at last. What is newest now may have been written since a table
+//! was truncated.
 
 use std::sync::Arc;
 
@@ -18,11 +19,11 @@ use crate::replicate::state::Replica;
 pub(super) struct Probe {
     pub wire: Arc<dyn Wire>,
     pub origin: Uuid,
-    pub epoch: Uuid,
     pub replica: Replica,
-    /// What is settled.
-    pub end: CommitEnd,
-    pub last_accepted: Option<(StreamId, Place)>,
+    /// What is settled, with the epochs that it was written under.
+    pub ends: Vec<(CommitEnd, Uuid)>,
+    /// What was accepted last.
+    pub accepted: Vec<(StreamId, Place)>,
     /// The epoch in force, and how far the server has confirmed it to be.
     pub current: Uuid,
     pub confirmed: Watermark,
@@ -54,28 +55,32 @@ impl Probe {
             return Ok(Probed::Taken(halt));
         }
         let is_there = row.watermark.position >= self.confirmed.position
-            && self.has_end().await?
-            && self.has_last_accepted().await?;
+            && self.has_ends().await?
+            && self.has_accepted().await?;
         Ok(if is_there { Probed::Fine } else { Probed::Lost })
     }
 
-    async fn has_end(&self) -> Result<bool, WireError> {
-        if self.end.position == 0 {
-            return Ok(true);
+    async fn has_ends(&self) -> Result<bool, WireError> {
+        for (end, epoch) in &self.ends {
+            let chunk = Chunk {
+                origin: self.origin,
+                epoch: *epoch,
+                number: end.position / self.replica.chunk_records,
+            };
+            if end.position > 0 && !has_row(&*self.wire, chunk, *end).await? {
+                return Ok(false);
+            }
         }
-        let chunk = Chunk {
-            origin: self.origin,
-            epoch: self.epoch,
-            number: self.end.position / self.replica.chunk_records,
-        };
-        has_row(&*self.wire, chunk, self.end).await
+        Ok(true)
     }
 
-    async fn has_last_accepted(&self) -> Result<bool, WireError> {
-        match &self.last_accepted {
-            Some((stream, place)) => self.has_event(stream, *place).await,
-            None => Ok(true),
+    async fn has_accepted(&self) -> Result<bool, WireError> {
+        for (stream, place) in &self.accepted {
+            if !self.has_event(stream, *place).await? {
+                return Ok(false);
+            }
         }
+        Ok(true)
     }
 
     async fn has_event(&self, stream: &StreamId, (sequence, id): Place) -> Result<bool, WireError> {

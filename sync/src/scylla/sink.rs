@@ -98,6 +98,8 @@ pub(super) struct Link {
     pub has_appended: bool,
     /// The last event that was accepted.
     last_accepted: Option<(StreamId, Place)>,
+    /// What the probe before looked at: what was settled, what had been accepted last.
+    probed: (CommitEnd, Option<(StreamId, Place)>),
     is_probing: bool,
     /// When the server answered last, and whether it is being asked if it does.
     heard: Duration,
@@ -672,6 +674,7 @@ impl Link {
             suspects: Vec::new(),
             has_appended: false,
             last_accepted: None,
+            probed: (settled, None),
             is_probing: false,
             heard: now,
             is_pinging: false,
@@ -736,14 +739,16 @@ impl Link {
         if std::mem::replace(&mut self.is_probing, true) {
             return;
         }
-        let end = self.settled();
+        let now = (self.settled(), self.last_accepted.clone());
+        let before = std::mem::replace(&mut self.probed, now.clone());
         let probe = Probe {
             wire: Arc::clone(wire),
             origin: self.greeting.identity.origin,
-            epoch: keeper.state().epoch_of(end.position),
             replica: self.greeting.replica,
-            end,
-            last_accepted: self.last_accepted.clone(),
+            ends: [now.0, before.0]
+                .map(|end| (end, keeper.state().epoch_of(end.position)))
+                .into(),
+            accepted: now.1.into_iter().chain(before.1).collect(),
             current: self.greeting.identity.epoch,
             confirmed: self.greeting.watermark,
         };
