@@ -81,6 +81,22 @@ const GOALS: &[(&str, Unit, Bound)] = &[
     ("idle: bytes written", Unit::Bytes, AtMost(0.0)),
     ("idle: wake-ups of own threads", Unit::Count, AtMost(0.0)),
     ("idle: wake-ups of sled's threads", Unit::Count, AtMost(0.0)),
+    (
+        "replication: W2, nobody listens",
+        Unit::Times,
+        AtLeast(0.95),
+    ),
+    (
+        "replication: W2, nobody answers",
+        Unit::Times,
+        AtLeast(0.95),
+    ),
+    ("replication: W2, all accepted", Unit::Times, AtLeast(0.8)),
+    (
+        "catch-up, streams of 100: against inserts",
+        Unit::Times,
+        AtLeast(0.5),
+    ),
     ("rebuild: events", Unit::PerSecond, AtLeast(1e6)),
     (
         "growth: W2 at ten times the events",

@@ -29,6 +29,7 @@
     reason = "counts of a benchmark are far below 2^52"
 )]
 
+mod accepting;
 mod child;
 mod contenders;
 mod facts;

@@ -94,6 +94,9 @@ pub struct Options {
     /// Seconds for which an idle store is watched.
     #[arg(long)]
     pub idle_seconds: Option<u64>,
+    /// Events that replication catches up with; a multiple of 100.
+    #[arg(long)]
+    pub replicated_events: Option<u64>,
     /// Also the works at ten million events and at a million streams: 4 GB of disk.
     #[arg(long)]
     pub large: bool,
@@ -148,6 +151,9 @@ pub struct Options {
     /// tidelog's segments are holes, not zeros written ahead.
     #[arg(long, hide = true)]
     pub sparse: bool,
+    /// tidelog replicates: to this node, or `accept` to one in the process that accepts all.
+    #[arg(long, hide = true)]
+    pub replicate: Option<String>,
 }
 
 impl Options {
@@ -170,6 +176,7 @@ impl Options {
         self.t1_appends.get_or_insert(pick(200, 2_000));
         self.t1_millis.get_or_insert(pick(500, 2_000));
         self.idle_seconds.get_or_insert(pick(5, 60));
+        self.replicated_events.get_or_insert(pick(10_000, 100_000));
         self
     }
 
@@ -215,9 +222,11 @@ impl Options {
 
     /// The options of tidelog's store, when they are not the default ones.
     pub fn tuning(&self) -> Option<Tuning> {
-        (self.sparse || self.memory_budget.is_some()).then_some(Tuning {
+        let tuned = self.sparse || self.memory_budget.is_some() || self.replicate.is_some();
+        tuned.then(|| Tuning {
             memory_budget: self.memory_budget,
             sparse: self.sparse,
+            replicate: self.replicate.clone(),
         })
     }
 
@@ -249,6 +258,10 @@ impl Options {
             format!("--t1-appends={}", self.t1_appends.unwrap_or_default()),
             format!("--t1-millis={}", self.t1_millis.unwrap_or_default()),
             format!("--idle-seconds={}", self.idle_seconds.unwrap_or_default()),
+            format!(
+                "--replicated-events={}",
+                self.replicated_events.unwrap_or_default()
+            ),
             format!("--rate={}", self.rate),
             format!("--already={}", self.already),
             format!("--first-stream={}", self.first_stream),
@@ -258,6 +271,7 @@ impl Options {
         if let Some(bytes) = self.memory_budget {
             flags.push(format!("--memory-budget={bytes}"));
         }
+        flags.extend(self.replicate.iter().map(|to| format!("--replicate={to}")));
         flags.extend(self.warm_up.then(|| "--warm-up".into()));
         flags.extend(self.tell.then(|| "--tell".into()));
         flags.extend(self.sparse.then(|| "--sparse".into()));

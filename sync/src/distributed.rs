@@ -1,7 +1,10 @@
 //! What makes a store distributed: where its log is sent, and how.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tidelog_backends::wire::Wire;
 use tidelog_backends::{ScyllaConfig, SledStoreBuilder};
 use tidelog_core::Limits;
 
@@ -27,6 +30,17 @@ const MAX_METADATA: usize = 512 << 10;
 pub struct DistributedConfig {
     pub(crate) scylla: Option<ScyllaConfig>,
     pub(crate) options: ReplicationOptions,
+    pub(crate) wire: Option<OtherWire>,
+}
+
+/// A server's place taken by something else.
+#[derive(Clone)]
+pub(crate) struct OtherWire(pub Arc<dyn Wire>);
+
+impl fmt::Debug for OtherWire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OtherWire")
+    }
 }
 
 impl DistributedConfig {
@@ -52,6 +66,13 @@ impl DistributedConfig {
             metadata_bytes: limits.metadata_bytes.min(MAX_METADATA),
             ..limits
         })
+    }
+
+    /// To what `wire` reaches instead of a server: for measurements.
+    #[doc(hidden)]
+    pub fn wire(mut self, wire: Arc<dyn Wire>) -> Self {
+        self.wire = Some(OtherWire(wire));
+        self
     }
 
     /// How it is sent.

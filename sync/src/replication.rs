@@ -64,8 +64,12 @@ impl Replication {
             ids: Arc::clone(ids),
         };
         let name = options.name;
+        let other = config.wire.map(|other| other.0);
         let sink = ScyllaSink::new(
-            Arc::new(Timed::new(cql.near(), Arc::clone(&env.ticks))),
+            Arc::new(Timed::new(
+                other.unwrap_or_else(|| cql.near()),
+                Arc::clone(&env.ticks),
+            )),
             ScyllaOptions {
                 server: cql.server(),
                 name: name.unwrap_or_else(|| machine::host_name().into()),

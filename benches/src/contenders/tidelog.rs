@@ -18,6 +18,7 @@ use tokio::runtime::Runtime;
 
 use super::{AGGREGATE, Contender, EVENT, Names, stream_name};
 use crate::Outcome;
+use crate::accepting;
 use crate::load::{Append, Client, Seen};
 
 /// Options that are not the default ones; for measurements of tidelog alone.
@@ -27,6 +28,8 @@ pub struct Tuning {
     pub memory_budget: Option<usize>,
     /// Segments are holes, not zeros written ahead.
     pub sparse: bool,
+    /// Replicates to this node, or to one in the process that accepts all, `accept`.
+    pub replicate: Option<String>,
 }
 
 impl Tuning {
@@ -38,6 +41,9 @@ impl Tuning {
         }
         if self.sparse {
             builder = builder.sparse_segments();
+        }
+        if let Some(to) = &self.replicate {
+            builder = builder.distributed(accepting::distributed(to));
         }
         builder
     }

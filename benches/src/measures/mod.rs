@@ -9,6 +9,7 @@ mod killed;
 mod large;
 mod limited;
 mod r3;
+mod replicate;
 mod rounds;
 mod store;
 mod t1;
@@ -21,6 +22,7 @@ use std::str::FromStr;
 
 pub use found::{Found, Unit};
 pub use large::{LONG, Large, SMALLER};
+pub use replicate::replicated;
 pub use rounds::{after_clients, apart, beside_peers, on_store, peak_memory, wear};
 
 use crate::options::Options;
@@ -43,11 +45,13 @@ pub enum Measure {
     Idle,
     /// The index made again from the log.
     Rebuild,
+    /// What replication costs appends, and how fast it catches up.
+    Replicate,
 }
 
 impl Measure {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::R3,
         Self::X1,
         Self::T1,
@@ -55,6 +59,7 @@ impl Measure {
         Self::Wear,
         Self::Idle,
         Self::Rebuild,
+        Self::Replicate,
     ];
 
     /// What it is, with its sizes.
@@ -96,6 +101,14 @@ impl Measure {
                 options.idle_seconds.unwrap_or_default()
             ),
             Self::Rebuild => "the index made again from the log".into(),
+            Self::Replicate => format!(
+                "W2 with replication switched on: to a port where nobody listens, to a server that takes \
+                 connections and never answers, and to a server within the process that accepts all at once; each \
+                 beside W2 without in the same round. Catching up with {} events in as many streams as said, to the \
+                 server of TIDELOG_TEST_SCYLLA (its data in memory, on the same processors): beside the same rows of \
+                 both tables as single prepared INSERTs of the driver, 256 in flight",
+                options.replicated_events.unwrap_or_default()
+            ),
         }
     }
 
@@ -135,13 +148,17 @@ pub enum Step {
     Idle,
     /// Makes the index again.
     Rebuild,
+    /// Catches up with streams of 100 events.
+    CatchUpDeep,
+    /// Catches up with streams of one event.
+    CatchUpWide,
 }
 
 /// What a step found, by name.
 pub type Figures = BTreeMap<String, f64>;
 
 impl Step {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 13] = [
         Self::R3Fill,
         Self::R3With,
         Self::R3Without,
@@ -153,6 +170,8 @@ impl Step {
         Self::Open,
         Self::Idle,
         Self::Rebuild,
+        Self::CatchUpDeep,
+        Self::CatchUpWide,
     ];
 
     /// Does it in this process and prints its figures.
@@ -169,6 +188,8 @@ impl Step {
             Self::Open => store::open(options)?,
             Self::Idle => idle::run(options)?,
             Self::Rebuild => store::rebuild(options)?,
+            Self::CatchUpDeep => replicate::catch_up(options, 100)?,
+            Self::CatchUpWide => replicate::catch_up(options, 1)?,
         };
         println!("{}", serde_json::to_string(&figures)?);
         Ok(())

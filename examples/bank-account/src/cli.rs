@@ -1,5 +1,7 @@
 //! The command line.
 
+#[cfg(feature = "scylla")]
+mod replication;
 mod transfers;
 
 use std::io::{self, Write};
@@ -10,6 +12,9 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use tidelog::{Error, ExecuteError, StreamQuery, Tidelog, repair};
+
+#[cfg(feature = "scylla")]
+pub use replication::{Replica, ReplicationAction};
 
 use crate::aggregate::BankAccount;
 use crate::commands::{CloseAccount, Deposit, OpenAccount, Refusal, Withdraw};
@@ -33,6 +38,10 @@ pub struct Cli {
         default_value = "./.data/bank"
     )]
     pub store: PathBuf,
+    /// Where it is replicated to.
+    #[cfg(feature = "scylla")]
+    #[command(flatten)]
+    pub replica: Replica,
     /// What to do.
     #[command(subcommand)]
     pub action: Action,
@@ -116,6 +125,13 @@ pub enum Action {
     AcceptLoss {
         /// The account; all of them if left out.
         id: Option<String>,
+    },
+    /// Look after what is replicated.
+    #[cfg(feature = "scylla")]
+    Replication {
+        /// What to do.
+        #[command(subcommand)]
+        action: ReplicationAction,
     },
 }
 
@@ -201,8 +217,18 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
     if matches!(cli.action, Action::Transfer { .. } | Action::Parked) {
         bank = bank.process_manager(Transfers);
     }
+    #[cfg(feature = "scylla")]
+    let (bank, imports) = (
+        cli.replica.switch_on(bank),
+        matches!(cli.action, Action::Import { .. }),
+    );
     let bank = bank.open()?;
     let done = act(&bank, &store, cli.action, &mut io::stdout()).await;
+    #[cfg(feature = "scylla")]
+    let done = match done {
+        Ok(()) => cli.replica.follow(&bank, imports, &mut io::stdout()).await,
+        failed => failed,
+    };
     // The first failure is the one to tell.
     let done = done.and(bank.close().await.map_err(CliError::from));
     told(done)
@@ -328,6 +354,8 @@ async fn act(
             bank.accept_all_losses().await?;
             writeln!(out, "accepted: the bank goes on without what is gone")?;
         }
+        #[cfg(feature = "scylla")]
+        Action::Replication { action } => replication::act(bank, action, out).await?,
     }
     Ok(())
 }

@@ -12,6 +12,8 @@ use std::process::Command;
 
 const SOURCE: &str = include_str!("../examples/readme.rs");
 const VISITS: &str = include_str!("../examples/visits.rs");
+/// Runs in `scylla.rs`, since it needs a server.
+const DISTRIBUTED: &str = include_str!("../examples/distributed.rs");
 
 fn run_in(dir: &Path, example: &str) -> String {
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
@@ -55,13 +57,18 @@ fn the_read_model_goes_on_where_it_was() {
 fn the_examples_are_short() {
     assert!(SOURCE.lines().count() < 40);
     assert!(VISITS.lines().count() <= 30);
+    assert!(DISTRIBUTED.lines().count() <= 20);
 }
 
 #[test]
 fn the_readme_shows_the_examples_word_for_word() {
     let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
     let readme = std::fs::read_to_string(readme).expect("README.md at the top of the repository");
-    for (name, source) in [("readme", SOURCE), ("visits", VISITS)] {
+    for (name, source) in [
+        ("readme", SOURCE),
+        ("visits", VISITS),
+        ("distributed", DISTRIBUTED),
+    ] {
         assert!(
             readme.contains(source.trim_end()),
             "README.md must contain examples/bank-account/examples/{name}.rs as it is"

@@ -4,10 +4,17 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test that fails shall stop"
+    clippy::cast_possible_truncation,
+    reason = "a test that fails shall stop, and its numbers are small"
 )]
 
+mod child;
+mod clock;
+#[path = "../tools/compare.rs"]
+mod compare;
 mod direct;
+mod faults;
+mod kill;
 mod origins;
 #[path = "../tools/plain.rs"]
 mod plain;
@@ -18,4 +25,26 @@ mod restore;
 mod servers;
 #[path = "../tools/services.rs"]
 mod services;
+mod stop;
+#[path = "../tools/streams.rs"]
+mod streams;
+#[path = "../../../backends/tests/tools/sweep.rs"]
+mod sweep;
 mod thin_path;
+#[path = "../tools/till.rs"]
+mod till;
+mod truncate;
+mod whole_way;
+
+use std::io::Write;
+
+/// Not a test by itself: what tests that kill an application start.
+#[test]
+fn child_works_until_it_is_killed() {
+    child::run_if_told();
+}
+
+/// Not by `eprintln`, which a test that passes keeps to itself: the counts are the result.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

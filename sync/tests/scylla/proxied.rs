@@ -108,6 +108,22 @@ fn a_blackhole_takes_and_keeps_and_lets_go() {
 }
 
 #[test]
+fn what_is_forgotten_is_dead_and_what_is_new_is_not() {
+    let proxy = Proxy::start(&echo());
+    let mut dead = connect(&proxy);
+    ask(&mut dead, b"one").unwrap();
+    proxy.forget();
+    dead.set_read_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
+    let kind = ask(&mut dead, b"two").unwrap_err().kind();
+    assert!(
+        matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut),
+        "{kind}"
+    );
+    assert_eq!(ask(&mut connect(&proxy), b"three").unwrap(), b"three");
+}
+
+#[test]
 fn lost_replies_end_their_connection_once_replies_come_again() {
     let proxy = Proxy::start(&echo());
     let (mut loses, mut idle) = (connect(&proxy), connect(&proxy));

@@ -35,6 +35,7 @@ pub fn keyspace(test: &str) -> String {
 }
 
 /// Makes a keyspace of one replica.
+#[allow(dead_code, reason = "not every test has tables of its own")]
 pub async fn create(session: &Session, keyspace: &str) {
     let text = format!(
         "CREATE KEYSPACE {keyspace} WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': 1}}"

@@ -45,6 +45,8 @@ struct State {
     refuse: bool,
     cut_after: Option<u64>,
     closed: bool,
+    /// Connections up to this number are dead.
+    forgotten: u64,
     draws: u64,
     accepted: u64,
     /// Bytes that came from clients.
@@ -104,6 +106,12 @@ impl Proxy {
         self.change(|state| state.blackhole = on);
     }
 
+    /// Connections that stand are dead from now on, without a word to either side; new ones are as
+    /// ever. So it is after a machine has slept.
+    pub fn forget(&self) {
+        self.change(|state| state.forgotten = state.accepted);
+    }
+
     /// What the server answers is lost. Connections that lost something are reset when it is off.
     pub fn drop_replies(&self, on: bool) {
         self.change(|state| {
@@ -156,6 +164,13 @@ impl Drop for Proxy {
         self.reset_all();
         // Wakes the thread that accepts.
         let _ = TcpStream::connect(self.address);
+    }
+}
+
+impl State {
+    /// Whether nothing comes through a connection now.
+    fn holds(&self, number: u64) -> bool {
+        (self.blackhole || number <= self.forgotten) && !self.closed
     }
 }
 
@@ -218,7 +233,7 @@ fn pass(shared: &Shared, number: u64, mut from: TcpStream, mut to: TcpStream, to
     let mut piece = vec![0; PIECE];
     loop {
         let mut state = shared.state.lock();
-        while state.blackhole && !state.closed {
+        while state.holds(number) {
             shared.changed.wait(&mut state);
         }
         drop(state);
@@ -230,9 +245,9 @@ fn pass(shared: &Shared, number: u64, mut from: TcpStream, mut to: TcpStream, to
             }
             Err(_) => return,
         };
-        let mut state = shared.state.lock();
         // It may have begun while this side waited for bytes.
-        while state.blackhole && !state.closed {
+        let mut state = shared.state.lock();
+        while state.holds(number) {
             shared.changed.wait(&mut state);
         }
         if state.closed {

@@ -1,0 +1,163 @@
+//! The bank with `--scylla`: what it shows and what stands at the server, by plain CQL.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::path::Path;
+
+use tidelog_backends::scylla_driver::client::session::Session;
+
+mod common;
+use common::{EVENTS, TOTALS, data, ok};
+#[path = "../../../sync/tests/tools/plain.rs"]
+mod plain;
+#[allow(dead_code, reason = "nothing is hurt here")]
+#[path = "../../../sync/tests/tools/services.rs"]
+mod services;
+
+/// A varint as postcard writes it, and what follows.
+fn varint(bytes: &[u8]) -> (u64, &[u8]) {
+    let length = bytes.iter().position(|byte| byte & 0x80 == 0).unwrap() + 1;
+    let (number, rest) = bytes.split_at(length);
+    let value = number
+        .iter()
+        .rev()
+        .fold(0, |value, byte| (value << 7) | u64::from(byte & 0x7f));
+    (value, rest)
+}
+
+/// Accounts, deposits, cents and CDs, as the payloads at the server have them.
+async fn totals(session: &Session, keyspace: &str) -> (u64, u64, u64, u64) {
+    use futures_util::TryStreamExt as _;
+    let text = format!(
+        "SELECT event_type, payload FROM {keyspace}.events_by_stream WHERE aggregate_type = 'BankAccount' ALLOW FILTERING"
+    );
+    let rows = session.query_iter(text, ()).await.unwrap();
+    let mut rows = rows.rows_stream::<(String, Vec<u8>)>().unwrap();
+    let mut totals = (0, 0, 0, 0);
+    while let Some((kind, payload)) = rows.try_next().await.unwrap() {
+        if kind == "Opened" {
+            totals.0 += 1;
+        } else {
+            let (cents, rest) = varint(&payload);
+            totals = (
+                totals.0,
+                totals.1 + 1,
+                totals.2 + cents,
+                totals.3 + varint(rest).0,
+            );
+        }
+    }
+    totals
+}
+
+async fn count(session: &Session, keyspace: &str, table: &str) -> u64 {
+    let text = format!("SELECT count(*) FROM {keyspace}.{table}");
+    let found = session.query_unpaged(text, ()).await.unwrap();
+    let (count,) = found
+        .into_rows_result()
+        .unwrap()
+        .single_row::<(i64,)>()
+        .unwrap();
+    count.unsigned_abs()
+}
+
+#[tokio::test]
+async fn an_import_stands_at_the_server_as_it_stands_here() {
+    let Some(server) = services::scylla() else {
+        return;
+    };
+    let session = plain::session(&server).await;
+    let keyspace = plain::keyspace("bank");
+    let dir = tempfile::tempdir().unwrap();
+    let store = &dir.path().join("bank");
+    let to = ["--scylla", &server, "--keyspace", &keyspace, "--migrate"];
+    let said = ok(
+        store,
+        &[&["import", data().to_str().unwrap()], &to[..]].concat(),
+    );
+    assert!(said.contains("replication  is level"), "{said}");
+    let there = totals(&session, &keyspace).await;
+    let here = (
+        TOTALS.accounts,
+        TOTALS.deposits,
+        TOTALS.deposited_cents,
+        TOTALS.cds,
+    );
+    assert_eq!(there, here);
+    assert_eq!(count(&session, &keyspace, "events_by_stream").await, EVENTS);
+    assert_eq!(count(&session, &keyspace, "log_by_origin").await, EVENTS);
+    let status = ok(store, &[&["replication", "status"], &to[..]].concat());
+    assert!(status.contains("replication  is level"), "{status}");
+    plain::drop_keyspace(&session, &keyspace).await;
+}
+
+fn bank(store: &Path, to: &[&str], args: &[&str]) -> String {
+    ok(store, &[args, to].concat())
+}
+
+#[tokio::test]
+async fn an_account_changed_by_two_tills_is_parked_and_shown() {
+    let Some(server) = services::scylla() else {
+        return;
+    };
+    let session = plain::session(&server).await;
+    let keyspace = plain::keyspace("tills");
+    let dir = tempfile::tempdir().unwrap();
+    let (here, there) = (&dir.path().join("here"), &dir.path().join("there"));
+    let to = ["--scylla", &server, "--keyspace", &keyspace, "--migrate"];
+    for id in ["ada", "bob"] {
+        // Offline, both.
+        ok(here, &["open", "Holder", "--id", id]);
+        ok(here, &["deposit", id, "10.00"]);
+        ok(there, &["open", "Holder", "--id", id]);
+        ok(there, &["deposit", id, "5.00"]);
+    }
+    ok(there, &["open", "Carl", "--id", "carl"]);
+    bank(here, &to, &["show", "ada"]);
+    let said = bank(there, &to, &["show", "carl"]);
+    assert!(said.contains("parked       2 accounts"), "{said}");
+    let parked = bank(there, &to, &["replication", "parked"]);
+    for id in ["ada", "bob"] {
+        let line = format!("{id}  from event 1: another origin's event");
+        assert!(parked.contains(&line), "{parked}");
+    }
+    // What the first till has done stands there, once.
+    assert_eq!(totals(&session, &keyspace).await, (3, 2, 2_000, 0));
+    plain::drop_keyspace(&session, &keyspace).await;
+}
+
+#[tokio::test]
+async fn the_example_of_the_readme_runs() {
+    let Some(server) = services::scylla() else {
+        return;
+    };
+    let session = plain::session(&server).await;
+    let migrated = tidelog::ScyllaStore::migrate(
+        tidelog::ScyllaConfig::new([&server])
+            .keyspace("shop")
+            .replication(tidelog::KeyspaceReplication::Simple(1)),
+    );
+    migrated.await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    let mut cargo = std::process::Command::new(env!("CARGO"));
+    cargo.args(["run", "--quiet", "--offline", "--features", "scylla"]);
+    cargo.args([
+        "--example",
+        "distributed",
+        "--manifest-path",
+        manifest,
+        "--",
+        &server,
+    ]);
+    let output = cargo.current_dir(dir.path()).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "Live\n");
+    plain::drop_keyspace(&session, "shop").await;
+}

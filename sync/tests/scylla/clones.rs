@@ -1,0 +1,71 @@
+//! A directory that is copied, and both copies opened: one goes on, the other says so and asks.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use tempfile::tempdir;
+use tidelog::{Error, Halt, Other, ReplicationState, Stage};
+
+use crate::compare::{Found, Log};
+use crate::{plain, services, streams, till};
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_copies_one_goes_on_and_the_other_asks() {
+    let Some(server) = services::scylla() else {
+        return;
+    };
+    let keyspace = plain::keyspace("cloned");
+    let dir = tempdir().unwrap();
+    let (first, second) = (dir.path().join("first"), dir.path().join("second"));
+    let open = |dir: &Path| {
+        till::builder(dir, till::config(&server, &keyspace))
+            .open()
+            .unwrap()
+    };
+    let log = open(&first);
+    till::say(&log, &streams::named("Till", 0), &["before"]).await;
+    till::level(&log).await;
+    log.close().await.unwrap();
+    copy(&first, &second);
+
+    let original = open(&first);
+    till::say(&original, &streams::named("Original", 0), &["mine"]).await;
+    till::level(&original).await;
+    let clone = open(&second);
+    let position = till::say(&clone, &streams::named("Clone", 0), &["also mine"]).await;
+    till::until(&clone, "it stands still", |status| {
+        matches!(&status.state, ReplicationState::Halted(Halt::Cloned { .. }))
+    })
+    .await;
+    let waited = clone.wait_for(position, Stage::Replicated).await;
+    assert!(matches!(waited, Err(Error::Halted(_))), "{waited:?}");
+    // The local store does not mind.
+    till::say(&clone, &streams::named("Clone", 0), &["and more"]).await;
+    clone.replication().fork(Other::Lives).await.unwrap();
+    till::level(&clone).await;
+    till::say(&original, &streams::named("Original", 0), &["goes on"]).await;
+    till::level(&original).await;
+
+    let logs = [Log::of(original.store()), Log::of(clone.store())];
+    original.close().await.unwrap();
+    clone.close().await.unwrap();
+    let session = plain::session(&server).await;
+    let found = Found::read(&session, &keyspace).await;
+    let agreement = found.agrees(&logs, &BTreeMap::new(), |_, _| false);
+    // What both have counts for both.
+    assert_eq!((agreement.events, found.events()), (6, 5));
+    plain::drop_keyspace(&session, &keyspace).await;
+}
