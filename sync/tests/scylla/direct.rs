@@ -140,7 +140,7 @@ fn appends_through_a_bad_network_are_recorded_once() {
                 scope.spawn(move || {
                     let (mine, mut all) = (stream(&format!("of {n}")), Vec::new());
                     for round in 0..APPENDS {
-                        let events: Vec<_> = (0..1 + round % 3)
+                        let events: Vec<_> = (0..=round % 3)
                             .map(|k| event(&format!("{n} {round} {k}")))
                             .collect();
                         let expected = ExpectedVersion::Exact(all.len() as u64);

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tempfile::tempdir;
+use tidelog::{RestoreOptions, restore};
 
 use crate::child::{self, Order, Said, Working};
 use crate::compare::{Found, Log};
@@ -108,6 +109,14 @@ fn a_server_killed_under_load_has_all_once_in_the_end() {
         let tried: BTreeSet<_> = said.tried.iter().cloned().collect();
         assert!(there.is_subset(&tried), "nobody tried that");
         let agreement = found.agrees(&logs, &direct, |_, _| false);
+        let restored = dir.path().join("restored");
+        let config = till::config(&server.address(), &keyspace);
+        let done = restore(config, RestoreOptions::new(), &restored).await;
+        done.unwrap();
+        let restored = child::opened(&restored).unwrap();
+        restored.verify().await.unwrap();
+        Log::of(restored.store()).begins_with(&logs[0]);
+        restored.close().await.unwrap();
         say(&format!(
             "{kills} kills of the server, {killed_applications} of the application: {agreement:?}, {} appends, {} direct",
             said.appends,

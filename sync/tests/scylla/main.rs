@@ -10,10 +10,12 @@
 
 mod child;
 mod clock;
+mod clones;
 #[path = "../tools/compare.rs"]
 mod compare;
 mod direct;
 mod faults;
+mod figures;
 mod kill;
 mod origins;
 #[path = "../tools/plain.rs"]
@@ -33,6 +35,7 @@ mod sweep;
 mod thin_path;
 #[path = "../tools/till.rs"]
 mod till;
+mod tills;
 mod truncate;
 mod whole_way;
 

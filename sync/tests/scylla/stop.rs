@@ -25,7 +25,7 @@ fn order(address: String, store: &Path) -> Order {
         seed: 7,
         writers: 4,
         direct: 0,
-        pause: 1_000,
+        pause: 20_000,
         size: 16,
         address,
         keyspace: plain::keyspace("stopped"),
@@ -96,7 +96,7 @@ fn a_slow_server_costs_bounded_memory() {
     let proxy = Proxy::start(&server);
     let dir = tempdir().unwrap();
     let mut order = order(proxy.address(), &dir.path().join("store"));
-    order.size = 16 << 10;
+    (order.size, order.pause) = (16 << 10, 1_000);
     let said = Arc::new(Mutex::new(Said::default()));
     let application = Working::start(&order, &said);
     appended(&said, 100);

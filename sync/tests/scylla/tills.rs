@@ -159,7 +159,7 @@ async fn what_two_tills_wrote_apart_is_reported_once_and_resolved_either_way() {
         .wait_for(second.last_position(), Stage::Replicated)
         .await;
     assert!(matches!(waited, Err(Error::Parked { .. })), "{waited:?}");
-    for one in second.replication().parked().iter() {
+    for one in second.replication().parked() {
         assert_eq!(
             (&one.reason, one.first_sequence),
             (&ParkedReason::Diverged, 1)

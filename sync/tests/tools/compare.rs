@@ -106,6 +106,14 @@ impl Log {
         }
     }
 
+    /// Panics unless it is `other` so far, commit by commit, and then goes on at most.
+    pub fn begins_with(&self, other: &Self) {
+        assert_eq!(self.origin, other.origin);
+        for (at, commit) in other.commits.iter().enumerate() {
+            assert_eq!(self.commits.get(at), Some(commit));
+        }
+    }
+
     /// How many records it has, and how many of them are events.
     pub fn counts(&self) -> (usize, usize) {
         let events = self
@@ -243,7 +251,6 @@ impl Found {
     }
 
     /// Texts of a stream's events, in order.
-    #[allow(dead_code, reason = "tests of conflicts land next")]
     pub fn texts(&self, stream: &StreamId) -> Vec<String> {
         let rows = self.events.iter().filter(|row| {
             row.sequence.is_some()

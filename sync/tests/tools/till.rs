@@ -64,7 +64,6 @@ pub async fn level(log: &Tidelog) {
         .unwrap_or_else(|error| panic!("{error}: {status:?}"));
 }
 
-#[allow(dead_code, reason = "tests of halts and conflicts land next")]
 /// Waits until `is` holds of the status.
 pub async fn until(log: &Tidelog, what: &str, is: impl Fn(&tidelog::ReplicationStatus) -> bool) {
     let waits = async {

@@ -6,11 +6,14 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use tidelog::{
-    DistributedConfig, Error, KeyspaceReplication, Other, ReplicationParked, ReplicationState,
-    ReplicationStatus, ScyllaConfig, Tidelog, TidelogBuilder,
+    Aggregate, Conflict, DistributedConfig, Error, HandlerError, KeyspaceReplication, NewEvent,
+    Other, ReplicationParked, ReplicationState, ReplicationStatus, ScyllaConfig, StreamId,
+    StreamQuery, Tidelog, TidelogBuilder,
 };
 
 use super::CliError;
+use crate::aggregate::BankAccount;
+use crate::event::BankAccountEvent;
 use crate::money;
 
 /// How often the bar moves.
@@ -39,6 +42,16 @@ pub enum ReplicationAction {
     Status,
     /// Show accounts that another till has changed at the same time.
     Parked,
+    /// Give up what happened here to such an account, for what happened there.
+    TakeRemote {
+        /// The account.
+        id: String,
+    },
+    /// The same, and do again behind it what was done here, as far as the rules allow it now.
+    Reissue {
+        /// The account.
+        id: String,
+    },
     /// Go on as a store of its own: a clone, or one that was put back from a backup.
     Fork {
         /// The other copy is in use.
@@ -122,6 +135,23 @@ pub(super) async fn act(
                 list(&parked, out)?;
             }
         }
+        ReplicationAction::TakeRemote { id } => {
+            arrived(bank).await;
+            let stream = bank.repository::<BankAccount>().stream_id(&id)?;
+            replication.take_remote(&stream).await?;
+            writeln!(out, "{id} is what it is at the server")?;
+        }
+        ReplicationAction::Reissue { id } => {
+            arrived(bank).await;
+            let stream = bank.repository::<BankAccount>().stream_id(&id)?;
+            let before = before(bank, &stream).await?;
+            let again = move |conflict: &Conflict| again(before.clone(), conflict);
+            replication.reissue(&stream, again).await?;
+            writeln!(
+                out,
+                "{id} is what it is at the server, and what was done here is done again"
+            )?;
+        }
         ReplicationAction::Fork { other_lives } => {
             arrived(bank).await;
             let other = if other_lives {
@@ -153,6 +183,58 @@ async fn arrived(bank: &Tidelog) {
     };
     // What is known without the server is shown all the same.
     let _ = tokio::time::timeout(SHORT, arrives).await;
+}
+
+/// The account before the first event that is parked.
+async fn before(bank: &Tidelog, stream: &StreamId) -> Result<Option<BankAccount>, CliError> {
+    let parked = bank.replication().parked();
+    let parked = parked.iter().find(|parked| parked.stream == *stream);
+    let first = parked.map_or(1, |parked| parked.first_sequence);
+    let mut account = None;
+    let mut events = bank.read_stream(StreamQuery::new(stream.clone()));
+    while let Some(envelope) = events.next().await.transpose()? {
+        if envelope.sequence < first {
+            for event in envelope.decode_all::<BankAccountEvent>()? {
+                account = Some(applied(account, &event)?);
+            }
+        }
+    }
+    Ok(account)
+}
+
+/// What was done here, decided once more behind what was done there: what the rules refuse now is
+/// left out.
+fn again(
+    mut account: Option<BankAccount>,
+    conflict: &Conflict,
+) -> Result<Vec<NewEvent>, HandlerError> {
+    for envelope in &conflict.remote {
+        for event in envelope.decode_all::<BankAccountEvent>()? {
+            account = Some(applied(account, &event)?);
+        }
+    }
+    let mut events = Vec::new();
+    for envelope in &conflict.held {
+        let facts = envelope.decode_all::<BankAccountEvent>()?;
+        let after = facts.iter().try_fold(account.clone(), |account, fact| {
+            BankAccount::apply(account, fact).map(Some)
+        });
+        let Ok(after) = after else { continue };
+        account = after;
+        let event = NewEvent::new(
+            &*envelope.event_type,
+            envelope.revision,
+            envelope.content_type.clone(),
+            envelope.event.clone(),
+        );
+        events.push(event.with_event_time(envelope.event_time));
+    }
+    Ok(events)
+}
+
+fn applied(account: Option<BankAccount>, event: &BankAccountEvent) -> Result<BankAccount, Error> {
+    BankAccount::apply(account, event)
+        .map_err(|error| Error::invalid("account", format!("{event:?}"), error.to_string()))
 }
 
 fn show(status: &ReplicationStatus, out: &mut impl Write) -> Result<(), CliError> {
