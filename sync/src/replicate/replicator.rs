@@ -283,6 +283,7 @@ impl<S: Sink> Replicator<S> {
         match message {
             Message::Close => Told::Close,
             Message::Retry(reply) => {
+                self.moves();
                 answer(reply, Ok(()));
                 Told::Again
             }
@@ -293,6 +294,15 @@ impl<S: Sink> Replicator<S> {
             }
             Message::Sink(message, reply) => self.told_sink(message, reply, keeper).await,
         }
+    }
+
+    /// Whoever asked for it, and then waits, shall not meet the halt that is over.
+    fn moves(&self) {
+        self.status.change(false, |status| {
+            if matches!(status.state, ReplicationState::Halted(_)) {
+                status.state = ReplicationState::Connecting;
+            }
+        });
     }
 
     async fn told_sink(&mut self, message: SinkMessage, reply: Reply, keeper: &mut Keeper) -> Told {
@@ -313,6 +323,7 @@ impl<S: Sink> Replicator<S> {
                 Told::Nothing
             }
             Ok(After::Again) => {
+                self.moves();
                 answer(reply, Ok(()));
                 Told::Again
             }

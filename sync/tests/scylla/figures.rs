@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use metrics::{
     Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
@@ -133,10 +134,17 @@ async fn watched(kept: &Kept) {
         till::say(&log, &streams::named("Till", number % 5), &["one"]).await;
     }
     till::level(&log).await;
-    let last = log.last_position();
-    log.close().await.unwrap();
     #[allow(clippy::cast_precision_loss, reason = "a small number")]
-    let last = last as f64;
+    let last = log.last_position() as f64;
+    // They are set once a second.
+    let settled = "tidelog_sink_settled_position sink=scylla";
+    let is_told = || kept.gauges.lock().contains_key(settled) && kept.gauge(settled) >= last;
+    let begun = Instant::now();
+    while !is_told() {
+        assert!(begun.elapsed() < till::PATIENCE, "{:?}", kept.gauges.lock());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    log.close().await.unwrap();
     for (name, expected) in [
         ("tidelog_appended_position ", last),
         ("tidelog_sink_settled_position sink=scylla", last),

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use tempfile::{TempDir, tempdir};
 use tidelog::{
-    AppendBatch, Error, EventEnvelope, ExpectedVersion, ParkedReason, Stage, StreamId, StreamQuery,
-    Tidelog,
+    AppendBatch, Error, EventEnvelope, ExpectedVersion, ParkedReason, ReplicationState, Stage,
+    StreamId, StreamQuery, Tidelog,
 };
 use tidelog_backends::scylla_driver::client::session::Session;
 
@@ -175,6 +175,10 @@ async fn what_two_tills_wrote_apart_is_reported_once_and_resolved_either_way() {
     // It is not reported again by whoever opens it next.
     second.close().await.unwrap();
     let second = tills.online(1);
+    till::until(&second, "connected", |status| {
+        status.state == ReplicationState::Live
+    })
+    .await;
     assert_eq!(parked(&second).await, shared());
     assert_eq!(tills.parked_rows().await, shared().len());
 
