@@ -22,7 +22,6 @@ pub(crate) struct Branch {
 }
 
 /// The branches of all streams.
-#[derive(Default)]
 pub(crate) struct Branches {
     any: AtomicBool,
     streams: RwLock<HashMap<StreamId, Arc<[Branch]>>>,
@@ -41,6 +40,15 @@ pub(crate) struct Piece {
     pub name: StreamId,
     pub from: u64,
     pub to: u64,
+}
+
+impl Default for Branches {
+    fn default() -> Self {
+        Self {
+            any: AtomicBool::new(false),
+            streams: RwLock::new(HashMap::new()),
+        }
+    }
 }
 
 impl Branches {

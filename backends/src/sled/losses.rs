@@ -177,7 +177,7 @@ impl Lossy {
 
     /// Takes what a record of segment `segment` declares, as a copy meets it.
     pub(crate) fn learn(&self, segment: u64, declared: Declared) {
-        let known = self.known.get_or_init(RwLock::default);
+        let known = self.known.get_or_init(|| RwLock::new(Known::default()));
         known.write().apply(segment, declared);
     }
 

@@ -12,6 +12,7 @@ mod queue;
 mod scene;
 mod signal;
 mod subscriptions;
+mod superseding;
 
 use std::env;
 use std::future::Future;

@@ -16,6 +16,7 @@ use crate::sled::SledStore;
 use crate::sled::index::Engine;
 use crate::sled::lock::Lock;
 use crate::sled::log_pages::LogPages;
+use crate::sled::open::Opening;
 use crate::sled::read_ahead::ReadAhead;
 use crate::sled::shared::Shared;
 
@@ -48,7 +49,7 @@ impl Scene {
         options.first_segment = SEGMENT;
         // The queue gets a sixth.
         options.memory_budget = 8 * queue_bytes;
-        let store = SledStore::open_with(&options).unwrap();
+        let store = SledStore::open_with(&options, Opening::Store).unwrap();
         let shared = Arc::clone(store.shared());
         Self {
             dir,
