@@ -61,8 +61,8 @@ pub(crate) struct Group {
 /// What this group adds to one stream.
 struct Pending {
     stream: StreamId,
-    /// Its name in the index, where that is another one.
-    name: Option<StreamId>,
+    /// Its name in the index, where that is another one: rare, so it shall not make this larger.
+    name: Option<Box<StreamId>>,
     /// Of its name in the index.
     key: StreamKey,
     /// It has been given ids that had to be looked for, and may be so again.
@@ -164,7 +164,7 @@ impl Group {
     /// record.
     pub(crate) fn stream_of(&self, record: &NewRecord) -> Option<(&StreamId, u64)> {
         let pending = self.streams.get(record.slot as usize)?;
-        let name = pending.name.as_ref().unwrap_or(&pending.stream);
+        let name = pending.name.as_deref().unwrap_or(&pending.stream);
         Some((name, pending.key.hash))
     }
 
@@ -294,7 +294,7 @@ impl Group {
             Some(slot) => slot,
             None => self.insert(Pending {
                 stream: part.stream.clone(),
-                name,
+                name: name.map(Box::new),
                 key,
                 by_ids: false,
                 published: seen.head,
@@ -523,7 +523,7 @@ impl Group {
         self.fingerprints.extend(events.iter().map(print));
         let slot = self.insert(Pending {
             stream: what.stream.clone(),
-            name: Some(name),
+            name: Some(Box::new(name)),
             key,
             by_ids: false,
             published: what.from - 1,
@@ -583,7 +583,7 @@ impl Group {
                 Some(slot) => slot,
                 None => self.insert(Pending {
                     stream,
-                    name,
+                    name: name.map(Box::new),
                     key,
                     by_ids: false,
                     published: sequence.saturating_sub(1),

@@ -19,7 +19,7 @@ fn append(store: &SledStore, n: u64) -> Answer {
     let mut batch = batch("s", n, 10).with_after(id(1));
     batch.expected = ExpectedVersion::Exact(1);
     if choose(2) == 0 {
-        store.blocking().append(batch)
+        future::block_on(store.blocking().inner().append(batch))
     } else {
         future::block_on(store.append(batch))
     }
