@@ -1,6 +1,6 @@
 //! Who works on a stream: one append at a time, and none before the reads that were asked for first.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use event_listener::Event;
@@ -16,16 +16,22 @@ pub(crate) struct Turns(Arc<Shared>);
 struct Shared {
     /// Streams that somebody has, and who waits for them.
     taken: Mutex<HashMap<StreamId, VecDeque<oneshot::Sender<Turn>>>>,
-    /// Reads that have not seen their stream's head yet.
-    pins: Mutex<HashMap<StreamId, usize>>,
+    pins: Mutex<Pins>,
     pinned: Event,
+}
+
+/// Reads that have not seen their stream's head yet, numbered as they were asked for.
+#[derive(Default)]
+struct Pins {
+    next: u64,
+    open: HashMap<StreamId, BTreeSet<u64>>,
 }
 
 /// The right to append to a stream; passed on when it is dropped.
 pub(crate) struct Turn(Option<(Arc<Shared>, StreamId)>);
 
 /// A read that has not seen its stream's head yet.
-pub(crate) struct Pin(Arc<Shared>, StreamId);
+pub(crate) struct Pin(Arc<Shared>, StreamId, u64);
 
 impl Turns {
     /// Waits for a turn of `stream`.
@@ -53,17 +59,24 @@ impl Turns {
 
     /// Notes a read of `stream` whose head is still to be seen.
     pub(crate) fn pin(&self, stream: &StreamId) -> Pin {
-        *self.0.pins.lock().entry(stream.clone()).or_default() += 1;
-        Pin(Arc::clone(&self.0), stream.clone())
+        let mut pins = self.0.pins.lock();
+        let number = pins.next;
+        pins.next += 1;
+        pins.open.entry(stream.clone()).or_default().insert(number);
+        Pin(Arc::clone(&self.0), stream.clone(), number)
     }
 
-    /// Waits until no read of `stream` has its head still to see: an append that was asked for after
-    /// a read must not be in it.
+    /// Waits until no read of `stream` that was asked for before this has its head still to see: it
+    /// must not have in it what is appended next. Those asked for since are not waited for: there may
+    /// be one at any time.
     pub(crate) async fn unpinned(&self, stream: &StreamId) {
+        let mut before = None;
         loop {
             let changed = {
                 let pins = self.0.pins.lock();
-                if !pins.contains_key(stream) {
+                let before = *before.get_or_insert(pins.next);
+                let oldest = pins.open.get(stream).and_then(BTreeSet::first);
+                if oldest.is_none_or(|oldest| *oldest >= before) {
                     return;
                 }
                 self.0.pinned.listen()
@@ -102,10 +115,10 @@ impl Drop for Turn {
 impl Drop for Pin {
     fn drop(&mut self) {
         let mut pins = self.0.pins.lock();
-        if let Some(count) = pins.get_mut(&self.1) {
-            *count -= 1;
-            if *count == 0 {
-                pins.remove(&self.1);
+        if let Some(open) = pins.open.get_mut(&self.1) {
+            open.remove(&self.2);
+            if open.is_empty() {
+                pins.open.remove(&self.1);
             }
         }
         drop(pins);
@@ -177,6 +190,19 @@ mod tests {
         assert!(poll(waits.as_mut()).is_pending());
         drop(two);
         assert!(poll(waits.as_mut()).is_ready());
-        assert!(turns.0.pins.lock().is_empty());
+        assert!(turns.0.pins.lock().open.is_empty());
+    }
+
+    #[test]
+    fn reads_without_an_end_do_not_hold_up_an_append() {
+        let turns = Turns::default();
+        let a = stream("a");
+        let mut asked = turns.pin(&a);
+        let mut waits = pin!(turns.unpinned(&a));
+        assert!(poll(waits.as_mut()).is_pending());
+        // The next one is asked for before the last one has seen the head.
+        let next = turns.pin(&a);
+        drop(std::mem::replace(&mut asked, next));
+        assert!(poll(waits.as_mut()).is_ready());
     }
 }
