@@ -10,6 +10,7 @@
 )]
 
 mod buckets;
+mod closing;
 mod conformance;
 mod keyspaces;
 mod kit;

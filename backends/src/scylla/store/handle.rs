@@ -95,7 +95,7 @@ struct Inner {
     cql: Cql,
     direct: Direct<Arc<Link>>,
     gate: Gate,
-    room: Semaphore,
+    room: Arc<Semaphore>,
 }
 
 impl ScyllaStore {
@@ -125,7 +125,7 @@ impl ScyllaStore {
             direct: Direct::new(Arc::clone(cql.link()), settings),
             cql,
             gate: Gate::default(),
-            room: Semaphore::new(IN_FLIGHT_KIB as usize),
+            room: Arc::new(Semaphore::new(IN_FLIGHT_KIB as usize)),
         })))
     }
 
@@ -157,8 +157,8 @@ impl ScyllaStore {
     }
 
     /// Closes the store for all its handles: calls under way are answered first, as far as that takes
-    /// no longer than the request timeout; reads end with [`Error::Closed`]. Closing again does
-    /// nothing.
+    /// no longer than the request timeout; appends that are cut off then answer [`Error::Unclear`],
+    /// everything else [`Error::Closed`]. Closing again does nothing.
     ///
     /// # Errors
     /// None so far.
@@ -212,9 +212,22 @@ impl EventStore for ScyllaStore {
         let bytes: usize = batch.events.iter().map(|event| event.payload.len()).sum();
         let kib = u32::try_from(bytes >> 10).unwrap_or(u32::MAX);
         let permits = kib.saturating_add(1).min(IN_FLIGHT_KIB);
-        let _room = self.0.room.acquire_many(permits).await;
-        self.run(|inner| async move { inner.direct.append(batch).await })
-            .await
+        // Given back when the work has ended, and not when nobody waits for it any more.
+        let room = Arc::clone(&self.0.room).acquire_many_owned(permits).await;
+        let call = self.0.gate.enter()?;
+        let (inner, stream) = (Arc::clone(&self.0), batch.stream.clone());
+        let done = self.0.cql.worker().run(async move {
+            let answer = inner.direct.append(batch).await;
+            drop((room, call));
+            answer
+        });
+        // It was cut off: what was sent may have arrived.
+        done.await.unwrap_or_else(|| {
+            Err(Error::Unclear {
+                stream,
+                reason: "the store was closed before the server answered".into(),
+            })
+        })
     }
 
     fn read_stream(&self, query: StreamQuery) -> EventStream {
