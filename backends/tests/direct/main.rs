@@ -12,10 +12,12 @@
     reason = "a test that fails shall stop"
 )]
 
+mod losses;
 mod network;
 mod oracle;
 mod random;
 mod refusals;
+mod snapshots;
 mod work;
 
 use work::World;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tidelog_backends::fake::{FakeServer, FakeWire, Fault, Limits as ServerLimits};
 use tidelog_backends::wire::{Buckets, Direct, DirectSettings, MetaRow, Request};
 use tidelog_core::{
@@ -23,7 +24,7 @@ impl Sleeper for Hasty {
     }
 }
 
-fn server() -> FakeWire {
+pub fn server() -> FakeWire {
     FakeWire::new(FakeServer::new(MetaRow {
         keyspace_id: Uuid::nil(),
         schema_version: 1,
@@ -33,7 +34,15 @@ fn server() -> FakeWire {
     }))
 }
 
-fn store(wire: FakeWire, give_up: Duration) -> Direct<FakeWire> {
+pub fn store(wire: FakeWire, give_up: Duration) -> Direct<FakeWire> {
+    store_waiting_by(Arc::new(Hasty), wire, give_up)
+}
+
+pub fn store_waiting_by(
+    sleeper: Arc<dyn Sleeper>,
+    wire: FakeWire,
+    give_up: Duration,
+) -> Direct<FakeWire> {
     let settings = DirectSettings {
         server: "simulated".into(),
         limits: Limits {
@@ -45,14 +54,14 @@ fn store(wire: FakeWire, give_up: Duration) -> Direct<FakeWire> {
         cache_bytes: 1 << 20,
         clock: Arc::new(ManualClock::default()),
         ids: Arc::new(SystemIds),
-        sleeper: Arc::new(Hasty),
+        sleeper,
     };
     Direct::new(wire, settings)
 }
 
-const LONG: Duration = Duration::from_secs(60);
+pub const LONG: Duration = Duration::from_secs(60);
 
-fn batch(size: usize) -> AppendBatch {
+pub fn batch(size: usize) -> AppendBatch {
     let stream = StreamId::new("T", "1").unwrap();
     let event = NewEvent::new("E", 1, ContentType::Bytes, vec![1; size]);
     AppendBatch::new(stream, ExpectedVersion::NoStream, vec![event])
@@ -140,6 +149,29 @@ fn a_lost_answer_is_found_out() {
     }
 }
 
+/// The server never answers an append: those behind it say so, and were not sent.
+#[test]
+fn nobody_waits_for_a_turn_for_ever() {
+    let wire = server();
+    let store = store(wire.clone(), Duration::from_millis(1));
+    wire.set_faults(|request| match request {
+        Request::Append(_) => Fault::Silence,
+        _ => Fault::None,
+    });
+    let mut first = Box::pin(store.append(batch(1)));
+    assert!(first.as_mut().now_or_never().is_none());
+    match pollster::block_on(store.append(batch(2))) {
+        Err(error @ Error::Unreachable { .. }) => assert_eq!(error.kind(), ErrorKind::Retry),
+        other => panic!("{other:?}"),
+    }
+    drop(first);
+    wire.set_faults(|_| Fault::None);
+    let sent = wire.take_asked();
+    let sent = sent.iter().filter(|r| matches!(r, Request::Append(_)));
+    assert_eq!(sent.count(), 1);
+    pollster::block_on(store.append(batch(2))).unwrap();
+}
+
 /// A client that knows the first half of a batch as recorded looks again before it says so: another
 /// one may have recorded the second half since.
 #[test]
@@ -161,6 +193,6 @@ fn what_was_recorded_since_may_be_the_rest_of_a_batch() {
     assert_eq!((receipt.first_sequence, receipt.last_sequence), (1, 2));
 }
 
-fn store_of_another(wire: &FakeWire) -> Direct<FakeWire> {
+pub fn store_of_another(wire: &FakeWire) -> Direct<FakeWire> {
     store(wire.another(), LONG)
 }

@@ -1,11 +1,12 @@
 //! An append: its ids are looked at, then its version, then it is one conditional batch.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use tidelog_core::{
     AppendBatch, AppendOutcome, AppendReceipt, Batch, Direction, Error, EventEnvelope, NewEvent,
-    RecordKind, Timestamp, check_append,
+    RecordKind, StreamId, Timestamp, check_append,
 };
 
 use super::super::request::{
@@ -14,7 +15,8 @@ use super::super::request::{
 };
 use super::direct::Direct;
 use super::known::{Known, oldest_in};
-use super::recorded::{Found, compare, conflict, look};
+use super::recorded::{Found, are_of, compare, conflict, look};
+use super::turns::Turn;
 
 /// How often an append loses to others before it gives up.
 const ATTEMPTS: u32 = 64;
@@ -29,7 +31,7 @@ impl<W: Wire> Direct<W> {
     /// As there; [`Error::Unclear`] when the server did not say for too long whether it was recorded.
     pub async fn append(&self, batch: AppendBatch) -> Result<AppendReceipt, Error> {
         check_append(std::slice::from_ref(&batch), &self.settings().limits)?;
-        let _turn = self.turns.take(&batch.stream).await;
+        let _turn = self.turn(&batch.stream).await?;
         self.turns.unpinned(&batch.stream).await;
         let mut append = Append {
             direct: self,
@@ -42,6 +44,23 @@ impl<W: Wire> Direct<W> {
             self.streams.keep(&batch.stream, known);
         }
         answer
+    }
+
+    /// Waits for a turn of `stream`, as long as an append may be looked after: those before this one
+    /// may each take so long when the server says nothing.
+    async fn turn(&self, stream: &StreamId) -> Result<Turn, Error> {
+        let settings = self.settings();
+        let take = pin!(self.turns.take(stream));
+        match select(take, settings.sleeper.sleep(settings.give_up)).await {
+            Either::Left((turn, _)) => Ok(turn),
+            Either::Right(_) => {
+                let error = WireError {
+                    class: ErrorClass::NotSent,
+                    text: "appends to it that were asked for before have no answer".into(),
+                };
+                Err(self.failed(&format!("append to {stream}"), &error))
+            }
+        }
     }
 }
 
@@ -127,11 +146,21 @@ impl<W: Wire> Append<'_, W> {
                 Found::Torn(id, reason) => return Err(conflict(self.batch, id, reason)),
                 Found::Standing(from) => {
                     let to = from + (self.batch.events.len() as u64 - 1);
-                    let rows = self.direct.rows(&self.batch.stream, from, to).await?;
-                    compare(self.batch, &rows)?;
-                    return Ok(rows.last().map(|last| {
-                        self.receipt(from, last.recorded_time, AppendOutcome::AlreadyAppended)
-                    }));
+                    match self.direct.rows(&self.batch.stream, from, to).await {
+                        Ok(rows) if are_of(self.batch, &rows) => {
+                            compare(self.batch, &rows)?;
+                            return Ok(rows.last().map(|last| {
+                                let outcome = AppendOutcome::AlreadyAppended;
+                                self.receipt(from, last.recorded_time, outcome)
+                            }));
+                        }
+                        // The server lost what was known: what is there now counts.
+                        Ok(_) | Err(Error::Gap { .. }) if self.trust != Trust::Fresh => {
+                            self.refresh().await?;
+                        }
+                        Ok(_) => return Err(self.unreachable("its events change meanwhile")),
+                        Err(error) => return Err(error),
+                    }
                 }
             }
         }

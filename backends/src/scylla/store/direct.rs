@@ -56,7 +56,7 @@ impl<W: Wire> Direct<W> {
     pub fn new(wire: W, settings: DirectSettings) -> Self {
         Self {
             wire,
-            streams: Streams::new(settings.cache_bytes),
+            streams: Streams::new(settings.cache_bytes, settings.limits.retry_window() as u64),
             turns: Turns::default(),
             recorded: AtomicI64::new(i64::MIN),
             settings,
@@ -152,7 +152,7 @@ impl<W: Wire> Direct<W> {
             return Ok(None);
         };
         let rows = self.rows(stream, sequence, sequence).await?;
-        Ok(rows.into_iter().next())
+        Ok(rows.into_iter().find(|row| row.event_id == event_id))
     }
 
     /// The events at these sequences, which stand at or below a head that was seen.
@@ -214,18 +214,29 @@ impl<W: Wire> Direct<W> {
         match known {
             Some(known) if known.head == head => Ok(Some(known)),
             Some(mut known) if known.head.sequence < head.sequence => {
-                let from = oldest.max(known.head.sequence + 1);
+                let from = oldest.max(known.head.sequence);
                 let ids = self.ids(stream, bucket, (from, head.sequence)).await?;
+                if from == known.head.sequence && !begins_with(&ids, &known.head) {
+                    return self.learn(stream, bucket, head).await;
+                }
                 let ids = ids.iter().map(|row| (row.sequence, row.event_id));
                 known.extend((bucket, head), ids, self.window());
                 Ok(Some(known))
             }
-            // Nothing, or the server lost what was known.
-            _ => {
-                let ids = self.ids(stream, bucket, (oldest, head.sequence)).await?;
-                Ok(Some(Known::new(bucket, head, ids)))
-            }
+            _ => self.learn(stream, bucket, head).await,
         }
+    }
+
+    /// What there is to know of `stream`: nothing was known of it, or the server lost that.
+    async fn learn(
+        &self,
+        stream: &StreamId,
+        bucket: u64,
+        head: HeadRow,
+    ) -> Result<Option<Known>, Error> {
+        let oldest = oldest_in(self.window(), head.sequence);
+        let ids = self.ids(stream, bucket, (oldest, head.sequence)).await?;
+        Ok(Some(Known::new(bucket, head, ids)))
     }
 
     /// Ids at these sequences, `newest` being a bucket that holds the last one.
@@ -316,4 +327,10 @@ impl<W: Wire> Direct<W> {
             reason: format!("it answered {reply:?}").into(),
         }
     }
+}
+
+/// Whether the event that was the head stands there still.
+fn begins_with(ids: &[IdRow], head: &HeadRow) -> bool {
+    ids.first()
+        .is_some_and(|row| (row.sequence, row.event_id) == (head.sequence, head.event_id))
 }

@@ -78,8 +78,12 @@ pub(crate) fn oldest_in(window: u64, head: u64) -> u64 {
 pub(crate) struct Streams(Cache<StreamId, Known, Weigh>);
 
 impl Streams {
-    pub(crate) fn new(bytes: u64) -> Self {
-        let items = usize::try_from(bytes / 1024).unwrap_or(usize::MAX);
+    /// For streams of which `window` ids are known, or fewer. The cache cuts its room into shards, the
+    /// more the more entries it expects and the machine has processors: what does not fit into a
+    /// shard is never kept.
+    pub(crate) fn new(bytes: u64, window: u64) -> Self {
+        let each = ENTRY_BYTES + window.saturating_mul(ID_BYTES);
+        let items = usize::try_from(bytes / each.max(1)).unwrap_or(usize::MAX);
         Self(Cache::with_weighter(items.clamp(16, 1 << 16), bytes, Weigh))
     }
 
@@ -153,7 +157,7 @@ mod tests {
 
     #[test]
     fn what_is_older_does_not_replace_what_is_newer() {
-        let streams = Streams::new(1 << 20);
+        let streams = Streams::new(1 << 20, 100);
         let stream = StreamId::new("T", "1").unwrap();
         streams.keep(&stream, Known::new(0, head(5), []));
         streams.keep(&stream, Known::new(0, head(4), []));
@@ -164,7 +168,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded() {
-        let streams = Streams::new(64 << 10);
+        let streams = Streams::new(64 << 10, 100);
         for n in 0..1_000 {
             let stream = StreamId::new("T", &n.to_string()).unwrap();
             streams.keep(&stream, Known::new(0, head(100), (1..=100).map(row)));

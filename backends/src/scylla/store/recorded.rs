@@ -77,6 +77,12 @@ fn newest_places(batch: &AppendBatch, there: &[(u64, EventId)]) -> Vec<Option<u6
     places
 }
 
+/// Whether `rows` have the batch's ids, in order.
+pub(crate) fn are_of(batch: &AppendBatch, rows: &[EventEnvelope]) -> bool {
+    let there = rows.iter().map(|row| row.event_id);
+    there.eq(batch.events.iter().map(|event| event.event_id))
+}
+
 /// Whether `rows`, which have the batch's ids, say the same as it.
 pub(crate) fn compare(batch: &AppendBatch, rows: &[EventEnvelope]) -> Result<(), Error> {
     let mut pairs = rows.iter().zip(&batch.events);

@@ -19,24 +19,29 @@ impl<W: Wire> Direct<W> {
     /// # Errors
     /// [`Error::Unreachable`], [`Error::ServerRefused`].
     pub async fn snapshot(&self, stream: &StreamId) -> Result<Option<SnapshotEnvelope>, Error> {
-        let Some(row) = self.snapshot_row(stream).await? else {
-            return Ok(None);
-        };
-        if !self.stands(stream, row.sequence, &row).await? {
-            return Ok(None);
+        let mut seen = None;
+        for _ in 0..ATTEMPTS {
+            let Some(row) = self.snapshot_row(stream).await? else {
+                return Ok(None);
+            };
+            if seen == Some(row.version) || !self.stands(stream, row.sequence, &row).await? {
+                return Ok(None);
+            }
+            if let Some(state) = self.state(&row).await? {
+                return Ok(Some(SnapshotEnvelope {
+                    stream: row.stream,
+                    sequence: row.sequence,
+                    event_id: row.event_id,
+                    revision: row.revision,
+                    content_type: row.content_type,
+                    taken_time: row.taken_time,
+                    state,
+                }));
+            }
+            // Its parts may be gone because a newer one has come since the row was read.
+            seen = Some(row.version);
         }
-        let Some(state) = self.state(&row).await? else {
-            return Ok(None);
-        };
-        Ok(Some(SnapshotEnvelope {
-            stream: row.stream,
-            sequence: row.sequence,
-            event_id: row.event_id,
-            revision: row.revision,
-            content_type: row.content_type,
-            taken_time: row.taken_time,
-            state,
-        }))
+        Ok(None)
     }
 
     /// See [`SnapshotStore::persist`](tidelog_core::SnapshotStore::persist).
