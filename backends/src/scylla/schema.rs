@@ -162,12 +162,12 @@ pub(crate) async fn migrate(
         config,
         statements: 0,
     };
-    migration.make_keyspace().await?;
     let (found, _) = migration.read().await?.unwrap_or_default();
     if found.is_some_and(|found| found >= SCHEMA_VERSION) {
         let meta = migration.meta().await?;
         check(config, meta.as_ref())?;
     } else {
+        migration.make_keyspace().await?;
         migration.run().await?;
     }
     Ok(MigrateReport {
@@ -205,22 +205,9 @@ impl Migration<'_> {
         self.define(META).await?;
         self.check_for_leftovers().await?;
         let me = self.config.ids.next_uuid();
-        let bucket = self
-            .config
-            .bucket_events
-            .unwrap_or(ScyllaConfig::DEFAULT_BUCKET);
-        let chunk = self
-            .config
-            .chunk_records
-            .unwrap_or(ScyllaConfig::DEFAULT_BUCKET);
-        let values = (
-            self.config.ids.next_uuid(),
-            bucket.cast_signed(),
-            chunk.cast_signed(),
-            self.config.arbitration_dc.as_deref(),
-        );
-        self.ask_whether(BEGIN_META, values).await?;
-        let Some(from) = self.lock(me).await? else {
+        let keyspace_id = self.config.ids.next_uuid();
+        self.begin(keyspace_id).await?;
+        let Some(from) = self.lock(me, keyspace_id).await? else {
             // Somebody else was faster, and is done.
             let meta = self.meta().await?;
             return check(self.config, meta.as_ref());
@@ -231,12 +218,23 @@ impl Migration<'_> {
             }
             tracing::info!(keyspace = %self.config.keyspace, version, "schema made");
         }
-        let done = (SCHEMA_VERSION.cast_signed(), me);
-        self.ask_whether(FINISH, done).await?;
-        // Not applied: whoever took over the lock does the same steps, and each may run twice.
-        self.wait_until_done().await?;
+        self.finish(me).await?;
         let meta = self.meta().await?;
         check(self.config, meta.as_ref())
+    }
+
+    /// Makes the row that the keyspace has about itself, if it has none.
+    async fn begin(&mut self, keyspace_id: Uuid) -> Result<(), Error> {
+        let config = self.config;
+        let size = |said: Option<u64>| said.unwrap_or(ScyllaConfig::DEFAULT_BUCKET).cast_signed();
+        let values = (
+            keyspace_id,
+            size(config.bucket_events),
+            size(config.chunk_records),
+            config.arbitration_dc.as_deref(),
+        );
+        self.ask_whether(BEGIN_META, values).await?;
+        Ok(())
     }
 
     /// A keyspace that has events but no row about itself lost it. What was fixed for ever when it was
@@ -269,10 +267,15 @@ impl Migration<'_> {
     }
 
     /// Takes the lock; answers the version to go on from, or `None` when there is nothing to do.
-    async fn lock(&mut self, me: Uuid) -> Result<Option<u32>, Error> {
+    async fn lock(&mut self, me: Uuid, keyspace_id: Uuid) -> Result<Option<u32>, Error> {
         let mut seen: (Standing, Duration) = ((None, None), Duration::ZERO);
         loop {
-            let standing = self.read().await?.unwrap_or_default();
+            let Some(standing) = self.read().await? else {
+                // It was never made though it may have been, or it is gone again.
+                tokio::time::sleep(LOOK_AGAIN).await;
+                self.begin(keyspace_id).await?;
+                continue;
+            };
             let version = standing.0.unwrap_or(0);
             if version >= SCHEMA_VERSION {
                 return Ok(None);
@@ -295,9 +298,13 @@ impl Migration<'_> {
         }
     }
 
-    async fn wait_until_done(&mut self) -> Result<(), Error> {
+    /// Notes that the tables are made. Where somebody took over the lock, it is them who do: they make
+    /// the same tables, and each may be made twice.
+    async fn finish(&mut self, me: Uuid) -> Result<(), Error> {
         let mut waited = Duration::ZERO;
         loop {
+            self.ask_whether(FINISH, (SCHEMA_VERSION.cast_signed(), me))
+                .await?;
             let (version, _) = self.read().await?.unwrap_or_default();
             if version.is_some_and(|version| version >= SCHEMA_VERSION)
                 || waited >= self.config.lock_patience

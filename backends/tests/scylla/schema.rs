@@ -1,9 +1,11 @@
 //! The tables: made once, refused when they are missing or another version's.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tidelog_backends::{KeyspaceReplication, SCHEMA_VERSION, ScyllaConfig, ScyllaStore};
-use tidelog_core::{Error, ErrorKind};
+use tidelog_core::{Error, ErrorKind, IdSource, SystemIds};
 
 use crate::keyspaces::Keyspace;
 use crate::kit::{append, assert_holds, connect, events, stream};
@@ -167,6 +169,42 @@ fn the_lock_of_a_migration_that_died_is_taken_over() {
     keyspace.cql(&[&format!("DROP TABLE \"{}\".snapshot_parts", keyspace.name)]);
     let patient = config(&keyspace).lock_patience(Duration::from_millis(600));
     assert_eq!(migrate(patient).unwrap().to, SCHEMA_VERSION);
+    connect(config(&keyspace));
+}
+
+/// Version 7 ids; says when the second one is taken.
+#[derive(Debug)]
+struct SayingIds(std::sync::mpsc::Sender<()>, AtomicU32);
+
+impl IdSource for SayingIds {
+    fn next_uuid(&self) -> uuid::Uuid {
+        if self.1.fetch_add(1, Ordering::SeqCst) == 1 {
+            let _ = self.0.send(());
+        }
+        SystemIds.next_uuid()
+    }
+}
+
+/// What it had begun is gone, as after a truncation, or was never there, its answer being lost.
+#[test]
+fn a_migration_whose_row_is_gone_begins_it_again() {
+    let Some(keyspace) = Keyspace::named("gone") else {
+        return;
+    };
+    migrate(replicated(&keyspace)).unwrap();
+    keyspace.set_meta("schema_version = 0, migrating = 5b6962dd-3f90-4c93-8f61-eabfa4a803e2");
+    let (say, said) = std::sync::mpsc::channel();
+    let waiting = config(&keyspace).ids(Arc::new(SayingIds(say, AtomicU32::new(0))));
+    std::thread::scope(|scope| {
+        let migrating = scope.spawn(|| migrate(waiting));
+        said.recv().unwrap();
+        let text = format!(
+            "DELETE FROM \"{}\".tidelog_meta WHERE id = 'keyspace' IF EXISTS",
+            keyspace.name
+        );
+        keyspace.cql(&[&text]);
+        assert_eq!(migrating.join().unwrap().unwrap().to, SCHEMA_VERSION);
+    });
     connect(config(&keyspace));
 }
 
