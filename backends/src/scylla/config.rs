@@ -173,13 +173,14 @@ impl ScyllaConfig {
 
     /// Decides conditional writes in this data centre alone (`LOCAL_SERIAL`); all that write must be
     /// clients of it, by [`datacenter`](Self::datacenter). Fixed for ever when the keyspace's tables
-    /// are made.
+    /// are made. Say it in every client, too: then it counts even if the server loses the row in which
+    /// the keyspace says it.
     pub fn arbitration_dc(mut self, datacenter: impl Into<String>) -> Self {
         self.arbitration_dc = Some(datacenter.into());
         self
     }
 
-    /// The data centre whose nodes are asked first.
+    /// The data centre whose nodes are asked, and no others.
     pub fn datacenter(mut self, datacenter: impl Into<String>) -> Self {
         self.datacenter = Some(datacenter.into());
         self

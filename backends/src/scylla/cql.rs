@@ -223,9 +223,11 @@ impl Link {
         if meta.is_some() {
             schema::check(&self.config, meta.as_ref()).map_err(Failed::Schema)?;
         }
-        let arbitration_dc = meta
-            .as_ref()
-            .and_then(|meta| meta.arbitration_dc.as_deref());
+        let arbitration_dc = match &meta {
+            Some(meta) => meta.arbitration_dc.as_deref(),
+            // To decide in another way than those who still know it would be no decision.
+            None => self.config.arbitration_dc.as_deref(),
+        };
         let statements = Statements::prepare(&session, &self.config, arbitration_dc).await?;
         let ping = statements::ping(&session, &self.config).await?;
         let connected = Connected {
@@ -497,12 +499,14 @@ impl Asking<'_> {
     }
 
     async fn put_meta(&self, row: &MetaRow) -> Result<Reply, WireError> {
+        let said = self.link.config.arbitration_dc.as_deref();
+        let arbitration_dc = row.arbitration_dc.as_deref().or(said);
         let values = vec![
             Value::Uuid(row.keyspace_id),
             Value::Int(row.schema_version.cast_signed()),
             Value::of(row.bucket_events),
             Value::of(row.chunk_records),
-            Value::set(row.arbitration_dc.as_deref().map(Value::Text)),
+            Value::set(arbitration_dc.map(Value::Text)),
         ];
         self.whether(&self.statements.put_meta, values).await
     }

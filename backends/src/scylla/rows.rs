@@ -52,7 +52,16 @@ where
 /// Whether a conditional write was applied: its first row says so, in a column found by name. What
 /// else stands in such an answer differs from server to server (Cassandra: the columns of the
 /// conditions; ScyllaDB: an old row for each statement of the batch) and is not looked at.
+///
+/// An answer that cannot be understood leaves open whether it was.
 pub(crate) fn applied(answer: QueryResult) -> Result<bool, WireError> {
+    said_applied(answer).map_err(|error| WireError {
+        class: ErrorClass::Unclear,
+        ..error
+    })
+}
+
+fn said_applied(answer: QueryResult) -> Result<bool, WireError> {
     let rows = rows_of(answer)?;
     let mut rows = rows
         .rows::<ColumnIterator<'_, '_>>()
