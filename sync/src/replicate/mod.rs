@@ -16,8 +16,6 @@
 //! | `stage` | how far an event has come |
 //! | `wake` | that the machine has slept |
 
-#![allow(dead_code, reason = "the replicator lands in steps")]
-
 pub(crate) mod backoff;
 pub(crate) mod embedded;
 pub(crate) mod keeper;

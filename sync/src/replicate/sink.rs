@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tidelog_backends::commits::{Commit, CommitEnd};
-use tidelog_backends::wire::Wire;
-use tidelog_core::{BoxFuture, Error, Halt, StreamId};
+use tidelog_core::{Error, Halt, StreamId};
 
 use super::keeper::Keeper;
 use super::outbox::Outbox;
@@ -159,8 +158,6 @@ pub(crate) enum SinkMessage {
     Fork(Other),
     /// Sends everything again.
     Resync,
-    /// Runs beside the sink, with what it asks the server by, until it ends or replication does.
-    Task(Box<dyn FnOnce(Arc<dyn Wire>) -> BoxFuture<'static, ()> + Send>),
 }
 
 /// What follows a message.

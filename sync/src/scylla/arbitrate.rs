@@ -5,14 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidelog_backends::wire::{
-    AppendRows, Bucket, ErrorClass, EventRow, Expected, HeadRow, IdRow, Reply, Request, Wire,
-    WireError,
+    AppendRows, Bucket, ErrorClass, EventRow, Expected, HeadRow, IdRow, Request, Wire, WireError,
 };
 use tidelog_core::{Error, StreamId};
 use uuid::Uuid;
 
+use super::ask;
 use super::judge::{Found, Mine, Place, Verdict, judge};
-use super::wire::unexpected;
 use crate::replicate::outbox::Outbox;
 
 /// Looks at one stream before the connection is given up.
@@ -290,16 +289,12 @@ impl Work<'_> {
     /// The same once more where it is not clear what came of it: what it did then stands there.
     async fn append(&self, append: AppendRows) -> Result<bool, End> {
         let again = append.clone();
-        let first = self.turn.wire.ask(Request::Append(Box::new(append))).await;
-        let reply = match first {
+        let wire = &*self.turn.wire;
+        match ask::applied(wire, Request::Append(Box::new(append))).await {
             Err(error) if error.class == ErrorClass::Unclear => {
-                self.turn.wire.ask(Request::Append(Box::new(again))).await?
+                Ok(ask::applied(wire, Request::Append(Box::new(again))).await?)
             }
-            first => first?,
-        };
-        match reply {
-            Reply::Applied(applied) => Ok(applied),
-            other => Err(unexpected(&other).into()),
+            first => Ok(first?),
         }
     }
 
@@ -495,11 +490,7 @@ impl Work<'_> {
     }
 
     async fn head(&self, bucket: u64) -> Result<Option<HeadRow>, End> {
-        let request = Request::Head(self.in_bucket(bucket));
-        match self.turn.wire.ask(request).await? {
-            Reply::Head(head) => Ok(head),
-            other => Err(unexpected(&other).into()),
-        }
+        Ok(ask::head(&*self.turn.wire, self.in_bucket(bucket)).await?)
     }
 
     /// Ids by sequence, of all these buckets.
@@ -517,10 +508,8 @@ impl Work<'_> {
                 to,
                 serial,
             };
-            match self.turn.wire.ask(request).await? {
-                Reply::Ids(rows) => ids.extend(rows.into_iter().map(|row| (row.sequence, row))),
-                other => return Err(unexpected(&other).into()),
-            }
+            let rows = ask::ids(&*self.turn.wire, request).await?;
+            ids.extend(rows.into_iter().map(|row| (row.sequence, row)));
         }
         Ok(ids)
     }

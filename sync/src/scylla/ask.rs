@@ -1,8 +1,8 @@
 //! Questions to the server with the type of their answer.
 
 use tidelog_backends::wire::{
-    Bucket, Chunk, ErrorClass, EventRow, ForkRows, HeadRow, LogRow, MetaRow, OriginRow, PageAt,
-    ParkedRow, Reply, Request, Rows, Wire, WireError,
+    Bucket, Chunk, ErrorClass, EventRow, ForkRows, HeadRow, IdRow, LogRow, MetaRow, OriginRow,
+    PageAt, ParkedRow, Reply, Request, Rows, Wire, WireError,
 };
 use tidelog_core::{Direction, Error};
 use uuid::Uuid;
@@ -126,6 +126,27 @@ pub(crate) async fn applied<W: Wire + ?Sized>(
 ) -> Result<bool, WireError> {
     ask(wire, request, |reply| match reply {
         Reply::Applied(applied) => Some(applied),
+        _ => None,
+    })
+    .await
+}
+
+/// Ids of events, as one request asks for them.
+pub(crate) async fn ids<W: Wire + ?Sized>(
+    wire: &W,
+    request: Request,
+) -> Result<Vec<IdRow>, WireError> {
+    ask(wire, request, |reply| match reply {
+        Reply::Ids(rows) => Some(rows),
+        _ => None,
+    })
+    .await
+}
+
+/// Asks for what has no answer but that it is done.
+pub(crate) async fn done<W: Wire + ?Sized>(wire: &W, request: Request) -> Result<(), WireError> {
+    ask(wire, request, |reply| match reply {
+        Reply::Done => Some(()),
         _ => None,
     })
     .await

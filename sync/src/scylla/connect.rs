@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use tidelog_backends::commits::{CommitEnd, EpochInfo};
 use tidelog_backends::wire::{
-    Chunk, ErrorClass, MetaRow, OriginRow, PageAt, Reply, Request, Watermark, Wire, WireError,
+    Chunk, ErrorClass, MetaRow, OriginRow, PageAt, Request, Watermark, Wire, WireError,
 };
 use tidelog_core::{Error, Halt, IdSource};
 use uuid::Uuid;
 
+use super::ask::{self, meta, origins};
 use super::handshake::{Log, Seen, Verdict, cloned, verdict};
 use super::park;
 use super::watermark::{stop, watermark};
-use super::wire::{apply, meta, origins, unexpected};
 use crate::replicate::keeper::Keeper;
 use crate::replicate::outbox::{Identity, Outbox};
 use crate::replicate::sink::Stop;
@@ -104,7 +104,7 @@ impl Caller<'_> {
                     arbitration_dc: None,
                 };
                 tracing::warn!("the server lost the row of its keyspace; it is put again");
-                let put = apply(self.wire, Request::PutMeta(row)).await;
+                let put = ask::applied(self.wire, Request::PutMeta(row)).await;
                 put.map_err(|error| self.stop(error, "put the row of its keyspace"))?;
                 let again = meta(self.wire).await;
                 let again = again.map_err(|error| self.stop(error, "read its schema"))?;
@@ -302,7 +302,7 @@ impl Caller<'_> {
         action: &str,
         then: Watermark,
     ) -> Result<Option<Watermark>, Stop> {
-        match apply(self.wire, request).await {
+        match ask::applied(self.wire, request).await {
             Ok(applied) => Ok(applied.then_some(then)),
             // The session was saved before: it is found there if it was taken.
             Err(error) if error.class == ErrorClass::Unclear => Ok(None),
@@ -329,21 +329,13 @@ pub(super) async fn has_row(
     chunk: Chunk,
     end: CommitEnd,
 ) -> Result<bool, WireError> {
-    let request = Request::Log {
-        chunk,
-        from: end.position,
-        wide: true,
-        records: false,
-        page: PageAt {
-            after: None,
-            rows: 16,
-        },
+    let page = PageAt {
+        after: None,
+        rows: 16,
     };
-    match wire.ask(request).await? {
-        Reply::Log(page) => Ok(page
-            .rows
-            .iter()
-            .any(|row| row.position == end.position && row.commit_hash == end.hash)),
-        other => Err(unexpected(&other)),
-    }
+    let found = ask::log(wire, chunk, end.position, (true, false), page).await?;
+    Ok(found
+        .rows
+        .iter()
+        .any(|row| row.position == end.position && row.commit_hash == end.hash))
 }

@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tidelog_backends::commits::{Commit, CommitRecord};
-use tidelog_backends::wire::{Chunk, ErrorClass, LogRow, Reply, Request, Wire, WireError};
+use tidelog_backends::wire::{Chunk, ErrorClass, LogRow, Request, Wire, WireError};
 use uuid::Uuid;
 
-use super::wire::unexpected;
+use super::ask;
 
 /// Most bytes of rows sent at once, unless one alone has more.
 const BATCH_BYTES: usize = 100 << 10;
@@ -97,13 +97,12 @@ impl LogBatch {
             chunk: self.chunk,
             rows: self.rows.clone(),
         };
-        let reply = match wire.ask(request()).await {
-            Err(error) if error.class == ErrorClass::Unclear => wire.ask(request()).await?,
+        match ask::done(&*wire, request()).await {
+            Err(error) if error.class == ErrorClass::Unclear => {
+                ask::done(&*wire, request()).await?;
+            }
             first => first?,
-        };
-        match reply {
-            Reply::Done => Ok(positions),
-            other => Err(unexpected(&other)),
         }
+        Ok(positions)
     }
 }

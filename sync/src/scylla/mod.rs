@@ -11,9 +11,9 @@
 //! | `retrying` | what is held, tried again |
 //! | `watermark`, `probe` | how far the server knows this log, and whether it still does |
 //! | `timed` | how long each request takes, for metrics |
-//! | `ask`, `wire` | answers as they are wanted |
+//! | `ask` | answers as they are wanted |
 
-#![allow(dead_code, reason = "the replica lands in steps")]
+#![allow(dead_code, reason = "readers of the replica land in steps")]
 
 mod arbitrate;
 mod ask;
@@ -52,7 +52,6 @@ mod torn;
 mod turns;
 mod vector;
 mod watermark;
-mod wire;
 
 pub use follow::{Follow, Followed};
 pub use resolve::{Conflict, Resolved};

@@ -7,7 +7,7 @@ use tidelog_backends::wire::{ParkedKey, ParkedRow, Request, Wire, WireError};
 use tidelog_core::StreamId;
 use uuid::Uuid;
 
-use super::wire::{apply, parked};
+use super::ask::{applied, parked};
 use crate::replicate::keeper::Keeper;
 use crate::replicate::parked::ParkedEntry;
 use crate::replicate::state::SinkState;
@@ -69,7 +69,7 @@ pub(super) fn request(state: &SinkState, entry: &ParkedEntry, change: Change) ->
 
 /// Tells the server of an entry; whether it was noted there before makes no difference.
 pub(super) async fn tell(wire: Arc<dyn Wire>, request: Request) -> Result<(), WireError> {
-    apply(&*wire, request).await.map(drop)
+    applied(&*wire, request).await.map(drop)
 }
 
 /// Makes the server list what is parked here: what it has lost, or was not told before a crash.
@@ -97,7 +97,7 @@ pub(super) async fn put_again(wire: &dyn Wire, keeper: &mut Keeper) -> Result<()
         }
     }
     for request in requests {
-        apply(wire, request).await?;
+        applied(wire, request).await?;
     }
     if !resolved.is_empty() {
         let state = keeper.change_parked();

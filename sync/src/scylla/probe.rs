@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use tidelog_backends::commits::CommitEnd;
-use tidelog_backends::wire::{Bucket, Chunk, Reply, Request, Watermark, Wire, WireError};
+use tidelog_backends::wire::{Bucket, Chunk, Request, Watermark, Wire, WireError};
 use tidelog_core::{Halt, StreamId};
 use uuid::Uuid;
 
@@ -13,7 +13,6 @@ use super::ask;
 use super::connect::has_row;
 use super::judge::Place;
 use super::watermark::taken;
-use super::wire::unexpected;
 use crate::replicate::state::Replica;
 
 pub(super) struct Probe {
@@ -96,10 +95,9 @@ impl Probe {
                 to: sequence,
                 serial: true,
             };
-            match self.wire.ask(request).await? {
-                Reply::Ids(rows) if rows.iter().any(|row| row.event_id == id) => return Ok(true),
-                Reply::Ids(_) => {}
-                other => return Err(unexpected(&other)),
+            let rows = ask::ids(&*self.wire, request).await?;
+            if rows.iter().any(|row| row.event_id == id) {
+                return Ok(true);
             }
         }
         Ok(false)

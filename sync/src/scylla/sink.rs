@@ -63,7 +63,6 @@ pub(crate) struct ScyllaSink {
     pub(super) link: Option<Box<Link>>,
     /// When how much was settled, a second apart, newest last.
     pace: VecDeque<(Duration, u64)>,
-    tasks: FuturesUnordered<BoxFuture<'static, ()>>,
 }
 
 /// One connection.
@@ -141,7 +140,6 @@ impl ScyllaSink {
             counts: Counts::default(),
             link: None,
             pace: VecDeque::new(),
-            tasks: FuturesUnordered::new(),
         }
     }
 
@@ -247,7 +245,6 @@ impl Sink for ScyllaSink {
         outbox: &Arc<dyn Outbox>,
         keeper: &mut Keeper,
     ) -> Poll<Result<Step, Stop>> {
-        while let Poll::Ready(Some(())) = self.tasks.poll_next_unpin(cx) {}
         let mut has_moved = false;
         for _ in 0..TURNS {
             self.send(outbox, keeper)?;
@@ -350,10 +347,6 @@ impl Sink for ScyllaSink {
                 let identity = outbox.identity();
                 keeper.change().settled = identity.genesis();
                 Ok(After::Again)
-            }
-            SinkMessage::Task(task) => {
-                self.tasks.push(task(Arc::clone(&self.wire)));
-                Ok(After::GoOn)
             }
             SinkMessage::Retry(stream) => {
                 self.retry(&stream, outbox, keeper)?;

@@ -7,8 +7,8 @@ use tidelog_backends::wire::{ErrorClass, OriginRow, Request, Watermark, Wire, Wi
 use tidelog_core::{Error, Halt};
 use uuid::Uuid;
 
+use super::ask::{applied, origins};
 use super::handshake::cloned;
-use super::wire::{apply, origins};
 use crate::replicate::sink::Stop;
 
 /// Tries before the connection is given up.
@@ -55,7 +55,7 @@ impl Advance {
                 seen: self.seen,
                 to: self.to,
             };
-            match apply(&*self.wire, request).await {
+            match applied(&*self.wire, request).await {
                 Ok(true) => return Ok(Noted::At(self.to)),
                 Ok(false) => {}
                 // What came of it is looked at.
