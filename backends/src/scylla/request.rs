@@ -97,7 +97,8 @@ pub enum Request {
     /// Writes events and the bucket's head in one conditional batch. Answer: [`Reply::Applied`].
     Append(Box<AppendRows>),
 
-    /// Writes rows of one chunk of a log, unconditionally: equal keys always carry equal content.
+    /// Writes rows of one chunk of a log, unconditionally: equal keys (position, event id and commit
+    /// hash) always carry equal content.
     /// Answer: [`Reply::Done`].
     PutLog {
         /// The partition.
@@ -256,7 +257,7 @@ pub enum Reply {
     Ids(Vec<IdRow>),
     /// Events.
     Events(Rows<EventRow>),
-    /// Rows of a log, by position, then event id.
+    /// Rows of a log, by position, then event id, then commit hash.
     Log(Rows<LogRow>),
     /// Epochs.
     Origins(Vec<OriginRow>),

@@ -33,7 +33,7 @@ const STEPS: [(u32, &[&str]); 1] = [(
         "CREATE TABLE IF NOT EXISTS {ks}.log_by_origin (
     origin uuid, epoch uuid, chunk bigint, position bigint, event_id uuid,
     commit_number bigint, commit_first bigint, commit_count int, commit_hash blob, record blob,
-    PRIMARY KEY ((origin, epoch, chunk), position, event_id))",
+    PRIMARY KEY ((origin, epoch, chunk), position, event_id, commit_hash))",
         "CREATE TABLE IF NOT EXISTS {ks}.origins (
     origin uuid, epoch uuid, first_epoch uuid,
     parent uuid, parent_position bigint, parent_hash blob,

@@ -12,6 +12,7 @@ cases![
     log_rows_are_of_their_chunk,
     log_rows_put_again_are_there_once,
     two_events_at_one_position_are_both_there,
+    one_event_of_two_commits_at_one_position_is_there_twice,
     events_at_one_position_are_ordered_by_version_first,
     without_records_the_rest_is_there,
     pages_of_a_log_hold_every_row_once,
@@ -87,6 +88,19 @@ async fn two_events_at_one_position_are_both_there(ask: Ask) {
     put(&ask, 0, vec![other.clone()]).await;
     let wanted = [ask.log_row(1), other, ask.log_row(2), ask.log_row(3)];
     assert_eq!(ask.log(ask.chunk(0), 1, true, 100).await.concat(), wanted);
+}
+
+/// Two copies of a store may adopt the same event at the same position, in commits of their own.
+async fn one_event_of_two_commits_at_one_position_is_there_twice(ask: Ask) {
+    let mut other = ask.log_row(2);
+    other.commit_hash = [255; 32];
+    other.record = "of a clone".into();
+    put(&ask, 0, rows(&ask, 1, 3)).await;
+    put(&ask, 0, vec![other.clone()]).await;
+    let wanted = [ask.log_row(1), ask.log_row(2), other, ask.log_row(3)];
+    for most in [1, 2, 3, 100] {
+        assert_eq!(ask.log(ask.chunk(0), 1, true, most).await.concat(), wanted);
+    }
 }
 
 async fn events_at_one_position_are_ordered_by_version_first(ask: Ask) {

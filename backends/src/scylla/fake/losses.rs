@@ -4,7 +4,6 @@ use tidelog_core::EventId;
 
 use super::super::request::{Bucket, Chunk};
 use super::server::FakeServer;
-use super::tables::log_at;
 
 /// A table that can be truncated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +89,7 @@ impl FakeServer {
     /// Loses one row of a log.
     pub fn lose_log_row(&mut self, chunk: &Chunk, position: u64, event_id: EventId) {
         if let Some(rows) = self.tables.log.get_mut(chunk) {
-            rows.remove(&log_at(position, event_id));
+            rows.retain(|_, row| (row.position, row.event_id) != (position, event_id));
         }
     }
 }

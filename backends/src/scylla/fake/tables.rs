@@ -18,7 +18,7 @@ pub struct Tables {
     pub meta: Option<MetaRow>,
     /// `events_by_stream`.
     pub events: BTreeMap<Bucket, EventPartition>,
-    /// `log_by_origin`, by position and event id.
+    /// `log_by_origin`, by position, event id and commit hash.
     pub log: BTreeMap<Chunk, BTreeMap<LogAt, LogRow>>,
     /// `origins`, by origin, then epoch.
     pub origins: BTreeMap<Uuid, BTreeMap<Uuid, OriginRow>>,
@@ -43,8 +43,8 @@ pub struct EventPartition {
 /// itself, which is not the order of `type/id`.
 pub type ParkedAt = (Box<str>, Box<str>, u64);
 
-/// The clustering of `log_by_origin`: position, event id.
-pub type LogAt = (u64, UuidOrder);
+/// The clustering of `log_by_origin`: position, event id, commit hash.
+pub type LogAt = (u64, UuidOrder, [u8; 32]);
 
 /// A uuid in the order of the servers: by version first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -147,7 +147,7 @@ impl Tables {
             .log
             .get(chunk)
             .into_iter()
-            .flat_map(|rows| rows.range((from, UuidOrder::of(Uuid::nil()))..))
+            .flat_map(|rows| rows.range((from, UuidOrder::of(Uuid::nil()), [0; 32])..))
             .filter(|(place, _)| after.is_none_or(|after| **place > after))
             .filter(|(place, _)| !Unseen::hides_position(unseen, place))
             .map(|(_, row)| LogRow {
@@ -162,6 +162,7 @@ impl Tables {
         cut(rows, page, |row| {
             let mut at = row.position.to_be_bytes().to_vec();
             at.extend_from_slice(row.event_id.as_bytes());
+            at.extend_from_slice(&row.commit_hash);
             at.into()
         })
     }
@@ -180,12 +181,13 @@ fn sequence_of(page: &Page) -> Option<u64> {
 }
 
 /// Where a row of a log stands.
-pub(super) fn log_at(position: u64, event_id: EventId) -> LogAt {
-    (position, UuidOrder::of(*event_id.as_uuid()))
+pub(super) fn log_at(position: u64, event_id: EventId, commit_hash: [u8; 32]) -> LogAt {
+    (position, UuidOrder::of(*event_id.as_uuid()), commit_hash)
 }
 
 fn place_of(page: &Page) -> Option<LogAt> {
     let position = u64::from_be_bytes(*page.0.first_chunk()?);
     let id = page.0.get(8..)?.first_chunk()?;
-    Some(log_at(position, EventId::from_bytes(*id)))
+    let hash = page.0.get(24..)?.first_chunk()?;
+    Some(log_at(position, EventId::from_bytes(*id), *hash))
 }

@@ -167,7 +167,7 @@ impl Tables {
                 let partition = self.log.entry(*chunk).or_default();
                 let fresh = rows
                     .iter()
-                    .map(|row| (log_at(row.position, row.event_id), row))
+                    .map(|row| (log_at(row.position, row.event_id, row.commit_hash), row))
                     .filter_map(|(place, row)| {
                         partition
                             .insert(place, row.clone())

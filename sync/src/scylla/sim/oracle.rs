@@ -536,10 +536,10 @@ impl Oracle {
                 };
                 let rows = server.tables().log.get(&chunk);
                 let rows = rows.into_iter().flat_map(BTreeMap::values);
-                let mut same =
-                    rows.filter(|row| row.position == position && row.event_id == record.event_id);
-                let found = same.next();
-                let as_it_stands = found.is_some_and(|row| {
+                let found: Vec<_> = rows
+                    .filter(|row| row.position == position && row.event_id == record.event_id)
+                    .collect();
+                let as_it_stands = found.iter().any(|row| {
                     row.record == record.bytes()
                         && row.commit_number == commit.number
                         && row.commit_first == commit.first_position
