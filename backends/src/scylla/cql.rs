@@ -16,7 +16,7 @@ use scylla::response::{PagingState, PagingStateResponse};
 use scylla::statement::SerialConsistency;
 use scylla::statement::batch::{Batch, BatchType};
 use scylla::statement::prepared::PreparedStatement;
-use tidelog_core::{BoxFuture, Direction, Error, StreamId};
+use tidelog_core::{BoxFuture, Direction, Error, ErrorKind, StreamId};
 use tokio::sync::Mutex;
 
 use super::config::ScyllaConfig;
@@ -190,8 +190,12 @@ impl Link {
                 Ok(())
             }
             Err(Failed::Wire(error)) => Err(error),
+            // A server that went away while its tables were looked at is no wrong schema.
             Err(Failed::Schema(error)) => Err(WireError {
-                class: ErrorClass::Schema,
+                class: match error.kind() {
+                    ErrorKind::Retry => ErrorClass::NotSent,
+                    _ => ErrorClass::Schema,
+                },
                 text: error.to_string().into(),
             }),
         }
