@@ -164,6 +164,12 @@ fn nobody_waits_for_a_turn_for_ever() {
         Err(error @ Error::Unreachable { .. }) => assert_eq!(error.kind(), ErrorKind::Retry),
         other => panic!("{other:?}"),
     }
+    let wanted = batch(1);
+    let found = store.find_event(&wanted.stream, wanted.events[0].event_id);
+    match pollster::block_on(found) {
+        Err(Error::Unreachable { action, .. }) => assert_eq!(&*action, "look into T/1"),
+        other => panic!("{other:?}"),
+    }
     drop(first);
     wire.set_faults(|_| Fault::None);
     let sent = wire.take_asked();

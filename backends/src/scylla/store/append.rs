@@ -31,7 +31,7 @@ impl<W: Wire> Direct<W> {
     /// As there; [`Error::Unclear`] when the server did not say for too long whether it was recorded.
     pub async fn append(&self, batch: AppendBatch) -> Result<AppendReceipt, Error> {
         check_append(std::slice::from_ref(&batch), &self.settings().limits)?;
-        let _turn = self.turn(&batch.stream).await?;
+        let _turn = self.turn(&batch.stream, "append to").await?;
         self.turns.unpinned(&batch.stream).await;
         let mut append = Append {
             direct: self,
@@ -48,7 +48,7 @@ impl<W: Wire> Direct<W> {
 
     /// Waits for a turn of `stream`, as long as an append may be looked after: those before this one
     /// may each take so long when the server says nothing.
-    async fn turn(&self, stream: &StreamId) -> Result<Turn, Error> {
+    pub(super) async fn turn(&self, stream: &StreamId, action: &str) -> Result<Turn, Error> {
         let settings = self.settings();
         let take = pin!(self.turns.take(stream));
         match select(take, settings.sleeper.sleep(settings.give_up)).await {
@@ -58,7 +58,7 @@ impl<W: Wire> Direct<W> {
                     class: ErrorClass::NotSent,
                     text: "appends to it that were asked for before have no answer".into(),
                 };
-                Err(self.failed(&format!("append to {stream}"), &error))
+                Err(self.failed(&format!("{action} {stream}"), &error))
             }
         }
     }

@@ -139,7 +139,7 @@ impl<W: Wire> Direct<W> {
         event_id: EventId,
     ) -> Result<Option<EventEnvelope>, Error> {
         let place = {
-            let _turn = self.turns.take(stream).await;
+            let _turn = self.turn(stream, "look into").await?;
             let known = self.streams.take(stream);
             let Some(known) = self.refresh(stream, known).await? else {
                 return Ok(None);
