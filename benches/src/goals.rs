@@ -116,6 +116,16 @@ const GOALS: &[(&str, Unit, Bound)] = &[
     ("growth: W2 at a million streams", Unit::Times, AtLeast(0.8)),
     ("growth: W3 at a million streams", Unit::Times, AtLeast(0.8)),
     ("growth: R2 at a million streams", Unit::Times, AtLeast(0.8)),
+    (
+        "direct, 1 client: against a bare batch",
+        Unit::Times,
+        AtLeast(0.8),
+    ),
+    (
+        "direct, 64 clients: against a bare batch",
+        Unit::Times,
+        AtLeast(0.8),
+    ),
 ];
 
 /// Work, goal, what was measured, and whether that is enough.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use scylla::DeserializeRow;
 use scylla::deserialize::row::ColumnIterator;
-use scylla::deserialize::value::DeserializeValue;
 use scylla::response::query_result::{QueryResult, QueryRowsResult};
 use tidelog_core::{
     Batch, Birth, ContentType, EventEnvelope, EventId, Metadata, RecordKind, StreamId, Tags,
@@ -49,11 +48,8 @@ where
         .map_err(|error| strange("row", error))
 }
 
-/// Whether a conditional write was applied: its first row says so, in a column found by name. What
-/// else stands in such an answer differs from server to server (Cassandra: the columns of the
-/// conditions; ScyllaDB: an old row for each statement of the batch) and is not looked at.
-///
-/// An answer that cannot be understood leaves open whether it was.
+/// Whether a conditional write was applied: its first row says so. An answer that cannot be understood
+/// leaves open whether it was.
 pub(crate) fn applied(answer: QueryResult) -> Result<bool, WireError> {
     said_applied(answer).map_err(|error| WireError {
         class: ErrorClass::Unclear,
@@ -65,22 +61,36 @@ fn said_applied(answer: QueryResult) -> Result<bool, WireError> {
     let rows = rows_of(answer)?;
     let mut rows = rows
         .rows::<ColumnIterator<'_, '_>>()
-        .map_err(|error| strange("answer to a conditional write", error))?;
+        .map_err(|error| strange(CONDITIONAL, error))?;
     let Some(first) = rows.next() else {
-        return Err(strange("answer to a conditional write", "it is empty"));
+        return Err(strange(CONDITIONAL, "it is empty"));
     };
-    let columns = first.map_err(|error| strange("answer to a conditional write", error))?;
-    for column in columns {
-        let column = column.map_err(|error| strange("answer to a conditional write", error))?;
-        if column.spec.name() == "[applied]" {
-            return bool::deserialize(column.spec.typ(), column.slice)
-                .map_err(|error| strange("[applied]", error));
-        }
+    let columns = first.map_err(|error| strange(CONDITIONAL, error))?;
+    let columns: Result<Vec<_>, _> = columns.collect();
+    let columns = columns.map_err(|error| strange(CONDITIONAL, error))?;
+    let columns = columns.iter().map(|column| {
+        (
+            column.spec.name(),
+            column.slice.map(|slice| slice.as_slice()),
+        )
+    });
+    says_applied(columns)
+}
+
+const CONDITIONAL: &str = "answer to a conditional write";
+
+/// Reads the column `[applied]`, by its name: what else stands in such an answer differs from server
+/// to server (Cassandra: the columns of the conditions; `ScyllaDB`: an old row for each statement of
+/// the batch) and is not looked at.
+fn says_applied<'a>(
+    mut columns: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>,
+) -> Result<bool, WireError> {
+    match columns.find(|(name, _)| *name == "[applied]") {
+        Some((_, Some([0]))) => Ok(false),
+        Some((_, Some([1]))) => Ok(true),
+        Some((_, other)) => Err(strange("[applied]", format!("{other:?}"))),
+        None => Err(strange(CONDITIONAL, "it has no [applied]")),
     }
-    Err(strange(
-        "answer to a conditional write",
-        "it has no [applied]",
-    ))
 }
 
 #[derive(DeserializeRow)]
@@ -503,5 +513,39 @@ impl SnapshotColumns {
             parts: self.parts.unwrap_or(0).cast_unsigned(),
             state: self.state.unwrap_or_default(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn says(columns: &[(&str, Option<&[u8]>)]) -> Option<bool> {
+        says_applied(columns.iter().copied()).ok()
+    }
+
+    #[test]
+    fn not_applied_is_read_by_name() {
+        // Cassandra, applied: nothing else. Not applied: the columns of the conditions.
+        assert_eq!(says(&[("[applied]", Some(&[1]))]), Some(true));
+        let not = [
+            ("[applied]", Some(&[0_u8][..])),
+            ("head_sequence", Some(&[1])),
+        ];
+        assert_eq!(says(&not), Some(false));
+        // ScyllaDB: the old row as well, whether it was applied or not.
+        for (byte, applied) in [(&[0_u8][..], false), (&[1], true)] {
+            let old = [
+                ("[applied]", Some(byte)),
+                ("aggregate_type", None),
+                ("head_sequence", Some(&[1])),
+            ];
+            assert_eq!(says(&old), Some(applied));
+            let turned: Vec<_> = old.iter().rev().copied().collect();
+            assert_eq!(says(&turned), Some(applied));
+        }
+        assert_eq!(says(&[("applied", Some(&[1]))]), None);
+        assert_eq!(says(&[("[applied]", None)]), None);
+        assert_eq!(says(&[]), None);
     }
 }

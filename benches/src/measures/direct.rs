@@ -163,22 +163,31 @@ impl Bare {
         batch.set_consistency(Consistency::LocalQuorum);
         batch.set_serial_consistency(Some(SerialConsistency::Serial));
         let row = (
-            ("Bare", id, 0_i64, sequence, event_id, 1_i8, "Noted"),
-            (1_i64, "application/octet-stream", 5_i64, 5_i64, sequence),
-            (1_i32, vec![7_u8; PAYLOAD]),
+            "Bare",
+            id,
+            0_i64,
+            sequence,
+            event_id,
+            1_i8,
+            "Noted",
+            1_i64,
+            "application/octet-stream",
+            5_i64,
+            5_i64,
+            sequence,
+            1_i32,
+            vec![7_u8; PAYLOAD],
         );
-        let ((t, i, b, s, e, k, y), (r, c, m, n, f), (o, p)) = row;
-        let row = (t, i, b, s, e, k, y, r, c, m, n, f, o, p);
-        let head = (sequence, event_id, 5_i64, "Bare", id, 0_i64);
         let answer = if sequence == 1 {
             batch.append_statement(first.clone());
             batch.append_statement(insert.clone());
+            let head = (sequence, event_id, 5_i64, "Bare", id, 0_i64);
             session.batch(&batch, (head, row)).await?
         } else {
             batch.append_statement(next.clone());
             batch.append_statement(insert.clone());
-            let (s, e, r, t, i, b) = head;
-            let head = (s, e, r, t, i, b, sequence - 1);
+            let before = sequence - 1;
+            let head = (sequence, event_id, 5_i64, "Bare", id, 0_i64, before);
             session.batch(&batch, (head, row)).await?
         };
         let applied = answer.into_rows_result()?;

@@ -3,6 +3,8 @@
 //! The parent's side stands in `rounds.rs` and `large.rs`; each step of it runs in a process of its
 //! own, one file a step.
 
+#[cfg(feature = "scylla")]
+mod direct;
 mod found;
 mod idle;
 mod killed;
@@ -47,11 +49,13 @@ pub enum Measure {
     Rebuild,
     /// What replication costs appends, and how fast it catches up.
     Replicate,
+    /// Appends directly on a server.
+    Direct,
 }
 
 impl Measure {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::R3,
         Self::X1,
         Self::T1,
@@ -60,6 +64,7 @@ impl Measure {
         Self::Idle,
         Self::Rebuild,
         Self::Replicate,
+        Self::Direct,
     ];
 
     /// What it is, with its sizes.
@@ -109,6 +114,10 @@ impl Measure {
                  both tables as single prepared INSERTs of the driver, 256 in flight",
                 options.replicated_events.unwrap_or_default()
             ),
+            Self::Direct => "appends of one event of 256 bytes directly on a server (feature `scylla`, \
+                 the one that TIDELOG_TEST_SCYLLA names), by 1 and by 64 clients on streams of their \
+                 own, and the same rows by bare conditional batches of the driver, in turn"
+                .into(),
         }
     }
 
@@ -152,13 +161,15 @@ pub enum Step {
     CatchUpDeep,
     /// Catches up with streams of one event.
     CatchUpWide,
+    /// Appends directly on a server, and by the driver alone.
+    Direct,
 }
 
 /// What a step found, by name.
 pub type Figures = BTreeMap<String, f64>;
 
 impl Step {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::R3Fill,
         Self::R3With,
         Self::R3Without,
@@ -172,6 +183,7 @@ impl Step {
         Self::Rebuild,
         Self::CatchUpDeep,
         Self::CatchUpWide,
+        Self::Direct,
     ];
 
     /// Does it in this process and prints its figures.
@@ -190,10 +202,27 @@ impl Step {
             Self::Rebuild => store::rebuild(options)?,
             Self::CatchUpDeep => replicate::catch_up(options, 100)?,
             Self::CatchUpWide => replicate::catch_up(options, 1)?,
+            Self::Direct => direct()?,
         };
         println!("{}", serde_json::to_string(&figures)?);
         Ok(())
     }
+}
+
+/// The server that is measured; why not, when there is none.
+fn server() -> Result<String, &'static str> {
+    if !cfg!(feature = "scylla") {
+        return Err("without feature `scylla`");
+    }
+    std::env::var("TIDELOG_TEST_SCYLLA").map_err(|_| "TIDELOG_TEST_SCYLLA names no server")
+}
+
+fn direct() -> Outcome<Figures> {
+    let server = server()?;
+    #[cfg(feature = "scylla")]
+    return direct::run(&server);
+    #[cfg(not(feature = "scylla"))]
+    Err(server.into())
 }
 
 /// Figures of these names.

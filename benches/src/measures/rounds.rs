@@ -269,6 +269,9 @@ pub fn apart(options: &Options, found: &mut Found) -> Outcome<()> {
         found.note("R3: without against with", Unit::Times, without / with);
         fs::remove_dir_all(dir)?;
     }
+    if options.measures.contains(&Measure::Direct) {
+        direct(options, found)?;
+    }
     if options.measures.contains(&Measure::Wear) {
         let mut options = options.clone();
         options.sparse = true;
@@ -292,6 +295,34 @@ pub fn apart(options: &Options, found: &mut Found) -> Outcome<()> {
             );
             fs::remove_dir_all(dir)?;
         }
+    }
+    Ok(())
+}
+
+/// Appends directly on a server, beside those of the driver alone.
+fn direct(options: &Options, found: &mut Found) -> Outcome<()> {
+    let clients = [("1", "1 client"), ("64", "64 clients")];
+    if let Err(why) = super::server() {
+        for (_, name) in clients {
+            found.remark(format!("direct, {name}: against a bare batch"), why.into());
+        }
+        return Ok(());
+    }
+    let figures = step(Step::Direct, &options.dir, options)?;
+    for (number, name) in clients {
+        let of = |what: &str| figure(&figures, &format!("{what} {number}"));
+        found.note(
+            format!("direct, {name}: appends"),
+            Unit::PerSecond,
+            of("direct"),
+        );
+        found.note(
+            format!("direct, {name}: bare batches"),
+            Unit::PerSecond,
+            of("bare"),
+        );
+        let against = format!("direct, {name}: against a bare batch");
+        found.note(against, Unit::Times, of("ratio"));
     }
     Ok(())
 }

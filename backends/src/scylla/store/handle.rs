@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use futures_util::future::select;
 use tidelog_core::{
@@ -13,6 +14,7 @@ use tidelog_core::{
     StreamQuery, check_append,
 };
 use tokio::sync::{Semaphore, mpsc};
+use tracing::Instrument as _;
 
 use super::super::bucket::Buckets;
 use super::super::config::ScyllaConfig;
@@ -85,6 +87,9 @@ const IN_FLIGHT_KIB: u32 = 32 << 10;
 /// is looked after for [`give_up`](ScyllaConfig::give_up), then it is [`Error::Unclear`]: appended
 /// again with the same event ids it is recorded once. Nothing is retried behind the caller's back
 /// that could be recorded twice.
+///
+/// Through the `metrics` crate: `tidelog_direct_append_seconds`, from call to answer, and
+/// `tidelog_direct_conflicts_total`, wrong versions; through `tracing` a span `direct.append` each.
 ///
 /// Its work is done on a thread of its own: no call needs a particular runtime, and an append that
 /// is dropped is finished, or was never sent.
@@ -216,18 +221,26 @@ impl EventStore for ScyllaStore {
         let room = Arc::clone(&self.0.room).acquire_many_owned(permits).await;
         let call = self.0.gate.enter()?;
         let (inner, stream) = (Arc::clone(&self.0), batch.stream.clone());
-        let done = self.0.cql.worker().run(async move {
+        let begun = Instant::now();
+        let span = tracing::debug_span!("direct.append", %stream);
+        let work = async move {
             let answer = inner.direct.append(batch).await;
             drop((room, call));
             answer
-        });
+        };
+        let done = self.0.cql.worker().run(work.instrument(span));
         // It was cut off: what was sent may have arrived.
-        done.await.unwrap_or_else(|| {
+        let answer = done.await.unwrap_or_else(|| {
             Err(Error::Unclear {
                 stream,
                 reason: "the store was closed before the server answered".into(),
             })
-        })
+        });
+        metrics::histogram!("tidelog_direct_append_seconds").record(begun.elapsed());
+        if matches!(answer, Err(Error::WrongVersion { .. })) {
+            metrics::counter!("tidelog_direct_conflicts_total").increment(1);
+        }
+        answer
     }
 
     fn read_stream(&self, query: StreamQuery) -> EventStream {
