@@ -34,6 +34,11 @@ const UPDATE: &str = "UPDATE events_by_stream
     SET head_sequence = ?, head_event_id = ?, head_recorded = ?
     WHERE aggregate_type = ? AND aggregate_id = ? AND bucket = ? IF head_sequence = ";
 
+/// The server that is measured; why not, when there is none.
+pub fn server() -> Result<String, &'static str> {
+    std::env::var("TIDELOG_TEST_SCYLLA").map_err(|_| "TIDELOG_TEST_SCYLLA names no server")
+}
+
 /// Measures on the server `host:port`, in a keyspace that it drops at the end.
 pub fn run(server: &str) -> Outcome<Figures> {
     let runtime = tokio::runtime::Builder::new_current_thread()

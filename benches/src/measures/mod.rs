@@ -3,7 +3,6 @@
 //! The parent's side stands in `rounds.rs` and `large.rs`; each step of it runs in a process of its
 //! own, one file a step.
 
-#[cfg(feature = "scylla")]
 mod direct;
 mod found;
 mod idle;
@@ -114,8 +113,8 @@ impl Measure {
                  both tables as single prepared INSERTs of the driver, 256 in flight",
                 options.replicated_events.unwrap_or_default()
             ),
-            Self::Direct => "appends of one event of 256 bytes directly on a server (feature `scylla`, \
-                 the one that TIDELOG_TEST_SCYLLA names), by 1 and by 64 clients on streams of their \
+            Self::Direct => "appends of one event of 256 bytes directly on the server of \
+                 TIDELOG_TEST_SCYLLA (its data in memory, on the same processors), by 1 and by 64 clients on streams of their \
                  own, and the same rows by bare conditional batches of the driver, in turn"
                 .into(),
         }
@@ -202,27 +201,11 @@ impl Step {
             Self::Rebuild => store::rebuild(options)?,
             Self::CatchUpDeep => replicate::catch_up(options, 100)?,
             Self::CatchUpWide => replicate::catch_up(options, 1)?,
-            Self::Direct => direct()?,
+            Self::Direct => direct::run(&direct::server()?)?,
         };
         println!("{}", serde_json::to_string(&figures)?);
         Ok(())
     }
-}
-
-/// The server that is measured; why not, when there is none.
-fn server() -> Result<String, &'static str> {
-    if !cfg!(feature = "scylla") {
-        return Err("without feature `scylla`");
-    }
-    std::env::var("TIDELOG_TEST_SCYLLA").map_err(|_| "TIDELOG_TEST_SCYLLA names no server")
-}
-
-fn direct() -> Outcome<Figures> {
-    let server = server()?;
-    #[cfg(feature = "scylla")]
-    return direct::run(&server);
-    #[cfg(not(feature = "scylla"))]
-    Err(server.into())
 }
 
 /// Figures of these names.

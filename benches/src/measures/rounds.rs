@@ -302,7 +302,7 @@ pub fn apart(options: &Options, found: &mut Found) -> Outcome<()> {
 /// Appends directly on a server, beside those of the driver alone.
 fn direct(options: &Options, found: &mut Found) -> Outcome<()> {
     let clients = [("1", "1 client"), ("64", "64 clients")];
-    if let Err(why) = super::server() {
+    if let Err(why) = super::direct::server() {
         for (_, name) in clients {
             found.remark(format!("direct, {name}: against a bare batch"), why.into());
         }
