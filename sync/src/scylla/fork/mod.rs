@@ -13,7 +13,7 @@ use super::park;
 use super::parked_rows::{Recorded, entry};
 use super::watermark::watermark;
 use crate::replicate::keeper::Keeper;
-use crate::replicate::outbox::{Identity, Outbox};
+use crate::replicate::outbox::{Identity, LocalEvent, Outbox};
 use crate::replicate::parked::ParkedEntry;
 use crate::replicate::sink::{Other, Stop};
 use crate::replicate::state::{Replica, SinkState, Stretch};
@@ -236,6 +236,13 @@ impl Caller<'_> {
             let at = parting.at.position;
             let resolved = row.until_position.is_some_and(|until| until <= at);
             if known || resolved || first > at {
+                continue;
+            }
+            // Another copy in the old epoch may have parked an event that this log does not have.
+            let here = self.outbox.event_at(stream, row.first_sequence)?;
+            let is_here = |here: LocalEvent| here.event_id == row.local_event;
+            let gave_way = self.outbox.is_superseded(stream, row.first_sequence, first);
+            if !here.is_some_and(is_here) && !gave_way {
                 continue;
             }
             let recorded = self.recorded(first).await?;

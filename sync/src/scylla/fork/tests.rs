@@ -336,19 +336,22 @@ fn what_the_old_epoch_has_parked_is_parked_under_the_new_one() {
     let till = machines.till();
     let original = open(&till);
     let (origin, epoch) = (original.identity().origin, original.identity().epoch);
+    let all = original.blocking().read_all(tidelog_core::LogQuery::all());
+    let mut all = all.map(Result::unwrap);
+    let held = all.find(|event| event.position == Some(19)).unwrap();
     original.backup(machines.path("backup")).unwrap();
     original.close_blocking().unwrap();
     let parked = tidelog_backends::wire::ParkedRow {
         key: tidelog_backends::wire::ParkedKey {
             origin,
             epoch,
-            stream: "T/0".parse().unwrap(),
+            stream: held.stream.clone(),
             first_position: 19,
         },
-        first_sequence: 7,
+        first_sequence: held.sequence,
         until_position: None,
         reason: "diverged".into(),
-        local_event: tidelog_core::EventId::from_bytes([1; 16]),
+        local_event: held.event_id,
         remote: None,
     };
     pollster::block_on(wire.ask(Request::Park(Box::new(parked.clone())))).unwrap();
