@@ -348,3 +348,43 @@ fn losses_that_are_accepted_in_the_log_are_accepted_in_its_copy() {
     assert_eq!(copy.store().losses().unwrap(), accepted, "as it stands");
     copy.store().verify().unwrap();
 }
+
+#[test]
+fn a_copy_that_has_what_its_log_lost_is_right_all_the_same() {
+    let Scene { root, store } = Scene::new(300);
+    let dir = root.path().join("store");
+    let before = commits(&store);
+    store.close_blocking().unwrap();
+    let path = segment(&dir, 2);
+    make_writable(&path);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[10_000] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+    // Nobody knows now what is gone: numbers are left out for it.
+    std::fs::remove_dir_all(dir.join("index")).unwrap();
+    let to = root.path().join("repaired");
+    let report = repair(&dir, &to).unwrap();
+    assert!(!report.index_asked);
+    let store = options(&to).open().unwrap();
+    store.accept_all_losses().unwrap();
+    append(&store, 1000..1010);
+    store.verify().unwrap();
+    let all = commits(&store);
+    let scene = Scene { root, store };
+    let mut copy = scene.copy().unwrap();
+    push(&mut copy, &before);
+    let behind = all
+        .iter()
+        .position(|commit| commit.number > before.len() as u64);
+    push(&mut copy, &all[behind.unwrap()..]);
+    copy.store().verify().unwrap();
+    let losses = scene.store.losses().unwrap();
+    assert_eq!(copy.store().losses().unwrap(), losses);
+    let made = copy.finish(Uuid::from_u128(5)).unwrap();
+    assert_eq!(made.losses().unwrap(), losses, "as it stands");
+    let positions = read_all(&made).unwrap();
+    let positions = positions.iter().map(|event| event.position.unwrap());
+    assert!(positions.eq(1..=made.last_position()), "nothing is missing");
+    append(&made, 2000..2010);
+    made.verify().unwrap();
+}

@@ -213,3 +213,23 @@ fn what_does_not_belong_into_a_segment_is_not_taken() {
     ));
     store.verify().unwrap();
 }
+
+#[test]
+fn a_segment_that_may_be_written_to_again_is_not_made_again() {
+    let scene = Scene::new();
+    let store = open(&scene.dir());
+    let newest = store.info().unwrap().segments;
+    store.close_blocking().unwrap();
+    // Its first commit never arrived: the one before it is the newest.
+    scene.damage(newest, |bytes| bytes[FIRST_FRAME..].fill(0));
+    let before = scene.damage(newest - 1, |bytes| bytes[FIRST_FRAME + 900] ^= 1);
+    let refused = SegmentMend::closed(&scene.dir(), newest - 1).map(drop);
+    assert!(
+        matches!(refused, Err(Error::InvalidInput { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(
+        fs::read(scene.path(newest - 1)).unwrap().len(),
+        before.len()
+    );
+}

@@ -208,6 +208,43 @@ fn every_flipped_byte_where_branches_begin_is_named_or_changes_nothing() {
     assert!(refused > 250, "{refused}");
 }
 
+/// Where the frame behind the one at `at` begins.
+fn next_frame(bytes: &[u8], at: usize) -> usize {
+    let len = u32::from_le_bytes(bytes[at + 4..at + 8].try_into().unwrap());
+    (at + 88 + len as usize).next_multiple_of(8)
+}
+
+#[test]
+fn a_damaged_branch_behind_another_one_is_named_though_the_index_covers_it() {
+    let (_root, dir) = new_dir();
+    let store = open(&dir);
+    append(&store, "a", 0..4);
+    append(&store, "b", 10..14);
+    supersede(&store, "a", 3, foreign(20..22));
+    supersede(&store, "b", 3, foreign(22..24));
+    append(&store, "c", 100..400);
+    let expected = sequences(&store, "b");
+    store.drain().unwrap();
+    store.close_blocking().unwrap();
+    assert!(segments(&dir).len() > 3);
+    let path = segment(&dir, 2);
+    let whole = fs::read(&path).unwrap();
+    let second = next_frame(&whole, FIRST_FRAME);
+    make_writable(&path);
+    for at in [second + 2, second + 100] {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        let refused = try_open(&dir).map(drop);
+        assert!(matches!(refused, Err(Error::Damaged { .. })), "{refused:?}");
+    }
+    fs::write(&path, &whole[..second]).unwrap();
+    let refused = try_open(&dir).map(drop);
+    assert!(matches!(refused, Err(Error::Damaged { .. })), "{refused:?}");
+    fs::write(&path, whole).unwrap();
+    assert_eq!(sequences(&open(&dir), "b"), expected);
+}
+
 #[test]
 fn an_index_made_again_knows_the_branches() {
     let (_root, dir) = new_dir();
@@ -384,6 +421,31 @@ fn losing_what_gave_way_is_no_loss_of_its_stream() {
         "it is known which one it was"
     );
     append(&store, "a", 400..401);
+    store.verify().unwrap();
+}
+
+#[test]
+fn a_branch_without_events_goes_on_where_it_begins_though_what_stood_before_is_lost() {
+    let (root, dir) = new_dir();
+    let store = open(&dir);
+    append(&store, "a", 0..6);
+    append(&store, "b", 104..300);
+    store.close_blocking().unwrap();
+    let bytes = fs::read(segment(&dir, 1)).unwrap();
+    let third = next_frame(&bytes, next_frame(&bytes, FIRST_FRAME));
+    let store = repaired(root.path(), &dir, 1, third + 100);
+    store.accept_all_losses().unwrap();
+    let ended = supersede(&store, "a", 4, Vec::new());
+    assert_eq!(ended.last_sequence, 3);
+    append(&store, "a", 400..402);
+    let numbers =
+        |store: &SledStore| -> Vec<_> { sequences(store, "a").iter().map(|(n, _)| *n).collect() };
+    assert_eq!(numbers(&store), [1, 2, 4, 5]);
+    store.verify().unwrap();
+    store.crash();
+    let store = open(&root.path().join("repaired"));
+    append(&store, "a", 402..403);
+    assert_eq!(numbers(&store), [1, 2, 4, 5, 6]);
     store.verify().unwrap();
 }
 

@@ -293,6 +293,10 @@ impl Committer {
         if about.branches {
             self.shared.add_flag(format::BRANCHES)?;
         }
+        if about.losses {
+            // Also where the copy has what was lost: sequences may jump there.
+            self.shared.add_flag(format::GAPS)?;
+        }
         self.begin_group(recorded);
         self.group.copy(&self.shared, &commit.body).map_err(not)?;
         self.about = about;

@@ -756,10 +756,12 @@ fn remember_head(
         let segment = newest.map_or(0, |(_, place)| place.segment);
         // What was lost was of another branch, if this one began after that.
         let lineage = shared.log.branches.of(&part.stream);
-        let began = lineage.and_then(|all| all.newest());
-        let began = began.map_or(0, |branch| shared.log.segment_of(branch.at));
+        let newest = lineage.and_then(|all| all.newest());
+        let began = newest.map_or(0, |branch| shared.log.segment_of(branch.at));
         let segment = segment.max(began);
-        losses.floor(&part.stream, head, segment)
+        // Below a branch that has no events yet, the newest ones may be lost.
+        let base = newest.map_or(0, |branch| branch.from - 1);
+        losses.floor(&part.stream, head, segment).max(base)
     };
     if head == floor {
         shared.heads.insert(key, head);

@@ -89,7 +89,8 @@ impl SegmentMend {
     ) -> Result<Self, Error> {
         let path = segment::path(log_dir, number);
         let own = read_header(log_dir, format, number)?;
-        let Some(after) = read_header(log_dir, format, number + 1)? else {
+        let after = read_header(log_dir, format, number + 1)?;
+        let Some(after) = after.filter(|after| has_begun(log_dir, after)) else {
             let reason = "only a segment behind which another one has begun is made again";
             return Err(Error::invalid("segment", number, reason));
         };
@@ -271,6 +272,17 @@ fn read_header(
         (header.origin, header.salt, header.number) == (format.origin, format.salt, number)
     };
     Ok(SegmentHeader::decode(&bytes).filter(ours))
+}
+
+/// Whether the segment has a commit. Without one it is removed at the next opening, and the one before
+/// is written to again: that has room behind its commits, which one that is made again has not.
+fn has_begun(log_dir: &Path, header: &SegmentHeader) -> bool {
+    let path = segment::path(log_dir, header.number);
+    File::open(&path).is_ok_and(|file| {
+        let reader = FrameReader::new(&file, path.clone());
+        let step = reader.and_then(|mut reader| reader.step(&expect_of(header)));
+        matches!(step, Ok(Step::Commit { .. }))
+    })
 }
 
 /// The header of a segment whose own cannot be read: from where the one before it ends.

@@ -23,7 +23,7 @@ use super::mark;
 use super::options::{Phase, Progress, ProgressCallback};
 use super::record::Parsed;
 use super::replay::{Replay, Replayed};
-use super::segment::{self, Epoch, SegmentHeader};
+use super::segment::{self, End, Epoch, SegmentHeader};
 use super::state::CleanMark;
 use super::streams::SegmentEnd;
 use super::walk::{end_of, expect_of};
@@ -78,6 +78,13 @@ struct Found {
     header: SegmentHeader,
 }
 
+/// Each with the place where it ends, if another one follows.
+fn with_ends(found: &[Found]) -> impl Iterator<Item = (&Found, Option<End>)> {
+    let ends = found.iter().skip(1);
+    let ends = ends.map(|next| Some(next.header.end_before()));
+    found.iter().zip(ends.chain([None]))
+}
+
 impl Recovery<'_> {
     /// Replays what the index does not cover. `sealed` gets the index of each sealed segment when
     /// more stand uncovered than shall be kept in memory.
@@ -112,9 +119,9 @@ impl Recovery<'_> {
             return Ok(None);
         }
         let mut known: Option<Known> = None;
-        let flagged = found.iter().filter(|found| found.header.about.losses);
-        for Found { number, header } in flagged {
-            self.visit_front(*number, header, &mut |parsed| {
+        let flagged = with_ends(found).filter(|(found, _)| found.header.about.losses);
+        for (Found { number, header }, ends) in flagged {
+            self.visit_front(*number, header, ends, &mut |parsed| {
                 if let Some(declared) = control::declared_by(parsed) {
                     known.get_or_insert_default().apply(*number, declared);
                 }
@@ -132,9 +139,9 @@ impl Recovery<'_> {
         let branches = Branches::default();
         // Without a segment whose first commit never arrived.
         let (found, _, _) = self.begun()?;
-        let flagged = found.iter().filter(|found| found.header.about.branches);
-        for Found { number, header } in flagged {
-            self.visit_front(*number, header, &mut |parsed| {
+        let flagged = with_ends(&found).filter(|(found, _)| found.header.about.branches);
+        for (Found { number, header }, ends) in flagged {
+            self.visit_front(*number, header, ends, &mut |parsed| {
                 if let Some(what) = control::superseded_by(parsed) {
                     branches.add(&what);
                 }
@@ -143,11 +150,13 @@ impl Recovery<'_> {
         Ok(branches)
     }
 
-    /// Visits the control records at the front of a flagged segment.
+    /// Visits the control records at the front of a flagged segment, which ends at `ends` if another
+    /// one follows.
     fn visit_front(
         &self,
         number: u64,
         header: &SegmentHeader,
+        ends: Option<End>,
         visit: &mut dyn FnMut(&Parsed<'_>),
     ) -> Result<(), Error> {
         let path = segment::path(self.log_dir, number);
@@ -158,8 +167,12 @@ impl Recovery<'_> {
             let offset = reader.offset();
             match reader.step(&next)? {
                 Step::Commit { next: after, .. } => next = after,
-                Step::Bad(why) if next.commit == header.first_commit => {
+                // Where nothing else reads the segment, nobody would notice what it was about.
+                Step::Bad(why) if ends.is_some() || next.commit == header.first_commit => {
                     return Err(reader.damaged(offset, why));
+                }
+                Step::End if ends.is_some_and(|ends| ends != end_of(&next)) => {
+                    return Err(reader.damaged(offset, "it ends before the next one begins"));
                 }
                 _ => return Ok(()),
             }

@@ -162,10 +162,22 @@ impl History {
     /// Each stream by the index: head, events in both directions, snapshot.
     fn streams(&self, store: &SledStore, found: &[EventEnvelope]) -> Result<(), String> {
         let mut streams: HashMap<&StreamId, Vec<&EventEnvelope>> = HashMap::new();
-        for event in found.iter().filter(|found| found.kind == RecordKind::Event) {
-            streams.entry(&event.stream).or_default().push(event);
+        let said: Vec<_> = found.iter().filter_map(Superseded::of).collect();
+        for event in found.iter().filter(|found| found.sequence > 0) {
+            let position = event.position.unwrap_or(0);
+            let by = said.iter();
+            let mut by = by.filter(|what| what.concerns(&event.stream, event.sequence, position));
+            let at = by.next().map(|what| what.at);
+            if store.superseded_at(event) != at {
+                return Err(format!("{position} gave way at {at:?}, which is not known"));
+            }
+            let stands = streams.entry(&event.stream).or_default();
+            if at.is_none() {
+                stands.push(event);
+            }
         }
         let face = store.blocking();
+        streams.retain(|_, events| !events.is_empty());
         for (stream, events) in &streams {
             let last = events[events.len() - 1];
             let head = face.head(stream).map_err(failed("asking for a head"))?;

@@ -1,6 +1,6 @@
 //! What the recorded child does with the store: many small segments that are sealed, indexed and
-//! merged; several streams and threads; both durabilities; snapshots; checkpoints and rows of
-//! consumers; closing and opening again.
+//! merged; several streams and threads; both durabilities; events that give way; snapshots;
+//! checkpoints and rows of consumers; closing and opening again.
 //!
 //! It writes down what the store promised, a line each, into the file `notes` beside the store. The
 //! shim records these writes among the store's own, so each promise has its place in time.
@@ -14,6 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidelog_backends::{SledStore, SledStoreBuilder};
 use tidelog_core::*;
+use uuid::Uuid;
 
 use crate::consumers::Consumers;
 use crate::sweep::Random;
@@ -215,11 +216,12 @@ impl Work {
                 39..43 => self.consumers.save(store, &mut self.random, &mut |line| {
                     notes.say(line);
                 })?,
-                43..47 => self
+                43..46 => self
                     .consumers
                     .commit(store, &mut self.random, &mut |line| {
                         notes.say(line);
                     })?,
+                46 => self.supersede(store, notes)?,
                 _ => store.drain()?,
             }
         }
@@ -281,6 +283,33 @@ impl Work {
         if durability == Durability::Process {
             self.unsynced = Some(parts);
         }
+        Ok(())
+    }
+
+    /// The newest events of a stream give way to another origin's and to some of its own.
+    fn supersede(&mut self, store: &SledStore, notes: &Notes) -> Result<(), Error> {
+        let name = (self.random.next() % STREAMS).to_string();
+        let Some(head) = store.blocking().head(&stream(&name))? else {
+            return Ok(());
+        };
+        let gone = (self.random.below(5) as u64).min(head.sequence);
+        let birth = Birth {
+            origin: Uuid::from_u128(1),
+            epoch: Uuid::from_u128(2),
+            position: head.sequence,
+            recorded_time: Timestamp::from_micros(3),
+        };
+        let (adopted, reissued) = (self.random.below(3), self.random.below(3));
+        let adopted = self.part(&name, adopted, Durability::Power).events;
+        let adopted = adopted.into_iter().map(|event| event.with_birth(birth));
+        let own = self.part(&name, reissued, Durability::Power).events;
+        let what = Supersession::new(stream(&name), head, head.sequence + 1 - gone)
+            .with_adopted(adopted.collect())
+            .with_reissued(own);
+        let receipt = store.blocking().supersede(what)?;
+        notes.acknowledged(&[receipt], Durability::Power);
+        // Of what gave way nothing is appended again.
+        self.unsynced = None;
         Ok(())
     }
 
