@@ -3,8 +3,8 @@
 use shuttle::future;
 use shuttle::thread;
 use tidelog_core::{
-    Birth, Error, EventId, EventStore, ExpectedVersion, StreamQuery, Supersede, Superseded,
-    Supersession, Timestamp,
+    Birth, Error, EventId, EventLog, EventStore, ExpectedVersion, StreamQuery, Subscribe,
+    Supersede, Superseded, Supersession, Timestamp,
 };
 use uuid::Uuid;
 
@@ -100,5 +100,34 @@ fn of_all_that_follow_one_head_exactly_one_is_taken_and_readers_see_before_or_af
             .filter(|event| Superseded::of(event).is_some());
         assert_eq!(said.count(), usize::from(taken[0] != 2));
         scene.handle().close_blocking().unwrap();
+    });
+}
+
+#[test]
+fn a_subscription_delivers_one_history_or_says_that_it_cannot() {
+    explore("supersessions and subscriptions", || {
+        let scene = Scene::new(QUEUE);
+        let append = |n| future::block_on(scene.handle().append(batch("s", n, 10))).unwrap();
+        append(1);
+        let store = scene.handle();
+        let follows = thread::spawn(move || {
+            let stream = stream("s");
+            let mut events = store.subscribe(Subscribe::Stream { stream, after: 0 });
+            let mut seen = Vec::new();
+            while seen.len() < 2 {
+                match future::block_on(events.next()).unwrap() {
+                    Ok(event) => seen.push((event.sequence, event.event_id)),
+                    Err(Error::Superseded { from, .. }) => {
+                        assert_eq!((seen, from), (vec![(1, id(1))], 1));
+                        return;
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            assert_eq!(seen, [(1, id(3)), (2, id(4))]);
+        });
+        supersede(&scene.handle(), 3).unwrap();
+        append(4);
+        follows.join().unwrap();
     });
 }
