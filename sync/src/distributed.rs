@@ -9,6 +9,7 @@ use tidelog_backends::{ScyllaConfig, SledStoreBuilder};
 use tidelog_core::Limits;
 
 use crate::replicate::replicator::Pace;
+use crate::scylla::Pull;
 
 /// Servers take a mutation of half a commit log's segment, 16 MiB where nothing else is set, and write a
 /// conditional one twice.
@@ -90,6 +91,7 @@ pub struct ReplicationOptions {
     pub(crate) lanes: usize,
     pub(crate) overlap: u64,
     pub(crate) name: Option<Box<str>>,
+    pub(crate) pull: Pull,
 }
 
 impl Default for ReplicationOptions {
@@ -99,6 +101,7 @@ impl Default for ReplicationOptions {
             lanes: 64,
             overlap: 2_000,
             name: None,
+            pull: Pull::Off,
         }
     }
 }
@@ -138,6 +141,14 @@ impl ReplicationOptions {
     /// unless set. A server that lost its last acknowledged seconds is healed by that.
     pub fn overlap(mut self, records: u64) -> Self {
         self.overlap = records;
+        self
+    }
+
+    /// Which other stores' events are kept on this machine, to be read without the server by
+    /// [`Replication::peers`](crate::Replication::peers); none unless set. Each origin costs a store of
+    /// its own: 8 MiB of memory or more, and its threads.
+    pub fn pull(mut self, pull: Pull) -> Self {
+        self.pull = pull;
         self
     }
 

@@ -153,7 +153,8 @@ impl Inner {
         self.processes.stop();
         self.projections.stop();
         #[cfg(feature = "scylla")]
-        if let Some((_, running)) = &self.replication {
+        if let Some((handle, running)) = &self.replication {
+            handle.stop_pulling();
             running.stop();
         }
     }

@@ -102,8 +102,8 @@ pub use replicate::{
 pub use replication::{BlockingReplication, Replication};
 #[cfg(feature = "scylla")]
 pub use scylla::{
-    Conflict, Follow, Followed, Resolved, RestoreOptions, RestoreReport, Vector, restore,
-    restore_blocking,
+    Conflict, Follow, Followed, MendReport, Peer, PeerLog, Pull, Resolved, RestoreOptions,
+    RestoreReport, Vector, mend, mend_blocking, restore, restore_blocking,
 };
 pub use tidelog::Tidelog;
 

@@ -9,6 +9,7 @@ use tidelog_core::{Error, EventLog, Halt, IdSource, StreamId};
 
 use crate::distributed::DistributedConfig;
 use crate::inner::Inner;
+use crate::listeners::ThreadSleeper;
 use crate::replicate::embedded::Embedded;
 use crate::replicate::mailbox::{Mailbox, Message};
 use crate::replicate::replicator::{Env, Replicator};
@@ -16,8 +17,11 @@ use crate::replicate::sink::SinkMessage;
 use crate::replicate::status::StatusCell;
 use crate::replicate::thread::{MachineTicks, Running, RuntimeSleeper};
 use crate::replicate::{Other, ReplicationParked, ReplicationState, ReplicationStatus};
+use crate::scylla::Peer;
+use crate::scylla::pull::{Pull, Puller, Pulling};
 use crate::scylla::sink::{ScyllaOptions, ScyllaSink};
 use crate::scylla::timed::Timed;
+use uuid::Uuid;
 
 /// Shows and steers the replication of an open store; made by
 /// [`Tidelog::replication`](crate::Tidelog::replication). A cheap handle, which does not keep the
@@ -37,6 +41,17 @@ pub(crate) struct Handle {
     mailbox: Arc<Mailbox>,
     status: Arc<StatusCell>,
     wire: Arc<dyn Wire>,
+    /// Of a store that keeps others' events.
+    pulling: Option<Pulling>,
+}
+
+impl Handle {
+    /// Ends what fetches others' events, and closes what is kept of them.
+    pub(crate) fn stop_pulling(&self) {
+        if let Some(pulling) = &self.pulling {
+            pulling.stop();
+        }
+    }
 }
 
 impl Replication {
@@ -89,10 +104,26 @@ impl Replication {
             mailbox: Arc::clone(&mailbox),
             status: Arc::clone(&status),
         };
+        let wire: Arc<dyn Wire> = Arc::new(cql.clone());
+        let pulling = match options.pull {
+            Pull::Off => None,
+            pull => {
+                let (dir, own) = (store.info()?.path, store.identity().origin);
+                let sleeper = Arc::new(ThreadSleeper::new());
+                let puller = Puller::open(&dir, own, pull, Arc::clone(&wire), sleeper)?;
+                let peers = puller.peers().clone();
+                store.set_foreign(Arc::new(move |stream| {
+                    let peers = peers.clone();
+                    Box::pin(async move { peers.writer_of(&stream).await })
+                }));
+                Some(Pulling::start(puller)?)
+            }
+        };
         let handle = Handle {
             mailbox,
             status,
-            wire: Arc::new(cql.clone()),
+            wire,
+            pulling,
         };
         let running = Running::start(replicator, cql);
         Ok(Some((Arc::new(handle), running)))
@@ -129,6 +160,23 @@ impl Replication {
             status.lag_events = status.durable.saturating_sub(status.settled);
         }
         status
+    }
+
+    /// Other stores' events that are kept here, as [`ReplicationOptions::pull`] asks for; by origin.
+    ///
+    /// [`ReplicationOptions::pull`]: crate::ReplicationOptions::pull
+    pub fn peers(&self) -> Vec<Peer> {
+        let pulling = self.handle.as_deref().and_then(|h| h.pulling.as_ref());
+        pulling.map_or_else(Vec::new, |pulling| pulling.peers().all())
+    }
+
+    /// What is kept of the events of `origin`; of an origin with several epochs, one that is not given
+    /// up.
+    pub fn peer(&self, origin: Uuid) -> Option<Peer> {
+        let mut of_it = self.peers();
+        of_it.retain(|peer| peer.origin() == origin);
+        of_it.sort_by_key(Peer::is_retired);
+        of_it.into_iter().next()
     }
 
     /// Why it stands still, if it does.

@@ -129,6 +129,11 @@ impl SegmentMend {
         }
     }
 
+    /// Whose log it is of.
+    pub fn origin(&self) -> uuid::Uuid {
+        self.header.origin
+    }
+
     /// The last commit that belongs into the segment.
     pub fn last(&self) -> CommitEnd {
         CommitEnd {

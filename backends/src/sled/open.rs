@@ -262,6 +262,7 @@ fn assemble(
         read_models,
         claims: Claims::default(),
         refused: OnceLock::new(),
+        foreign: OnceLock::new(),
     });
     if let Some(cause) = shared.format.read_only(&shared.dir) {
         tracing::warn!(%cause, "the store is open for reading alone");

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use tidelog_core::{Clock, Direction, Error, EventEnvelope, IdSource, Limits, StreamId};
+use tidelog_core::{BoxFuture, Clock, Direction, Error, EventEnvelope, IdSource, Limits, StreamId};
 
 use uuid::Uuid;
 
@@ -62,7 +62,12 @@ pub(crate) struct Shared {
     /// Names of the listeners at work.
     pub claims: Claims,
     pub refused: OnceLock<Error>,
+    /// Who else writes a stream that is new here.
+    pub foreign: OnceLock<Arc<Foreign>>,
 }
+
+/// Answers the origin that writes a stream, if another one is known to.
+pub type Foreign = dyn Fn(StreamId) -> BoxFuture<'static, Option<Uuid>> + Send + Sync;
 
 impl Shared {
     /// The `format` file as it is now.

@@ -19,7 +19,7 @@ use super::options::SledStoreBuilder;
 use super::pages::StreamPages;
 use super::recent_ids::KnownIds;
 use super::request::Request;
-use super::shared::Shared;
+use super::shared::{Foreign, Shared};
 use super::snapshots;
 use super::subscription::{Subscription, Target};
 use super::workers::{Face, Paged};
@@ -214,9 +214,35 @@ impl SledStore {
         }
     }
 
+    /// Asks `foreign` who else writes a stream, before the first event of it is appended here. It can be
+    /// set once.
+    #[doc(hidden)]
+    pub fn set_foreign(&self, foreign: Arc<Foreign>) {
+        let _ = self.shared().foreign.set(foreign);
+    }
+
+    async fn refuse_foreign(&self, parts: &[AppendBatch]) -> Result<(), Error> {
+        let shared = self.shared();
+        let Some(foreign) = shared.foreign.get() else {
+            return Ok(());
+        };
+        for AppendBatch { stream, .. } in parts {
+            let is_known = shared.heads.get(&shared.hash.key(stream)).is_some();
+            if is_known || self.head(stream).await?.is_some() {
+                continue;
+            }
+            if let Some(origin) = foreign(stream.clone()).await {
+                let stream = stream.clone();
+                return Err(Error::ForeignStream { stream, origin });
+            }
+        }
+        Ok(())
+    }
+
     async fn append_parts(&self, mut parts: Vec<AppendBatch>) -> Result<Vec<AppendReceipt>, Error> {
         self.ensure_open()?;
         self.refuse_in_a_copy(&parts)?;
+        self.refuse_foreign(&parts).await?;
         if let Some(codec) = &self.codec {
             let encoded = parts.into_iter().map(|part| codec.encode_batch(part));
             parts = encoded.collect::<Result<_, _>>()?;

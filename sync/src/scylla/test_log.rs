@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
@@ -256,6 +256,8 @@ pub(super) struct Silenced {
     pub wire: FakeWire,
     pub at: usize,
     pub executed: bool,
+    /// It has fallen silent.
+    pub silent: Arc<AtomicBool>,
     asked: AtomicUsize,
 }
 
@@ -266,6 +268,7 @@ impl Silenced {
             wire,
             at,
             executed,
+            silent: Arc::default(),
             asked,
         }
     }
@@ -279,6 +282,7 @@ impl Wire for Silenced {
                 if self.executed {
                     let _ = self.wire.ask(request).await;
                 }
+                self.silent.store(true, Ordering::Relaxed);
                 return std::future::pending().await;
             }
             self.wire.ask(request).await
@@ -295,6 +299,24 @@ pub(super) fn now_or_never<F: Future>(future: F) -> Option<F::Output> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => Some(output),
         Poll::Pending => None,
+    }
+}
+
+/// What `future` answers; `None` when the wire falls silent before that, which ends it.
+pub(super) fn unless_silent<F: Future>(future: F, silent: &AtomicBool) -> Option<F::Output> {
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(output) = future
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+        {
+            return Some(output);
+        }
+        if silent.swap(false, Ordering::Relaxed) {
+            return None;
+        }
+        // Files are read and written on other threads.
+        std::thread::yield_now();
     }
 }
 

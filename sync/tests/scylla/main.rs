@@ -17,6 +17,7 @@ mod direct;
 mod faults;
 mod figures;
 mod kill;
+mod mend;
 mod origins;
 #[path = "../tools/plain.rs"]
 mod plain;

@@ -274,3 +274,57 @@ async fn a_clone_stands_still_until_it_is_forked_and_both_live_on() {
     }
     keyspace.drop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_till_sees_the_others_events_offline_and_leaves_their_streams_alone() {
+    let Some(keyspace) = Keyspace::new("pull") else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = (dir.path().join("first"), dir.path().join("second"));
+    let pulling = |server: &str| {
+        let options = tidelog::ReplicationOptions::new().pull(tidelog::Pull::All);
+        let distributed = DistributedConfig::new()
+            .scylla(config(server, &keyspace.name))
+            .options(options);
+        Tidelog::builder(&second)
+            .sparse_segments()
+            .distributed(distributed)
+            .open()
+            .unwrap()
+    };
+    let one = keyspace.open(&first);
+    append(&one, "T/theirs", 7).await;
+    one.wait_for(one.last_position(), Stage::Replicated)
+        .await
+        .unwrap();
+    let origin = tidelog::EventLog::identity(one.store()).origin;
+    let two = pulling(&keyspace.server);
+    append(&two, "T/own", 1).await;
+    let replication = two.replication();
+    until("the other's events", || {
+        replication.peer(origin).is_some_and(|p| p.position() >= 7)
+    })
+    .await;
+    two.close().await.unwrap();
+    // Nobody is there to be asked.
+    let two = pulling(&format!("127.0.0.1:{}", services::free_port()));
+    let peer = two.replication().peer(origin).unwrap();
+    let theirs = peer.read_stream(StreamQuery::new(stream("T/theirs")));
+    let theirs: Vec<_> = theirs.collect().await.unwrap();
+    let theirs: Vec<_> = theirs.into_iter().map(|event| event.event_id).collect();
+    assert_eq!(theirs, ids(&one, "T/theirs").await);
+    assert_eq!(ids(&two, "T/theirs").await, []);
+    let event = NewEvent::new("E", 1, ContentType::Json, "1");
+    let batch = AppendBatch::new(stream("T/theirs"), ExpectedVersion::Any, vec![event]);
+    let refused = two.append(batch).await.unwrap_err();
+    assert!(
+        matches!(refused, tidelog::Error::ForeignStream { origin: of, .. } if of == origin),
+        "{refused}"
+    );
+    append(&two, "T/own", 1).await;
+    append(&two, "T/new", 1).await;
+    two.close().await.unwrap();
+    one.close().await.unwrap();
+    keyspace.drop().await;
+}

@@ -2,17 +2,15 @@
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
-use futures_util::future::{Either, select};
 use tidelog_backends::ScyllaConfig;
 use tidelog_backends::wire::Cql;
 use tidelog_core::{Error, RetryPolicy, SystemIds};
 
 use super::super::ask::trouble;
+use super::super::own_thread::on_thread;
 use super::super::patient::Patient;
 use super::sled_copy::SledCopy;
 use super::{RestoreOptions, RestoreReport, restore_to};
@@ -63,27 +61,9 @@ pub fn restore(
     to: impl AsRef<Path>,
 ) -> impl Future<Output = Result<RestoreReport, Error>> + Send + 'static {
     let to = to.as_ref().to_owned();
-    async move {
-        let (reply, answer) = oneshot::async_channel();
-        // Dropped with this future, and the thread sees that.
-        let (_wanted, dropped) = oneshot::async_channel::<()>();
-        let dir = to.clone();
-        let work = move || {
-            let done = pollster::block_on(async {
-                let work = pin!(work(config, options, dir));
-                match select(work, dropped).await {
-                    Either::Left((done, _)) => done,
-                    Either::Right(_) => Err(Error::Closed),
-                }
-            });
-            let _ = reply.send(done);
-        };
-        let thread = thread::Builder::new().name("tidelog-restore".into());
-        thread
-            .spawn(work)
-            .map_err(|error| Error::io("start a thread for", &to, error))?;
-        answer.await.unwrap_or(Err(Error::Closed))
-    }
+    on_thread("tidelog-restore", to.clone(), move || {
+        work(config, options, to)
+    })
 }
 
 /// [`restore`] for threads without a runtime.
@@ -103,10 +83,19 @@ async fn work(
     options: RestoreOptions,
     dir: PathBuf,
 ) -> Result<RestoreReport, Error> {
+    let wire = connect(config, "restore a store").await?;
+    let open = |origin, first_epoch, create| SledCopy::open(&dir, origin, first_epoch, create);
+    restore_to(&wire, &options, &SystemIds, open).await
+}
+
+/// A connection whose reads are asked again for a while.
+pub(in crate::scylla) async fn connect(
+    config: ScyllaConfig,
+    action: &str,
+) -> Result<Patient<Cql>, Error> {
     let (sleeper, ids) = (Arc::new(ThreadSleeper::new()), Arc::new(SystemIds));
     let wire = Patient::new(Cql::new(config)?, PATIENCE, sleeper, ids);
     let connected = wire.connect().await;
-    connected.map_err(|error| trouble("restore a store", &error))?;
-    let open = |origin, first_epoch, create| SledCopy::open(&dir, origin, first_epoch, create);
-    restore_to(&wire, &options, &SystemIds, open).await
+    connected.map_err(|error| trouble(action, &error))?;
+    Ok(wire)
 }

@@ -3,6 +3,7 @@
 mod call;
 mod sled_copy;
 
+pub(super) use call::connect;
 pub use call::{restore, restore_blocking};
 
 use std::fmt;
