@@ -104,8 +104,9 @@ impl World {
         false
     }
 
-    /// Resolves something that stands still, one thing at a time; whether there was anything.
-    pub(super) fn resolve(&mut self) -> Result<bool, String> {
+    /// Resolves something that stands still, one thing at a time, parked streams
+    /// only if that is wanted; whether there was anything.
+    pub(super) fn resolve(&mut self, parked_too: bool) -> Result<bool, String> {
         for node in 0..self.nodes.len() {
             let last = self.nodes[node].log.disk.lock().last();
             let Some(running) = &mut self.nodes[node].running else {
@@ -120,7 +121,7 @@ impl World {
                 return Ok(true);
             }
             // What was done before is to be seen first.
-            if status.state != ReplicationState::Live || status.settled < last {
+            if !parked_too || status.state != ReplicationState::Live || status.settled < last {
                 continue;
             }
             let parked = running.status.parked();

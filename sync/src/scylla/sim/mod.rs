@@ -14,6 +14,7 @@
 //! | `scripts` | scripted schedules, broken off at every await |
 //! | `rest` | how both end |
 //! | `oracle` | what must be true |
+//! | `mutants` | what is wrong on purpose, for the oracle to find |
 //!
 //! A seed that fails prints itself; `TIDELOG_SEED=<seed>` runs that one alone and prints its trace.
 //! `TIDELOG_SWEEP=full` runs ten times as many.
@@ -28,6 +29,7 @@
 mod copy;
 mod disk;
 mod human;
+mod mutants;
 mod net;
 mod node;
 mod oracle;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tidelog_backends::wire::{ErrorClass, Reply, Request, Wire, WireError};
 use tidelog_core::BoxFuture;
@@ -53,6 +54,8 @@ pub(super) struct Message {
 pub(super) struct Job {
     pub node: usize,
     pub label: &'static str,
+    /// The state that it saves, if it does.
+    pub state: Option<Arc<Mutex<Bytes>>>,
     run: Box<dyn FnOnce() + Send>,
 }
 
@@ -191,6 +194,17 @@ impl SharedNet {
         label: &'static str,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> BoxFuture<'static, T> {
+        self.job_with(node, label, None, work)
+    }
+
+    /// The same of one that saves a state.
+    pub(super) fn job_with<T: Send + 'static>(
+        &self,
+        node: usize,
+        label: &'static str,
+        state: Option<Arc<Mutex<Bytes>>>,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> BoxFuture<'static, T> {
         let slot = Arc::new(Mutex::new((None, None::<Waker>)));
         let filled = slot.clone();
         let run = Box::new(move || {
@@ -207,7 +221,15 @@ impl SharedNet {
         let mut net = self.lock();
         net.next += 1;
         let key = net.next;
-        net.jobs.insert(key, Job { node, label, run });
+        net.jobs.insert(
+            key,
+            Job {
+                node,
+                label,
+                state,
+                run,
+            },
+        );
         Box::pin(poll_fn(move |cx| {
             let mut slot = slot.lock();
             match slot.0.take() {

@@ -173,7 +173,10 @@ impl Outbox for SimLog {
     ) -> BoxFuture<'static, Result<(), Error>> {
         self.net.call();
         let this = self.clone();
-        self.net.job(self.node, "save", move || {
+        let state = Arc::new(Mutex::new(state));
+        let saved = state.clone();
+        self.net.job_with(self.node, "save", Some(saved), move || {
+            let state = state.lock().clone();
             let mut disk = this.disk.lock();
             if position > disk.last() {
                 return Err(Error::invalid(

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tidelog_backends::fake::Table;
 use tidelog_core::StreamId;
 
+use super::mutants::Mutant;
 use super::rest::Outcome;
 use super::rng::Rng;
 use super::world::{Fate, Sizes, World};
@@ -75,7 +76,18 @@ struct Schedule {
 
 /// Runs the schedule of a seed; `cut` makes the trouble end after so many steps.
 pub(super) fn run(seed: u64, cut: Option<u64>, traced: bool) -> Outcome {
+    run_with(seed, cut, traced, None)
+}
+
+/// The same with something wrong on purpose.
+pub(super) fn run_with(
+    seed: u64,
+    cut: Option<u64>,
+    traced: bool,
+    mutant: Option<Mutant>,
+) -> Outcome {
     let mut schedule = Schedule::new(seed, cut, traced);
+    schedule.world.mutant = mutant;
     let done = catch_unwind(AssertUnwindSafe(|| schedule.run()));
     Outcome::of(&mut schedule.world, done)
 }

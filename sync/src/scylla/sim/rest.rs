@@ -66,6 +66,7 @@ impl World {
         world.run()?;
         let until = world.steps + REST;
         let mut resynced = !world.oracle.has_lost;
+        let mut checked = false;
         while world.steps < until {
             world.steps += 1;
             let (sent, answered) = world.messages();
@@ -77,7 +78,11 @@ impl World {
             } else if let Some(key) = job {
                 world.run_job(key);
             } else if world.go_on_restoring() {
-            } else if world.resolve()? {
+            } else if !checked && !world.oracle.has_lost && world.is_level() {
+                // With what is parked, before anybody resolves it.
+                checked = true;
+                world.check()?;
+            } else if world.resolve(checked || world.oracle.has_lost)? {
                 // Who forks begins anew, and forgets what was to be sent again.
                 resynced = !world.oracle.has_lost;
             } else if !resynced && world.is_live() {
@@ -85,13 +90,7 @@ impl World {
                 resynced = true;
                 world.resync();
             } else if resynced && world.is_level() {
-                let World {
-                    oracle,
-                    server,
-                    nodes,
-                    ..
-                } = world;
-                return oracle.at_rest(server, nodes);
+                return world.check();
             } else if let Some(when) = world.next_timer() {
                 world.advance_to(when);
             } else {
@@ -103,5 +102,15 @@ impl World {
             world.run()?;
         }
         Err(format!("10: no progress: {}", world.standing()))
+    }
+
+    fn check(&mut self) -> Result<(), String> {
+        let Self {
+            oracle,
+            server,
+            nodes,
+            ..
+        } = self;
+        oracle.at_rest(server, nodes)
     }
 }

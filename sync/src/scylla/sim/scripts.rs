@@ -339,7 +339,7 @@ impl Player {
             Do::Down => world.is_up = false,
             Do::Up => world.is_up = true,
             Do::Resolve => {
-                world.resolve()?;
+                world.resolve(true)?;
             }
         }
         world.run()

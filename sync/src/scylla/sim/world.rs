@@ -15,6 +15,7 @@ use tidelog_core::{
 use uuid::Uuid;
 
 use super::disk::{Disk, Part};
+use super::mutants::Mutant;
 use super::net::{Answer, Ask, Place, SharedNet, not_sent, unclear};
 use super::node::{self, Running};
 use super::oracle::Oracle;
@@ -96,6 +97,8 @@ pub(super) struct World {
     payloads: u64,
     /// One line an action, when somebody wants it.
     pub trace: Option<Vec<String>>,
+    /// What is wrong on purpose.
+    pub mutant: Option<Mutant>,
     pub steps: u64,
 }
 
@@ -124,6 +127,7 @@ impl World {
             ids,
             payloads: 0,
             trace: None,
+            mutant: None,
             steps: 0,
         }
     }
@@ -335,9 +339,15 @@ impl World {
                 )
             })
         };
-        let Some((node, ask, is_waited_for)) = found else {
+        let Some((node, mut ask, is_waited_for)) = found else {
             return Ok(());
         };
+        if let Ask::Request(request) = &mut ask
+            && let Some(answer) = self.mutate(node, request)
+        {
+            self.net.answer(key, answer);
+            return Ok(());
+        }
         let answer = match (&ask, fate) {
             (_, Fate::Lose) => None,
             _ if !self.is_up => Some(Err(not_sent("connection refused"))),
@@ -374,6 +384,12 @@ impl World {
         if fate == Fate::ExecuteTwice {
             self.net.copy(key);
         }
+        let answer = match (&ask, answer) {
+            (Ask::Request(request), Some(answer)) => {
+                Some(self.mutate_answer(node, request, answer))
+            }
+            (_, answer) => answer,
+        };
         match answer {
             Some(answer) => self.net.answer(key, answer),
             None => self.net.lose(key),
@@ -402,6 +418,20 @@ impl World {
     }
 
     pub(super) fn run_job(&mut self, key: u64) {
+        if let Some(mutant) = self.mutant {
+            let state = self
+                .net
+                .lock()
+                .jobs
+                .get(&key)
+                .and_then(|job| job.state.clone());
+            if let Some(state) = state {
+                let saved = state.lock().clone();
+                if let Some(other) = mutant.save(&saved) {
+                    *state.lock() = other;
+                }
+            }
+        }
         let found = self.net.lock().jobs.get(&key).map(|j| (j.node, j.label));
         if let Some((node, label)) = found {
             self.note(|| format!("node {node}: {label} is done"));

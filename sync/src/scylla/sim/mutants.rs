@@ -1,0 +1,119 @@
+//! Faults of the replicator, made on purpose where its requests leave and its state is saved: for each
+//! rule of the oracle one that breaks it.
+
+use tidelog_backends::wire::{AppendRows, Expected, Reply, Request, Watermark};
+
+use super::net::Answer;
+use super::world::World;
+use crate::replicate::parked::ParkedReason;
+use crate::replicate::state::SinkState;
+
+/// What is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mutant {
+    /// Rows of the log are not sent, and taken for sent.
+    LogForgotten,
+    /// A batch is conditioned on nothing.
+    Unconditioned,
+    /// The watermark is moved to the end of the log, whatever is settled.
+    MarkAhead,
+    /// What is unclear is taken for applied.
+    UnclearGuessed,
+    /// The other parts of a torn batch are not kept.
+    TornForgotten,
+    /// Rows of the log say something wrong of their commit.
+    CommitMiscounted,
+    /// Whose session it is does not matter.
+    SessionIgnored,
+    /// The watermark is never moved.
+    Deaf,
+    /// What is parked is not told to the server, and taken for told.
+    ParkedForgotten,
+}
+
+impl Mutant {
+    /// Each with the rule that it breaks.
+    pub(super) const ALL: [(Self, &str); 9] = [
+        (Self::LogForgotten, "1 "),
+        (Self::Unconditioned, "2 "),
+        (Self::MarkAhead, ""),
+        (Self::UnclearGuessed, ""),
+        (Self::TornForgotten, "5 "),
+        (Self::CommitMiscounted, "8 "),
+        (Self::SessionIgnored, "9 "),
+        (Self::Deaf, "10"),
+        (Self::ParkedForgotten, "3 "),
+    ];
+
+    /// What it makes of a state that is saved.
+    pub(super) fn save(self, state: &[u8]) -> Option<bytes::Bytes> {
+        if self != Self::TornForgotten {
+            return None;
+        }
+        let mut state = SinkState::decode(state).ok()?;
+        let is_torn = |reason: &ParkedReason| matches!(reason, ParkedReason::TornBatch { .. });
+        state.parked.retain(|_, entry| !is_torn(&entry.reason));
+        state.encode().ok()
+    }
+}
+
+impl World {
+    /// What the mutant makes of a request: an answer without asking, or another request.
+    pub(super) fn mutate(&self, node: usize, request: &mut Request) -> Option<Answer> {
+        let mutant = self.mutant.filter(|_| node < self.nodes.len())?;
+        match (mutant, request) {
+            (Mutant::LogForgotten, Request::PutLog { .. }) => Some(Ok(Reply::Done)),
+            (Mutant::ParkedForgotten, Request::Park(_)) => Some(Ok(Reply::Applied(true))),
+            (Mutant::Deaf, Request::Advance { .. }) => Some(Ok(Reply::Applied(true))),
+            (Mutant::CommitMiscounted, Request::PutLog { rows, .. }) => {
+                rows.iter_mut().for_each(|row| row.commit_count += 1);
+                None
+            }
+            (Mutant::Unconditioned, Request::Append(append)) => {
+                let head = self.server.tables().events.get(&append.bucket);
+                let head = head.and_then(|partition| partition.head);
+                let expected = head.map_or(Expected::Nothing, |head| {
+                    Expected::Event(head.sequence, head.event_id)
+                });
+                **append = AppendRows {
+                    expected,
+                    ..(**append).clone()
+                };
+                None
+            }
+            (Mutant::MarkAhead, Request::Advance { to, .. }) => {
+                let end = self.nodes.get(node)?.log.disk.lock().end();
+                *to = Watermark {
+                    position: end.position,
+                    hash: end.hash,
+                    commit_number: end.number,
+                    ..*to
+                };
+                None
+            }
+            (
+                Mutant::SessionIgnored,
+                Request::Advance {
+                    origin,
+                    epoch,
+                    seen,
+                    ..
+                },
+            ) => {
+                let epochs = self.server.tables().origins.get(origin)?;
+                *seen = epochs.get(epoch)?.watermark;
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// What the mutant makes of an answer.
+    pub(super) fn mutate_answer(&self, node: usize, request: &Request, answer: Answer) -> Answer {
+        let guesses = self.mutant == Some(Mutant::UnclearGuessed) && node < self.nodes.len();
+        match request {
+            Request::Append(_) if guesses && answer.is_err() => Ok(Reply::Applied(true)),
+            _ => answer,
+        }
+    }
+}
