@@ -63,10 +63,12 @@ impl World {
         let mutant = self.mutant.filter(|_| node < self.nodes.len())?;
         match (mutant, request) {
             (Mutant::LogForgotten, Request::PutLog { .. }) => Some(Ok(Reply::Done)),
-            (Mutant::ParkedForgotten, Request::Park(_)) => Some(Ok(Reply::Applied(true))),
-            (Mutant::Deaf, Request::Advance { .. }) => Some(Ok(Reply::Applied(true))),
+            (Mutant::ParkedForgotten, Request::Park(_))
+            | (Mutant::Deaf, Request::Advance { .. }) => Some(Ok(Reply::Applied(true))),
             (Mutant::CommitMiscounted, Request::PutLog { rows, .. }) => {
-                rows.iter_mut().for_each(|row| row.commit_count += 1);
+                for row in rows {
+                    row.commit_count += 1;
+                }
                 None
             }
             (Mutant::Unconditioned, Request::Append(append)) => {
