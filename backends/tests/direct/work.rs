@@ -7,7 +7,7 @@ use std::time::Duration;
 use tidelog_backends::fake::FakeServer;
 use tidelog_backends::wire::{Buckets, Direct, DirectSettings, MetaRow};
 use tidelog_core::{
-    AppendBatch, AppendOutcome, AppendReceipt, BoxFuture, ContentType, Error, EventEnvelope,
+    AppendBatch, AppendOutcome, AppendReceipt, BoxFuture, Clock, ContentType, Error, EventEnvelope,
     EventId, ExpectedVersion, IdSource, Limits, ManualClock, NewEvent, StreamId, StreamQuery,
     Timestamp,
 };
@@ -44,6 +44,8 @@ pub struct Operation {
     pub acknowledged: u64,
     /// Of an append: whether its events stood there already, in order and with its content.
     pub stood: bool,
+    /// The clock when it was asked for.
+    pub clock: Timestamp,
     /// `None`: its client died before it was answered.
     pub done: Option<Done>,
 }
@@ -273,6 +275,7 @@ impl World {
             what,
             acknowledged,
             stood,
+            clock: self.clock.now(),
             done: None,
         });
         self.tasks.push((client, number, work));
