@@ -11,7 +11,14 @@
 //! | `retrying` | what is held, tried again |
 //! | `watermark`, `probe` | how far the server knows this log, and whether it still does |
 //! | `timed` | how long each request takes, for metrics |
-//! | `ask` | answers as they are wanted |
+//! | `ask`, `wire`, `patient` | answers as they are wanted; reads asked again for a while |
+//! | `lineage`, `log_rows_window`, `log_reader` | an origin's log as the replica has it, proven by its chain |
+//! | `restore`, `copy_target` | a store made anew from that |
+//! | `fork`, `parked_rows` | an epoch of its own, where a person decided so |
+//! | `remote_stream`, `resolve`, `calls` | conflicts resolved; what users ask |
+//! | `follow`, `follow_plan`, `vector`, `hidden` | other origins' events, from any place |
+//! | `pull`, `peers` | the same, kept on this machine |
+//! | `mend`, `own_thread` | a damaged segment made again |
 
 #![allow(dead_code, reason = "readers of the replica land in steps")]
 
