@@ -151,6 +151,8 @@ impl<S: EventLog + CheckpointStore> Session<'_, S> {
     /// Events of a stream gave way: hands `record`, which says so, to its lane, unless all that may have
     /// been handled of it stands below.
     pub(super) fn take_superseded(&mut self, mut record: EventEnvelope, what: &Superseded) {
+        // What a repair found out stands further on than what it speaks of.
+        let position = record.position.unwrap_or(what.at);
         let may_be_handled = {
             let mut view = self.unit.shared.view();
             match view.parked.get_mut(&what.stream) {
@@ -179,7 +181,7 @@ impl<S: EventLog + CheckpointStore> Session<'_, S> {
             record.stream = what.stream.clone();
             self.lanes.push(record);
         } else {
-            self.settle(what.at);
+            self.settle(position);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Events that gave way to another origin's leave nothing in rows.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tidelog::{
     Birth, Error, EventEnvelope, EventLog, EventStore, HandlerError, MemoryStore, Projection,
@@ -238,4 +238,61 @@ fn what_gives_way_while_rows_are_made_anew_is_not_in_them() {
             );
         }
     }
+}
+
+/// Counts events, and takes back as many as gave way; fails at `b` while it is told to.
+struct Counting(Arc<AtomicBool>);
+
+impl Projection for Counting {
+    const NAME: &'static str = "counting";
+    type Key = String;
+    type Row = u64;
+
+    fn apply(
+        &self,
+        event: &EventEnvelope,
+        rows: &mut Rows<'_, String, u64>,
+    ) -> Result<(), HandlerError> {
+        if event.aggregate_id() == "b" && self.0.load(Ordering::SeqCst) {
+            return Err(HandlerError::permanent("not now"));
+        }
+        rows.update(event.aggregate_id().to_owned(), |count| *count += 1)
+    }
+
+    fn superseded(
+        &self,
+        what: &Superseded,
+        rows: &mut Rows<'_, String, u64>,
+    ) -> Result<Redo, HandlerError> {
+        let gone = what.replaced + 1 - what.from;
+        rows.update(what.stream.aggregate_id().to_owned(), |count| {
+            *count -= gone;
+        })?;
+        Ok(Redo::Done)
+    }
+}
+
+#[test]
+fn nothing_is_taken_back_that_rows_were_begun_without() {
+    let store = MemoryStore::new();
+    let fails = Arc::new(AtomicBool::new(true));
+    append(&store, "a", vec![added(1), added(2)]);
+    add(&store, "b", 1);
+    append(&store, "a", vec![added(3)]);
+    let last = supersede(&store, "a", 2, &[4]);
+    // It comes when that is over, passes over the first that gave way, and gets no further.
+    let projections = start(&store, Counting(Arc::clone(&fails)));
+    let counts = projections.get::<Counting>().unwrap().blocking();
+    let stopped = counts.wait_for(last).unwrap_err();
+    assert!(matches!(stopped, Error::Stopped { .. }), "{stopped}");
+    drop((counts, projections));
+    fails.store(false, Ordering::SeqCst);
+    let projections = start(&store, Counting(Arc::clone(&fails)));
+    let counts = projections.get::<Counting>().unwrap().blocking();
+    counts.wait_for(last).unwrap();
+    assert_eq!(counts.get(&"a".into()).unwrap(), Some(2));
+    // What comes later is taken back by the projection itself.
+    let last = supersede(&store, "a", 1, &[5]);
+    counts.wait_for(last).unwrap();
+    assert_eq!(counts.get(&"a".into()).unwrap(), Some(1));
 }

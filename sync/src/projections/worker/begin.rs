@@ -80,7 +80,12 @@ impl<P: Projection, S: EventLog + RowStore> TypedWorker<P, S> {
     pub(super) fn open(&self, slot: Slot, checkpoint: Checkpoint) -> Result<Fed<P, S>, RowsError> {
         let (of, store) = (Arc::clone(&self.of), self.tools.store.clone());
         let taken = checkpoint.position;
-        Ok(Fed::new(Feed::open(of, store, slot, checkpoint)?, taken))
+        let unsure_until = store.last_position();
+        let feed = Feed::open(of, store, slot, checkpoint)?;
+        Ok(Fed {
+            unsure_until,
+            ..Fed::new(feed, taken)
+        })
     }
 
     pub(super) fn create(&mut self) -> Result<Fed<P, S>, RowsError> {

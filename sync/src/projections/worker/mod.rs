@@ -5,13 +5,14 @@ mod holding;
 mod switching;
 mod taking;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::task::Context;
 use std::time::Instant;
 
 use tidelog_core::{
     Clock, Error, EventEnvelope, EventLog, Feed, HandlerError, IdSource, Prepared, Projection,
-    RowStore, RowsError, Sleeper,
+    RowStore, RowsError, Sleeper, Superseded,
 };
 
 use super::ProjectionOptions;
@@ -96,6 +97,11 @@ struct Fed<P: Projection, S> {
     feed: Feed<P, S>,
     /// What gave way by a record up to here was never taken in; what does by a later one may have been.
     without_superseded: u64,
+    /// It was gone on with when the log ended here: what gave way by a record up to here may have been
+    /// passed over before, when it was begun.
+    unsure_until: u64,
+    /// Of what gives way further on, by the position where: the lowest sequence taken in since.
+    taken_of: HashMap<u64, u64>,
     /// How often its next event failed.
     attempts: u32,
     trouble: Trouble,
@@ -120,9 +126,24 @@ impl<P: Projection, S> Fed<P, S> {
         Self {
             feed,
             without_superseded,
+            unsure_until: 0,
+            taken_of: HashMap::new(),
             attempts: 0,
             trouble: Trouble::None,
         }
+    }
+
+    /// Notes that an event is taken in which gives way by the record at `at`.
+    fn note_taken(&mut self, at: u64, sequence: u64) {
+        let lowest = self.taken_of.entry(at).or_insert(sequence);
+        *lowest = sequence.min(*lowest);
+    }
+
+    /// Whether all that gave way by the record `what` was taken in.
+    fn has_taken_all(&mut self, what: &Superseded) -> bool {
+        let lowest = self.taken_of.remove(&what.at);
+        let none_gave_way = 0 < what.replaced && what.replaced < what.from;
+        what.at > self.unsure_until || none_gave_way || lowest == Some(what.from)
     }
 
     fn is_stopped(&self) -> bool {

@@ -32,6 +32,9 @@ impl<P: Projection, S: EventLog + RowStore> TypedWorker<P, S> {
                 fed.feed.pass_over(event);
                 continue;
             }
+            if let Some(at) = superseded_at.filter(|at| *at <= fed.unsure_until) {
+                fed.note_taken(at, event.sequence);
+            }
             let done = match fed.feed.take(event) {
                 Ok(()) => {
                     fed.attempts = 0;
@@ -79,7 +82,13 @@ impl<P: Projection, S: EventLog + RowStore> TypedWorker<P, S> {
             fed.feed.pass_over(event);
             return Ok(true);
         }
-        let error = match fed.feed.take_superseded(event, what) {
+        let taken = if fed.has_taken_all(what) {
+            fed.feed.take_superseded(event, what)
+        } else {
+            // It may have begun without some of it, and cannot undo that.
+            Ok(Redo::Rebuild)
+        };
+        let error = match taken {
             Ok(Redo::Done) => return Ok(true),
             Ok(Redo::Rebuild) => match self.make_anew(role, what.at) {
                 // Nothing beyond the record is taken in before the others are begun.
