@@ -196,6 +196,7 @@ fn what_does_not_belong_into_a_segment_is_not_taken() {
         "it stands there as before"
     );
     let mut mend = store.mend(2).unwrap();
+    invalid(store.mend(2).map(drop));
     scene.fill(&mut mend);
     let beyond = &scene.commits[usize::try_from(mend.last().number).unwrap()];
     invalid(mend.push(beyond.number, &beyond.body, beyond.hash));

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidelog_core::{Clock, Error, SystemClock};
+use tidelog_core::{CheckpointClaim, Clock, Error, SystemClock};
 
 use super::commits::{Commit, CommitEnd};
 use super::control;
@@ -36,7 +36,7 @@ pub struct SegmentMend {
     file: File,
     fresh: PathBuf,
     offset: u64,
-    open: Option<Arc<Log>>,
+    open: Option<(Arc<Log>, CheckpointClaim)>,
     _lock: Option<Lock>,
 }
 
@@ -45,22 +45,23 @@ impl SledStore {
     /// Begins to make the sealed segment `number` of this open store again. Blocks for file I/O.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] when it is not sealed, [`Error::Damaged`] when its neighbours do not say
-    /// what belongs there, [`Error::Io`], [`Error::Closed`].
+    /// [`Error::InvalidInput`] when it is not sealed, or is being made again already, [`Error::Damaged`]
+    /// when its neighbours do not say what belongs there, [`Error::Io`], [`Error::Closed`].
     pub fn mend(&self, number: u64) -> Result<SegmentMend, Error> {
         self.ensure_open()?;
         let shared = self.shared();
         shared.format.ensure_writable(&shared.dir)?;
+        let name = format!("mend.{number}");
+        let claim = shared.claims.claim(shared.dir.clone(), &name);
+        let claim = claim.map_err(|_| {
+            let reason = "it is being made again by somebody else";
+            Error::invalid("segment", number, reason)
+        })?;
         // Whoever seals it cuts it meanwhile.
         shared.indexer.drain()?;
         let log = Arc::clone(&shared.log);
-        SegmentMend::begin(
-            log.dir(),
-            &shared.format,
-            number,
-            Some(Arc::clone(&log)),
-            None,
-        )
+        let open = Some((Arc::clone(&log), claim));
+        SegmentMend::begin(log.dir(), &shared.format, number, open, None)
     }
 }
 
@@ -84,7 +85,7 @@ impl SegmentMend {
         log_dir: &Path,
         format: &Format,
         number: u64,
-        open: Option<Arc<Log>>,
+        open: Option<(Arc<Log>, CheckpointClaim)>,
         lock: Option<Lock>,
     ) -> Result<Self, Error> {
         let path = segment::path(log_dir, number);
@@ -214,7 +215,7 @@ impl SegmentMend {
         platform::rename(&self.fresh, &path)
             .and_then(|()| platform::sync_dir(&self.log_dir))
             .map_err(|error| Error::io("replace", &path, error))?;
-        if let Some(log) = &self.open {
+        if let Some((log, _)) = &self.open {
             log.reopen(number);
         }
         Ok(())
