@@ -81,7 +81,7 @@ pub(super) fn plan(rows: &[OriginRow], seen: &[(Uuid, u64)]) -> Vec<Step> {
 }
 
 /// The live epoch that took the place of `old`, by way of others maybe.
-fn successor(rows: &[OriginRow], old: Uuid) -> Option<Uuid> {
+pub(super) fn successor(rows: &[OriginRow], old: Uuid) -> Option<Uuid> {
     let mut epoch = old;
     // Each epoch is given up once: more steps than that would go in a circle.
     for _ in 0..=rows.len() {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tidelog_backends::wire::ParkedRow;
 use tidelog_core::StreamId;
 
-/// Ranges that were parked, resolved or not: what was held in one is never seen.
+/// Ranges that were parked, resolved or not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Hidden(BTreeMap<StreamId, Vec<Range>>);
 
@@ -15,33 +15,71 @@ struct Range {
     /// The first position that is not in it.
     until: u64,
     first_sequence: u64,
+    is_open: bool,
+}
+
+/// How an event of a log is for others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sight {
+    Seen,
+    /// It gave way to others before anybody saw it.
+    Never,
+    /// What becomes of it is not decided: the parked range that begins at this position is open.
+    Later(u64),
 }
 
 impl Hidden {
     /// Adds what an epoch has parked, whose log is the one in question up to position `last`.
+    ///
+    /// Older epochs come first: each one takes over what its parent has parked, and what becomes of it
+    /// is said under the newest.
     pub(super) fn add(&mut self, row: &ParkedRow, last: u64) {
         let until = row.until_position.unwrap_or(u64::MAX);
         let range = Range {
             first_position: row.key.first_position,
             until: until.min(last.saturating_add(1)),
             first_sequence: row.first_sequence,
+            is_open: row.until_position.is_none(),
         };
-        if range.first_position < range.until {
-            let ranges = self.0.entry(row.key.stream.clone()).or_default();
-            if !ranges.contains(&range) {
-                ranges.push(range);
+        let ranges = self.0.entry(row.key.stream.clone()).or_default();
+        let known = ranges
+            .iter_mut()
+            .find(|known| known.first_position == range.first_position);
+        match known {
+            Some(known) => *known = range,
+            None => ranges.push(range),
+        }
+    }
+
+    /// Whether this event is seen.
+    pub(super) fn sight(&self, stream: &StreamId, sequence: u64, position: u64) -> Sight {
+        let ranges = self.0.get(stream).into_iter().flatten();
+        let mut sight = Sight::Seen;
+        for range in ranges {
+            let first = range.first_position;
+            if sequence < range.first_sequence || !(first..range.until).contains(&position) {
+                continue;
+            }
+            match sight {
+                _ if !range.is_open => return Sight::Never,
+                Sight::Later(known) if known <= first => {}
+                _ => sight = Sight::Later(first),
             }
         }
+        sight
     }
 
     /// Whether this event is held back.
     pub(super) fn hides(&self, stream: &StreamId, sequence: u64, position: u64) -> bool {
-        self.0.get(stream).is_some_and(|ranges| {
-            ranges.iter().any(|range| {
-                (range.first_position..range.until).contains(&position)
-                    && sequence >= range.first_sequence
-            })
-        })
+        self.sight(stream, sequence, position) != Sight::Seen
+    }
+
+    /// The first position that the parked range beginning at `first_position` does not hold back, and
+    /// its first sequence; `None` when it is open, or not known.
+    pub(super) fn resolved(&self, stream: &StreamId, first_position: u64) -> Option<(u64, u64)> {
+        let mut ranges = self.0.get(stream)?.iter();
+        let range = ranges.find(|range| range.first_position == first_position)?;
+        (!range.is_open).then_some((range.until, range.first_sequence))
     }
 
     /// The first sequence of the stream that is held back at its end; `None` when none is.
@@ -51,7 +89,73 @@ impl Hidden {
         open.map(|range| range.first_sequence).min()
     }
 
+    /// Whether something is held back of which it is not decided what becomes of it.
+    pub(super) fn has_open(&self) -> bool {
+        self.0.values().flatten().any(|range| range.is_open)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidelog_backends::wire::ParkedKey;
+    use tidelog_core::EventId;
+
+    use super::super::test_log::{id, stream};
+    use super::*;
+
+    fn row(epoch: u8, first_position: u64, until_position: Option<u64>) -> ParkedRow {
+        ParkedRow {
+            key: ParkedKey {
+                origin: id(1),
+                epoch: id(epoch),
+                stream: stream("a"),
+                first_position,
+            },
+            first_sequence: 3,
+            until_position,
+            reason: "diverged".into(),
+            local_event: EventId::from_bytes([1; 16]),
+            remote: None,
+        }
+    }
+
+    fn hidden(rows: &[(ParkedRow, u64)]) -> Hidden {
+        let mut hidden = Hidden::default();
+        for (row, last) in rows {
+            hidden.add(row, *last);
+        }
+        hidden
+    }
+
+    #[test]
+    fn what_is_open_may_come_what_gave_way_never_and_what_was_accepted_is_seen() {
+        let a = stream("a");
+        let sights = |until| {
+            let hidden = hidden(&[(row(1, 10, until), u64::MAX)]);
+            [9, 10, 19, 20].map(|position| hidden.sight(&a, 5, position))
+        };
+        let (seen, later, never) = (Sight::Seen, Sight::Later(10), Sight::Never);
+        assert_eq!(sights(None), [seen, later, later, later]);
+        assert_eq!(sights(Some(20)), [seen, never, never, seen]);
+        assert_eq!(sights(Some(10)), [seen; 4]);
+        let open = hidden(&[(row(1, 10, None), u64::MAX)]);
+        assert_eq!(open.sight(&a, 2, 15), seen, "before what is parked");
+        assert_eq!(open.sight(&stream("b"), 5, 15), seen, "another stream");
+    }
+
+    #[test]
+    fn the_newest_epoch_says_what_became_of_what_an_older_one_has_parked() {
+        let rows = |newer| [(row(1, 10, None), 14), (row(2, 10, newer), u64::MAX)];
+        let a = stream("a");
+        assert_eq!(hidden(&rows(None)).sight(&a, 5, 12), Sight::Later(10));
+        assert_eq!(hidden(&rows(Some(20))).sight(&a, 5, 12), Sight::Never);
+        let accepted = hidden(&rows(Some(10)));
+        assert_eq!(accepted.sight(&a, 5, 12), Sight::Seen);
+        assert!(!accepted.has_open());
+        assert_eq!(accepted.resolved(&a, 10), Some((10, 3)));
     }
 }

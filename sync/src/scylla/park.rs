@@ -82,6 +82,9 @@ pub(super) async fn put_again(wire: &dyn Wire, keeper: &mut Keeper) -> Result<()
     let there: BTreeSet<ParkedKey> = rows.into_iter().map(|row| row.key).collect();
     let mut resolved = Vec::new();
     let mut requests = Vec::new();
+    // What is held still is listed before anything is said to be resolved: who reads what is parked
+    // never takes an event for seen that another entry holds from now on.
+    let mut unpark = Vec::new();
     for (at, entry) in &state.parked {
         let is_there = there.contains(&key(state.origin, state.epoch, entry));
         if entry.accepted {
@@ -92,11 +95,11 @@ pub(super) async fn put_again(wire: &dyn Wire, keeper: &mut Keeper) -> Result<()
         }
         if entry.resolved_at > 0 {
             let until = entry.resolved_at;
-            requests.push(request(state, entry, Change::Unpark { until }));
+            unpark.push(request(state, entry, Change::Unpark { until }));
             resolved.push(at.clone());
         }
     }
-    for request in requests {
+    for request in requests.into_iter().chain(unpark) {
         applied(wire, request).await?;
     }
     if !resolved.is_empty() {

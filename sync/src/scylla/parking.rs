@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tidelog_core::{Batch, EventId, Halt, StreamId, Superseded};
 
-use super::lane::Item;
+use super::lane::{Item, Lane};
 use super::park::{Change, EntryKey, MAX_PARKED, Pending, request, tell};
 use super::sink::{Answer, ScyllaSink};
 use super::torn::Part;
@@ -211,7 +211,12 @@ impl ScyllaSink {
         };
         let mut at = 0;
         while let Some(pending) = link.pending.get(at) {
-            if !keeper.is_saved(pending.revision) {
+            // What is held still of a stream is listed before it is said that other of it is not: who
+            // reads the list in between would take all for accepted.
+            let parks = |lane: &mut Lane| lane.parks > 0;
+            let is_early = matches!(pending.change, Change::Unpark { .. })
+                && link.lanes.get_mut(&pending.key.0).is_some_and(parks);
+            if is_early || !keeper.is_saved(pending.revision) {
                 at += 1;
                 continue;
             }

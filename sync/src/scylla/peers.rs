@@ -157,6 +157,13 @@ impl Peer {
     }
 
     /// What is there already, then what comes.
+    ///
+    /// It does not go back: what its origin holds back when it comes is passed over. Where the server
+    /// accepts those events later as they are, they are there for who reads
+    /// ([`read_stream`](Self::read_stream), [`read_all`](Self::read_all)), below the place that a
+    /// subscriber has reached; a subscriber of their stream finds the next event's sequence higher by
+    /// more than one. Who must miss nothing without reading again takes
+    /// [`Replication::follow`](crate::Replication::follow), whose vector has what was left out.
     pub fn subscribe(&self, what: Subscribe) -> EventStream {
         let kept = Arc::clone(&self.0);
         let hides = move |event: &EventEnvelope| hides(&kept.known.read().hidden, event);

@@ -6,18 +6,17 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidelog_backends::commits::Commit;
 use tidelog_backends::wire::{OriginRow, Wire, WireError};
-use tidelog_core::{Error, EventEnvelope, RecordKind, Sleeper, StreamId};
+use tidelog_core::{Error, EventEnvelope, Sleeper, StreamId};
 use uuid::Uuid;
 
 use super::ask::{self, trouble};
-use super::follow_plan::{Step, plan};
-use super::hidden::Hidden;
+use super::follow_plan::{self, Step, plan};
 use super::lineage::Lineage;
-use super::log_reader::{LogReader, Next, declared_hole, locate};
-use super::restore::end_of;
-use super::vector::Vector;
+use super::vector::{LeftOut, Vector};
+use source::Source;
+
+mod source;
 
 /// How often it is looked how far the others are.
 const EVERY: Duration = Duration::from_secs(1);
@@ -77,8 +76,10 @@ pub enum Followed {
 /// [`Replication::follow`](crate::Replication::follow).
 ///
 /// Each origin's events come in the order of its log, each once; origins come as they come. Only
-/// what is settled comes: accepted by the server, and nothing that is parked. Memory is one commit
-/// and a page of rows an origin.
+/// what is settled comes: accepted by the server, and nothing that is parked. Where the server accepts
+/// later what was parked ([`retry_stream`](crate::Replication::retry_stream)), those events come then:
+/// in the order of their stream, with positions below those that came of other streams meanwhile.
+/// Memory is one commit and a page of rows an origin.
 pub struct Follow {
     wire: Arc<dyn Wire>,
     sleeper: Arc<dyn Sleeper>,
@@ -98,23 +99,15 @@ struct Ready {
     item: Option<Followed>,
     place: (Uuid, Uuid, u64),
     forgets: Option<Uuid>,
+    left: Vec<Left>,
 }
 
-/// One epoch of an origin.
-struct Source {
-    lineage: Lineage,
-    row: OriginRow,
-    /// `None` until it is found where the log is.
-    reader: Option<LogReader>,
-    /// Everything up to here was seen.
-    after: u64,
-    hidden: Hidden,
-    /// What is hidden is known for this watermark.
-    hidden_at: Option<u64>,
-    /// Nothing follows for now: rows are missing that the watermark says are there.
-    is_waiting: bool,
-    /// It was looked for a declared hole, at this watermark.
-    looked_at: Option<u64>,
+/// What of a parked range was passed over, or need not be any more.
+enum Left {
+    /// The event at this position was passed over.
+    Out((StreamId, u64), u64),
+    /// All up to this position was made up for.
+    MadeUp((StreamId, u64), u64),
 }
 
 impl Follow {
@@ -206,7 +199,13 @@ impl Follow {
             let (origin, epoch, position) = ready.place;
             self.vector.set(origin, epoch, position);
             if let Some(old) = ready.forgets {
-                self.vector.forget(origin, old);
+                self.vector.replace(origin, old, epoch, position);
+            }
+            for left in ready.left {
+                match left {
+                    Left::Out(key, at) => self.vector.leave_out(origin, epoch, key, at..=at),
+                    Left::MadeUp(key, to) => self.vector.made_up(origin, epoch, &key, to),
+                }
             }
             if ready.item.is_some() {
                 return ready.item;
@@ -248,6 +247,7 @@ impl Follow {
             for step in &steps {
                 self.follow(origin, &rows, step);
             }
+            self.hand_over(origin, &rows, &steps);
             self.sources.retain(|(of, epoch), _| {
                 *of != origin || steps.iter().any(|step| step.epoch == *epoch)
             });
@@ -279,16 +279,36 @@ impl Follow {
                 }),
                 place,
                 forgets: Some(old),
+                left: Vec::new(),
             }),
             old => {
                 self.vector.set(origin, step.epoch, step.after);
                 if let Some(old) = old {
-                    self.vector.forget(origin, old);
+                    self.vector.replace(origin, old, step.epoch, step.after);
                 }
             }
         }
         let source = Source::new(lineage, row.clone(), step.after);
         self.sources.insert(key, source);
+    }
+
+    /// What was left out of an epoch that was given up comes with the one that took its place.
+    fn hand_over(&mut self, origin: Uuid, rows: &[OriginRow], steps: &[Step]) {
+        for (old, _) in self.vector.of(origin) {
+            let is_followed = |epoch| steps.iter().any(|step| step.epoch == epoch);
+            let is_replaced = steps.iter().any(|step| step.instead_of == Some(old));
+            if is_followed(old) || is_replaced || self.vector.left_out_of(origin, old).is_none() {
+                continue;
+            }
+            let new = follow_plan::successor(rows, old).filter(|new| is_followed(*new));
+            let lineage = |epoch| Lineage::of(rows, epoch).ok();
+            if let Some(new) = new
+                && let (Some(of_old), Some(of_new)) = (lineage(old), lineage(new))
+            {
+                let common = of_old.common(&of_new);
+                self.vector.hand_over(origin, old, new, common);
+            }
+        }
     }
 
     /// Lets each source go on until one has something; whether one had.
@@ -308,173 +328,16 @@ impl Follow {
                 continue;
             };
             self.turn = Some(key);
-            let stepped = source.step(&*self.wire, chunk_records).await;
+            let nothing = LeftOut::new();
+            let left_out = self.vector.left_out_of(key.0, key.1).unwrap_or(&nothing);
+            let stepped = source.step(&*self.wire, chunk_records, left_out).await;
             if let Some(came) = stepped? {
-                self.ready.extend(source.ready(key, came)?);
+                self.ready.extend(source.ready(key, came, left_out)?);
                 return Ok(true);
             }
         }
         Ok(false)
     }
-}
-
-/// What a log says next.
-enum Came {
-    Commit(Commit),
-    Hole(RangeInclusive<u64>),
-}
-
-impl Source {
-    fn new(lineage: Lineage, row: OriginRow, after: u64) -> Self {
-        Self {
-            lineage,
-            row,
-            reader: None,
-            after,
-            hidden: Hidden::default(),
-            hidden_at: None,
-            is_waiting: false,
-            looked_at: None,
-        }
-    }
-
-    fn goes_on(&mut self, lineage: Lineage, row: &OriginRow) {
-        if let Some(reader) = &mut self.reader {
-            reader.goes_on(lineage.clone(), end_of(&row.watermark));
-            if self.is_waiting {
-                reader.again();
-            }
-        }
-        self.is_waiting = false;
-        self.lineage = lineage;
-        self.row = row.clone();
-    }
-
-    /// What is settled and was not seen.
-    async fn step(&mut self, wire: &dyn Wire, chunk: u64) -> Result<Option<Came>, Error> {
-        let goal = end_of(&self.row.watermark);
-        if self.is_waiting || self.after >= goal.position {
-            return Ok(None);
-        }
-        let asked = |error: WireError| trouble("follow another store", &error);
-        if self.hidden_at != Some(goal.position) {
-            // After the watermark was read: what is settled is parked before.
-            self.hidden = hidden(wire, &self.lineage).await.map_err(asked)?;
-            self.hidden_at = Some(goal.position);
-        }
-        let reader = match &mut self.reader {
-            Some(reader) => reader,
-            None => {
-                let found = locate(wire, &self.lineage, chunk, self.after, goal).await;
-                let Some(reader) = found.map_err(asked)? else {
-                    self.is_waiting = true;
-                    return Ok(None);
-                };
-                self.reader.insert(reader)
-            }
-        };
-        loop {
-            let next = reader.next(wire, goal.position).await.map_err(asked)?;
-            let end = reader.end();
-            match next {
-                Next::Commit(commit) if commit.last_position() <= self.after => {}
-                Next::Commit(commit) => return Ok(Some(Came::Commit(commit))),
-                Next::Missing if end.position >= goal.position => return Ok(None),
-                Next::Missing if reader.widen() => {}
-                Next::Missing => {
-                    if self.looked_at != Some(goal.position) {
-                        let hole = declared_hole(wire, reader).await.map_err(asked)?;
-                        self.looked_at = Some(goal.position);
-                        if let Some(hole) = hole {
-                            reader.skip(&hole);
-                            return Ok(Some(Came::Hole(hole.first_position..=hole.last_position)));
-                        }
-                    }
-                    self.is_waiting = true;
-                    return Ok(None);
-                }
-                Next::Undecided => {
-                    self.is_waiting = true;
-                    return Ok(None);
-                }
-                Next::Mismatch(end) => {
-                    self.is_waiting = true;
-                    let origin = self.row.origin;
-                    let what = format!(
-                        "its rows up to position {} are not those that its watermark proves",
-                        end.position
-                    );
-                    let remedy = "the store itself can send everything again: `resync` there";
-                    let place = format!("the replica of {origin}");
-                    return Err(Error::damaged(place, what, remedy));
-                }
-            }
-        }
-    }
-
-    /// What is delivered of it, and where somebody is who has that.
-    fn ready(&mut self, (origin, epoch): (Uuid, Uuid), came: Came) -> Result<Vec<Ready>, Error> {
-        let ready = |item, position| Ready {
-            item,
-            place: (origin, epoch, position),
-            forgets: None,
-        };
-        let commit = match came {
-            Came::Commit(commit) => commit,
-            Came::Hole(positions) => {
-                let last = *positions.end();
-                self.after = last;
-                let lost = Followed::Lost {
-                    origin,
-                    epoch,
-                    positions,
-                };
-                return Ok(vec![ready(Some(lost), last)]);
-            }
-        };
-        let mut all = Vec::new();
-        for record in commit.each() {
-            let record = record?;
-            let (position, sequence) = (record.position, record.sequence);
-            if position <= self.after {
-                continue;
-            }
-            let item = if record.kind == RecordKind::Control {
-                record.superseded().map(|what| Followed::Superseded {
-                    origin,
-                    epoch,
-                    stream: what.stream,
-                    from: what.from,
-                })
-            } else if self.hidden.hides(&record.stream, sequence, position) {
-                None
-            } else {
-                Some(Followed::Event {
-                    origin,
-                    epoch,
-                    envelope: record.envelope()?,
-                })
-            };
-            all.push(ready(item, position));
-        }
-        self.after = commit.last_position();
-        Ok(all)
-    }
-}
-
-/// What the epochs of a log have parked.
-pub(super) async fn hidden<W: Wire + ?Sized>(
-    wire: &W,
-    lineage: &Lineage,
-) -> Result<Hidden, WireError> {
-    let mut hidden = Hidden::default();
-    for stretch in lineage.epochs() {
-        let rows = ask::parked(wire, lineage.origin, stretch.epoch).await?;
-        for row in &rows {
-            hidden.add(row, stretch.to);
-        }
-    }
-    Ok(hidden)
 }
 
 impl fmt::Debug for Follow {

@@ -329,6 +329,215 @@ fn what_is_parked_is_left_out_also_after_it_was_resolved() {
     assert_eq!(positions(&mut late), of(2, (1..=5).chain(12..=13)));
 }
 
+fn park(wire: &FakeWire, row: &ParkedRow) {
+    assert_eq!(
+        ask(wire, Request::Park(Box::new(row.clone()))),
+        Reply::Applied(true)
+    );
+}
+
+fn unpark(wire: &FakeWire, row: &ParkedRow, until_position: u64) {
+    let key = row.key.clone();
+    let request = Request::Unpark {
+        key,
+        until_position,
+    };
+    assert_eq!(ask(wire, request), Reply::Applied(true));
+}
+
+/// The vector as it comes back from where it was saved.
+fn saved(follow: &Follow) -> Vector {
+    let bytes = postcard::to_stdvec(follow.vector()).unwrap();
+    postcard::from_bytes(&bytes).unwrap()
+}
+
+/// What comes of a follower that is begun anew, with the vector, after every `every` items.
+fn in_pieces(wire: &FakeWire, vector: &mut Vector, every: usize) -> Vec<(u8, u64)> {
+    let mut came = Vec::new();
+    loop {
+        let mut follow = follow(wire.clone(), vector.clone());
+        let mut taken = 0;
+        while taken < every
+            && let Some(item) = pollster::block_on(follow.next_ready()).unwrap()
+        {
+            taken += 1;
+            if let Followed::Event {
+                origin, envelope, ..
+            } = item
+            {
+                came.push((origin.as_bytes()[0], envelope.position.unwrap()));
+            }
+        }
+        *vector = saved(&follow);
+        if taken < every {
+            return came;
+        }
+    }
+}
+
+/// Streams left out, as a vector has them.
+fn left_out(vector: &Vector) -> Vec<(String, u64)> {
+    let left_out = vector.left_out();
+    left_out
+        .map(|(_, _, stream, first)| (stream.to_string(), first))
+        .collect()
+}
+
+#[test]
+fn what_was_parked_and_is_accepted_as_it_is_comes_once_and_before_what_is_newer() {
+    for every in 1..12 {
+        let wire = server();
+        let mut log = log(2);
+        log.append(&["a", "b"]).append(&["b", "a", "b"]);
+        log.send(&wire, id(2), 1, 15);
+        register(&wire, log.row(id(2), None, 12));
+        let row = parked(&log, "b", 6, 3);
+        park(&wire, &row);
+        let mut vector = Vector::new();
+        let came = in_pieces(&wire, &mut vector, every);
+        assert_eq!(came, of(2, (1..=5).chain([11])));
+        assert_eq!(left_out(&vector), [("Till/b".to_owned(), 6)]);
+        let text = vector.to_string();
+        assert!(text.ends_with("up to 12 without Till/b from 6"), "{text}");
+        assert_eq!(
+            in_pieces(&wire, &mut vector, every),
+            [],
+            "it is parked still"
+        );
+        // Something newer is settled by the time that it is noticed.
+        advance(&wire, &log, id(2), 15);
+        unpark(&wire, &row, 6);
+        let came = in_pieces(&wire, &mut vector, every);
+        assert_eq!(
+            came,
+            of(2, (6..=10).chain([12, 13, 14, 15])),
+            "every {every}"
+        );
+        assert_eq!(left_out(&vector), []);
+        assert_eq!(in_pieces(&wire, &mut vector, every), []);
+    }
+}
+
+#[test]
+fn what_is_accepted_later_comes_though_nothing_newer_is_in_the_log() {
+    let wire = server();
+    let log = log(2);
+    log.send_all(&wire);
+    let row = parked(&log, "b", 6, 3);
+    park(&wire, &row);
+    let mut follow = follow(wire.clone(), Vector::new());
+    assert_eq!(positions(&mut follow), of(2, 1..=5));
+    unpark(&wire, &row, 6);
+    assert_eq!(positions(&mut follow), of(2, 6..=10));
+    assert_eq!(left_out(follow.vector()), []);
+    assert_eq!(positions(&mut follow), []);
+}
+
+#[test]
+fn where_a_part_is_accepted_and_the_rest_parked_again_each_comes_when_it_is() {
+    for every in 1..8 {
+        let wire = server();
+        let log = log(2);
+        log.send_all(&wire);
+        let (first, second) = (parked(&log, "b", 5, 2), parked(&log, "b", 8, 5));
+        park(&wire, &first);
+        let mut vector = Vector::new();
+        let before = in_pieces(&wire, &mut vector, every);
+        assert_eq!(before, of(2, 1..=4));
+        park(&wire, &second);
+        unpark(&wire, &first, 5);
+        assert_eq!(in_pieces(&wire, &mut vector, every), of(2, 5..=7));
+        assert_eq!(left_out(&vector), [("Till/b".to_owned(), 8)]);
+        unpark(&wire, &second, 8);
+        assert_eq!(in_pieces(&wire, &mut vector, every), of(2, 8..=10));
+        assert_eq!(left_out(&vector), []);
+    }
+}
+
+#[test]
+fn what_gave_way_never_comes_and_is_not_kept_in_mind() {
+    for every in 1..8 {
+        let wire = server();
+        let mut log = log(2);
+        log.send_all(&wire);
+        let (b, a) = (parked(&log, "b", 6, 3), parked(&log, "a", 2, 2));
+        park(&wire, &b);
+        park(&wire, &a);
+        let mut vector = Vector::new();
+        let before = in_pieces(&wire, &mut vector, every);
+        assert_eq!(before, of(2, [1, 3, 4, 5]));
+        assert_eq!(left_out(&vector).len(), 2);
+        log.control("Resolved", Vec::new()).append(&["b"]);
+        log.send(&wire, id(2), 11, 12);
+        unpark(&wire, &b, 11);
+        assert_eq!(in_pieces(&wire, &mut vector, every), []);
+        assert_eq!(left_out(&vector), [("Till/a".to_owned(), 2)]);
+        advance(&wire, &log, id(2), 12);
+        assert_eq!(in_pieces(&wire, &mut vector, every), of(2, [12]));
+        unpark(&wire, &a, 2);
+        assert_eq!(in_pieces(&wire, &mut vector, every), of(2, [2]));
+        assert_eq!(left_out(&vector), []);
+    }
+}
+
+#[test]
+fn what_was_left_out_of_an_epoch_comes_with_the_one_that_took_its_place() {
+    for every in 1..8 {
+        let wire = server();
+        let mut log = log(2);
+        log.send_all(&wire);
+        let row = parked(&log, "b", 6, 3);
+        park(&wire, &row);
+        let mut vector = Vector::new();
+        assert_eq!(in_pieces(&wire, &mut vector, every), of(2, 1..=5));
+        // Another one goes on from 8: what was parked there is parked under it.
+        log.commits.truncate(6);
+        log.end = log.commits[5].end();
+        log.writer = 1;
+        log.append(&["c", "b"]);
+        log.send(&wire, id(5), 9, 10);
+        let mut again = row.clone();
+        again.key.epoch = id(5);
+        park(&wire, &again);
+        fork(&wire, log.row(id(5), Some((id(2), 8)), 10), Some(id(2)));
+        assert_eq!(in_pieces(&wire, &mut vector, every), of(2, [9]));
+        assert_eq!(left_out(&vector), [("Till/b".to_owned(), 6)]);
+        unpark(&wire, &again, 6);
+        assert_eq!(in_pieces(&wire, &mut vector, every), of(2, [6, 7, 8, 10]));
+        assert_eq!(left_out(&vector), []);
+        assert_eq!(vector.position(id(2), id(2)), None);
+    }
+}
+
+#[test]
+fn a_call_that_is_dropped_while_it_makes_up_loses_and_repeats_nothing() {
+    for executed in [false, true] {
+        for at in 0..40 {
+            let wire = server();
+            let log = log(2);
+            log.send_all(&wire);
+            let row = parked(&log, "b", 6, 3);
+            park(&wire, &row);
+            let mut vector = Vector::new();
+            assert_eq!(in_pieces(&wire, &mut vector, 99), of(2, 1..=5));
+            unpark(&wire, &row, 6);
+            let mut follow = follow(Silenced::new(wire, at, executed), vector);
+            let (mut came, mut level) = (Vec::new(), 0);
+            while level < 3 {
+                match now_or_never(follow.next_ready()) {
+                    Some(Ok(Some(Followed::Event { envelope, .. }))) => {
+                        came.push(envelope.position.unwrap());
+                    }
+                    Some(Ok(None)) => level += 1,
+                    None => {}
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert_eq!(came, [6, 7, 8, 9, 10], "dropped at request {at}");
+        }
+    }
+}
+
 #[test]
 fn what_an_old_epoch_has_parked_hides_nothing_of_a_new_one() {
     let wire = server();

@@ -196,7 +196,9 @@ impl Puller {
             None => self.kept(row.origin, row.epoch, row.first_epoch)?,
         };
         let goal = end_of(&row.watermark);
-        if kept.copy.lock().next().position >= goal.position {
+        let is_level = kept.copy.lock().next().position >= goal.position;
+        // What is parked is resolved without a word in the log where it is accepted as it is.
+        if is_level && !kept.known.read().hidden.has_open() {
             return Ok(false);
         }
         let asked = |error: WireError| trouble("fetch another store's events", &error);
@@ -208,6 +210,9 @@ impl Puller {
             parked.extend(of_epoch.into_iter().map(|row| (row, stretch.to)));
         }
         save(&kept, &row.name, &parked).await?;
+        if is_level {
+            return Ok(false);
+        }
         let end = kept.copy.lock().next();
         let reader = self
             .readers

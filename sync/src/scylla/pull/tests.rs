@@ -97,6 +97,38 @@ fn others_are_kept_and_read_without_the_server() {
 }
 
 #[test]
+fn what_was_parked_and_is_accepted_as_it_is_can_be_read_though_nothing_newer_came() {
+    let dir = tempfile::tempdir().unwrap();
+    let (wire, log) = (server(), log(2));
+    log.send_all(&wire);
+    let row = parked(&log, "b", 6, 3);
+    let key = row.key.clone();
+    ask(&wire, Request::Park(Box::new(row)));
+    let mut puller = open(dir.path(), wire.clone());
+    turns(&mut puller);
+    let kept = peer(&puller, 2, 2);
+    assert_eq!(events(&kept), log.envelopes()[..5]);
+    let mut live = kept.subscribe(Subscribe::All { after: 4 });
+    let fifth = pollster::block_on(live.next()).unwrap().unwrap();
+    assert_eq!(fifth.position, Some(5));
+    let unpark = Request::Unpark {
+        key,
+        until_position: 6,
+    };
+    assert_eq!(ask(&wire, unpark), Reply::Applied(true));
+    turns(&mut puller);
+    assert_eq!(events(&kept), log.envelopes());
+    let b = StreamQuery::new(stream("b"));
+    let b = pollster::block_on(kept.read_stream(b).collect()).unwrap();
+    assert_eq!(b.len(), 7);
+    puller.peers().close();
+    drop(puller);
+    let puller = open(dir.path(), wire);
+    assert_eq!(events(&peer(&puller, 2, 2)), log.envelopes());
+    puller.peers().close();
+}
+
+#[test]
 fn what_comes_later_is_fetched_and_subscribers_see_it() {
     let dir = tempfile::tempdir().unwrap();
     let (wire, mut log) = (server(), log(2));
