@@ -15,6 +15,7 @@
 mod losses;
 mod network;
 mod oracle;
+mod pages;
 mod random;
 mod refusals;
 mod snapshots;

@@ -75,6 +75,12 @@ pub(crate) async fn log<W: Wire + ?Sized>(
     .await
 }
 
+/// Whether a smaller page may be answered where this one was not: it was too much at once, or took too
+/// long.
+pub(crate) fn is_of_size(error: &WireError) -> bool {
+    matches!(error.class, ErrorClass::Refused | ErrorClass::Unclear)
+}
+
 /// A bucket's head, at SERIAL.
 pub(crate) async fn head<W: Wire + ?Sized>(
     wire: &W,

@@ -13,7 +13,11 @@ use super::lineage::Lineage;
 /// A page should be about this large: rows are as large as events, and servers page by rows.
 const PAGE_BYTES: usize = 512 << 10;
 const FIRST_PAGE: u32 = 32;
-const LARGEST_PAGE: u32 = 512;
+/// Of records as large as events usually may be, 1 MiB, these are less than 64 MiB, whatever came
+/// before.
+const LARGEST_PAGE: u32 = 48;
+/// Without records they are small.
+const LARGEST_PAGE_OF_ENDS: u32 = 512;
 
 /// No log has a commit of more records: they would not fit into a segment.
 const MOST_RECORDS: u32 = 1 << 20;
@@ -57,7 +61,7 @@ impl Window {
     /// The same without records: only what stands beside them.
     pub(super) fn without_records(mut self) -> Self {
         self.records = false;
-        self.page_rows = LARGEST_PAGE;
+        self.page_rows = LARGEST_PAGE_OF_ENDS;
         self
     }
 
@@ -125,15 +129,24 @@ impl Window {
             Some((from, page)) => (*from, Some(page.clone())),
             None => (self.covered, None),
         };
-        let page = PageAt {
-            after,
-            rows: self.page_rows,
-        };
         let how = (self.covered <= self.wide_to, self.records);
-        let read = ask::log(wire, part.chunk, from, how, page).await?;
+        let read = loop {
+            let page = PageAt {
+                after: after.clone(),
+                rows: self.page_rows,
+            };
+            match ask::log(wire, part.chunk, from, how, page).await {
+                Err(error) if self.page_rows > 1 && ask::is_of_size(&error) => self.page_rows /= 2,
+                read => break read?,
+            }
+        };
         let came = read.rows.len();
         let bytes: usize = read.rows.iter().map(|row| row.record.len()).sum();
-        self.page_rows = next_page(self.page_rows, came, bytes);
+        let most = match self.records {
+            true => LARGEST_PAGE,
+            false => LARGEST_PAGE_OF_ENDS,
+        };
+        self.page_rows = next_page(self.page_rows, came, bytes).min(most);
         let reached = read.rows.last().map_or(from, |row| row.position);
         for row in read.rows.into_iter().filter(|row| row.position <= last) {
             self.rows.insert((row.position, row.event_id), row);
@@ -221,5 +234,5 @@ fn next_page(rows: u32, came: usize, bytes: usize) -> u32 {
     let each = (bytes / came as usize).max(1);
     let fit = u32::try_from(PAGE_BYTES / each).unwrap_or(u32::MAX);
     // Rows get no more than four times as many at once, since the next ones may be larger.
-    fit.min(rows.saturating_mul(4)).clamp(1, LARGEST_PAGE)
+    fit.min(rows.saturating_mul(4)).max(1)
 }

@@ -7,7 +7,8 @@ use tidelog_core::{Error, StreamId};
 
 use super::ask::{self, trouble};
 
-const PAGE: u32 = 64;
+/// Of events as large as they usually may be, 1 MiB, these are less than 64 MiB.
+const PAGE: u32 = 48;
 
 /// One stream up to the head that it had when it was looked at.
 pub(super) struct RemoteStream<'a> {
@@ -65,7 +66,7 @@ impl<'a> RemoteStream<'a> {
         let asked = |error: WireError| trouble("read a stream", &error);
         let (first, _) = self.buckets.holding(from);
         for number in first..=self.newest {
-            let mut next = None;
+            let (mut next, mut rows) = (None, PAGE);
             loop {
                 let expected = from + found.len() as u64;
                 if expected > self.last() || found.len() >= events || size >= bytes {
@@ -73,13 +74,18 @@ impl<'a> RemoteStream<'a> {
                 }
                 let stream = self.stream.clone();
                 let page = PageAt {
-                    after: next,
-                    rows: PAGE,
+                    after: next.clone(),
+                    rows,
                 };
                 let range = (from, self.last());
                 let bucket = Bucket { stream, number };
-                let page = ask::events(self.wire, bucket, range, page).await;
-                let page = page.map_err(asked)?;
+                let page = match ask::events(self.wire, bucket, range, page).await {
+                    Err(error) if rows > 1 && ask::is_of_size(&error) => {
+                        rows /= 2;
+                        continue;
+                    }
+                    page => page.map_err(asked)?,
+                };
                 for row in page.rows {
                     if found.len() >= events || size >= bytes {
                         return Ok(found);

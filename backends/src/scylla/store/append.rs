@@ -386,7 +386,8 @@ impl<W: Wire> Append<'_, W> {
                 serial: true,
                 page: PageAt {
                     after,
-                    rows: u32::try_from(rows.rows.len()).unwrap_or(u32::MAX),
+                    // What stands there may be somebody else's, and larger.
+                    rows: u32::try_from(rows.rows.len()).unwrap_or(u32::MAX).min(48),
                 },
             };
             let Reply::Events(page) = self.direct.ask(request).await? else {

@@ -1,15 +1,21 @@
 //! Reading a stream page by page, over its buckets, without a hole.
 
-use tidelog_core::{Birth, Direction, Error, EventEnvelope, RecordKind, StreamQuery};
+use tidelog_core::{Birth, Direction, Error, EventEnvelope, Limits, RecordKind, StreamQuery};
 
-use super::super::request::{Bucket, EventRow, PageAt, Reply, Request, Wire};
+use super::super::request::{
+    Bucket, ErrorClass, EventRow, Page, PageAt, Reply, Request, Wire, WireError,
+};
 use super::direct::Direct;
 
-/// Servers count rows and not bytes: so many are asked for at first, and at most; between, as many
-/// as make a page of this size.
+/// Servers count rows and not bytes: so many are asked for at first, and later as many as make a page
+/// of this size.
 const FIRST_ROWS: u32 = 8;
-const MOST_ROWS: u32 = 256;
 const PAGE_BYTES: usize = 1 << 20;
+/// A page of rows that are as large as they may be is not larger than this, whatever came before.
+const MOST_BYTES: usize = 64 << 20;
+const MOST_ROWS: usize = 256;
+/// What others may have written whose limits are not known here, if they have the usual ones.
+const USUAL_PAYLOAD: usize = 1 << 20;
 
 /// The rest of a read.
 pub struct Pages<'a, W> {
@@ -21,6 +27,7 @@ pub struct Pages<'a, W> {
     last: u64,
     left: u64,
     rows: u32,
+    most_rows: u32,
     /// The bucket that the last page came from, when more of it is to be expected there.
     bucket: Option<u64>,
 }
@@ -42,6 +49,7 @@ impl<'a, W: Wire> Pages<'a, W> {
             last,
             left,
             rows: FIRST_ROWS,
+            most_rows: most_rows(&direct.limits()),
             bucket: None,
         }
     }
@@ -105,14 +113,14 @@ impl<'a, W: Wire> Pages<'a, W> {
         Ok(None)
     }
 
-    async fn ask(&self, number: u64, next: u64, serial: bool) -> Result<Vec<EventRow>, Error> {
+    async fn ask(&mut self, number: u64, next: u64, serial: bool) -> Result<Vec<EventRow>, Error> {
         let (from, to) = match self.query.direction {
             Direction::Forward => (next, self.last),
             Direction::Backward => (self.last, next),
         };
         let wanted = u32::try_from(self.left.min(to - from + 1)).unwrap_or(u32::MAX);
-        let wanted = self.rows.min(wanted);
-        let mut after = None;
+        let mut wanted = self.rows.min(wanted);
+        let mut after: Option<Page> = None;
         loop {
             let request = Request::Events {
                 bucket: Bucket {
@@ -124,11 +132,21 @@ impl<'a, W: Wire> Pages<'a, W> {
                 direction: self.query.direction,
                 serial,
                 page: PageAt {
-                    after,
+                    after: after.clone(),
                     rows: wanted,
                 },
             };
-            let mut found = match self.direct.look(request, &self.query.stream).await? {
+            let answer = match self.direct.ask(request.clone()).await {
+                // It may be too much at once, or take too long.
+                Err(error) if wanted > 1 && is_of_size(&error) => {
+                    wanted /= 2;
+                    self.rows = wanted;
+                    continue;
+                }
+                Err(_) => self.direct.look(request, &self.query.stream).await?,
+                Ok(answer) => answer,
+            };
+            let mut found = match answer {
                 Reply::Events(found) => found,
                 other => return Err(self.direct.strange(&self.query.stream, &other)),
             };
@@ -150,11 +168,12 @@ impl<'a, W: Wire> Pages<'a, W> {
         let each = (bytes / rows.len().max(1)).max(1);
         let fit = u32::try_from(PAGE_BYTES / each).unwrap_or(u32::MAX);
         // Not more at once than four times as many: what comes may weigh more.
-        self.rows = fit.clamp(1, MOST_ROWS).min(self.rows.saturating_mul(4));
+        let fit = fit.clamp(1, self.most_rows);
+        self.rows = fit.min(self.rows.saturating_mul(4));
     }
 
     /// What is missing from `next` on, as far as that can be seen.
-    async fn gap(&self, next: u64) -> Error {
+    async fn gap(&mut self, next: u64) -> Error {
         const MOST_BUCKETS: u64 = 64;
         let buckets = self.direct.buckets();
         let numbers = match self.query.direction {
@@ -182,6 +201,17 @@ impl<'a, W: Wire> Pages<'a, W> {
             last,
         }
     }
+}
+
+fn most_rows(limits: &Limits) -> u32 {
+    let largest = limits.payload_bytes.max(USUAL_PAYLOAD) + limits.metadata_bytes;
+    let rows = (MOST_BYTES / largest.max(1)).clamp(1, MOST_ROWS);
+    u32::try_from(rows).unwrap_or(1)
+}
+
+/// Whether fewer rows may be answered where these were not.
+fn is_of_size(error: &WireError) -> bool {
+    matches!(error.class, ErrorClass::Refused | ErrorClass::Unclear)
 }
 
 /// An event that was replicated from a log was recorded elsewhere first.

@@ -661,6 +661,35 @@ fn a_server_that_does_not_answer_is_asked_again_and_one_that_refuses_is_told() {
 }
 
 #[test]
+fn pages_of_small_events_are_bounded_and_what_is_too_much_is_asked_for_in_smaller_ones() {
+    let rows = |request: &Request| match request {
+        Request::Log {
+            page,
+            records: true,
+            ..
+        } => Some(page.rows),
+        _ => None,
+    };
+    for fault in [Fault::None, Fault::Refused, Fault::LostReply] {
+        let wire = server();
+        let mut log = log(2);
+        log.append_times(300, "a");
+        log.send_all(&wire);
+        wire.take_asked();
+        let told = fault.clone();
+        wire.set_faults(move |request| match rows(request) {
+            Some(rows) if rows > 3 => told.clone(),
+            _ => Fault::None,
+        });
+        let mut follow = follow(wire.clone(), Vector::new());
+        assert_eq!(positions(&mut follow), of(2, 1..=310), "{fault:?}");
+        let most = wire.take_asked().iter().filter_map(rows).max().unwrap();
+        // Of 1 MiB each, and some metadata.
+        assert!(most < 60, "{most}");
+    }
+}
+
+#[test]
 fn a_vector_is_written_and_read_back() {
     let mut vector = Vector::new();
     vector.set(id(2), id(3), 7);
