@@ -4,8 +4,8 @@ use std::sync::{Arc, Weak};
 
 use tidelog_backends::SledStore;
 use tidelog_backends::machine;
-use tidelog_backends::wire::{Cql, Wire};
-use tidelog_core::{Error, EventLog, Halt, IdSource, StreamId};
+use tidelog_backends::wire::{Cql, Reply, Request, Wire, WireError};
+use tidelog_core::{BoxFuture, Error, EventLog, Halt, IdSource, StreamId, Ticks};
 
 use crate::distributed::DistributedConfig;
 use crate::inner::Inner;
@@ -41,6 +41,7 @@ pub(crate) struct Handle {
     mailbox: Arc<Mailbox>,
     status: Arc<StatusCell>,
     wire: Arc<dyn Wire>,
+    ticks: Arc<dyn Ticks>,
     /// Of a store that keeps others' events.
     pulling: Option<Pulling>,
 }
@@ -51,6 +52,26 @@ impl Handle {
         if let Some(pulling) = &self.pulling {
             pulling.stop();
         }
+    }
+}
+
+/// A wire that is asked once the first try to connect has ended: the session of replication is what
+/// it is asked by.
+struct Begun {
+    status: Arc<StatusCell>,
+    wire: Arc<dyn Wire>,
+}
+
+impl Wire for Begun {
+    fn ask(&self, request: Request) -> BoxFuture<'_, Result<Reply, WireError>> {
+        Box::pin(async {
+            self.status.has_begun().await;
+            self.wire.ask(request).await
+        })
+    }
+
+    fn renew(&self) -> BoxFuture<'_, Result<(), WireError>> {
+        self.wire.renew()
     }
 }
 
@@ -94,6 +115,7 @@ impl Replication {
                 ticks: Arc::clone(&env.ticks),
             },
         );
+        let ticks = Arc::clone(&env.ticks);
         let status = Arc::new(StatusCell::new(store.identity().epoch));
         let mailbox = Arc::<Mailbox>::default();
         let replicator = Replicator {
@@ -121,8 +143,9 @@ impl Replication {
         };
         let handle = Handle {
             mailbox,
-            status,
-            wire,
+            status: Arc::clone(&status),
+            wire: Arc::new(Begun { status, wire }),
+            ticks,
             pulling,
         };
         let running = Running::start(replicator, cql);
@@ -132,6 +155,12 @@ impl Replication {
     /// What the server is asked by.
     pub(crate) fn wire(&self) -> Result<Arc<dyn Wire>, Error> {
         Ok(Arc::clone(&self.handle()?.wire))
+    }
+
+    /// Returns once the first try to connect has ended, however it did: what is parked is known then.
+    pub(crate) async fn begun(&self) -> Result<(), Error> {
+        self.handle()?.status.has_begun().await;
+        Ok(())
     }
 
     /// What stands behind the store; kept open no longer than a call that is under way.
@@ -151,15 +180,14 @@ impl Replication {
         let Some(handle) = &self.handle else {
             return ReplicationStatus::off();
         };
-        let mut status = handle.status.status();
-        if let Some(inner) = self.inner.upgrade() {
-            // While it waits or stands still nobody else says so.
-            let store = inner.store();
-            status.committed = store.last_position();
-            status.durable = store.durable_position();
-            status.lag_events = status.durable.saturating_sub(status.settled);
+        match self.inner.upgrade() {
+            None => handle.status.status(),
+            Some(inner) => {
+                let store = inner.store();
+                let reaches = (store.last_position(), store.durable_position());
+                handle.status.status_at(handle.ticks.now(), reaches)
+            }
         }
-        status
     }
 
     /// Other stores' events that are kept here, as [`ReplicationOptions::pull`] asks for; by origin.

@@ -24,6 +24,13 @@ pub(crate) enum Message {
     Close,
 }
 
+impl Message {
+    /// Whether it can only be done while there is a connection.
+    fn waits(&self) -> bool {
+        matches!(self, Self::Sink(SinkMessage::Retry(_), _))
+    }
+}
+
 /// Messages to one replicator.
 #[derive(Default)]
 pub(crate) struct Mailbox(Mutex<Inbox>);
@@ -74,14 +81,17 @@ impl Mailbox {
         }
     }
 
-    /// Ready when there is one, which stays.
-    pub(crate) fn poll_waiting(&self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Takes out the first that need not wait for a connection.
+    pub(crate) fn poll_urgent(&self, cx: &mut Context<'_>) -> Poll<Message> {
         let mut inbox = self.0.lock();
-        if inbox.messages.is_empty() {
-            inbox.waiting = Some(cx.waker().clone());
-            return Poll::Pending;
+        let urgent = inbox.messages.iter().position(|message| !message.waits());
+        match urgent.and_then(|at| inbox.messages.remove(at)) {
+            Some(message) => Poll::Ready(message),
+            None => {
+                inbox.waiting = Some(cx.waker().clone());
+                Poll::Pending
+            }
         }
-        Poll::Ready(())
     }
 
     /// Ready when it is told to end.

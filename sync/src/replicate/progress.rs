@@ -20,6 +20,8 @@ struct Open {
     left: usize,
     records: usize,
     bytes: usize,
+    /// Open until it is settled.
+    _span: tracing::Span,
 }
 
 impl Progress {
@@ -43,6 +45,12 @@ impl Progress {
             left: parts,
             records,
             bytes: commit.body.len(),
+            _span: tracing::debug_span!(
+                "commit",
+                number = commit.number,
+                first_position = commit.first_position,
+                records
+            ),
         });
         self.settle();
     }

@@ -108,6 +108,7 @@ impl<S: Sink> Replicator<S> {
             }
         }
         self.mailbox.close();
+        self.status.begun();
         self.status
             .change(true, |status| status.state = ReplicationState::Closed);
     }
@@ -143,10 +144,12 @@ impl<S: Sink> Replicator<S> {
                 Message::Close => return true,
                 Message::ForgetState(reply) => {
                     let forgotten = self.outbox.forget_state(S::STATE).await;
+                    self.moves();
                     answer(reply, forgotten);
                     return false;
                 }
                 Message::Retry(reply) => {
+                    self.moves();
                     answer(reply, Ok(()));
                     return false;
                 }
@@ -187,7 +190,9 @@ impl<S: Sink> Replicator<S> {
                         .replace(now)
                         .map(|before| now.saturating_sub(before));
                     if since.is_some_and(|since| since < NOTE_EVERY)
-                        && self.waits(NOTE_EVERY, keeper, &mut backoff).await
+                        && self
+                            .waits(NOTE_EVERY, keeper, &mut backoff, &mut report)
+                            .await
                     {
                         return;
                     }
@@ -199,7 +204,7 @@ impl<S: Sink> Replicator<S> {
                     tracing::info!(sink = S::NAME, %error, ?delay, "replication waits");
                     report.retried();
                     self.tell_waiting(&backoff, delay, error);
-                    if self.waits(delay, keeper, &mut backoff).await {
+                    if self.waits(delay, keeper, &mut backoff, &mut report).await {
                         return;
                     }
                 }
@@ -207,6 +212,7 @@ impl<S: Sink> Replicator<S> {
                     // Whoever corrects what is wrong may have changed what was learned when connecting.
                     self.sink.disconnect(true);
                     report.halted(&halt);
+                    report.apart(&*self.outbox, keeper, self.env.ticks.now());
                     self.tell_halted(&halt);
                     if self.stands_still(keeper).await {
                         return;
@@ -218,20 +224,28 @@ impl<S: Sink> Replicator<S> {
 
     fn tell_waiting(&self, backoff: &Backoff, next_in: Duration, error: Error) {
         let failures = backoff.failures();
-        self.status.change(false, |status| {
+        self.status.begun();
+        self.status.change(true, |status| {
             status.state = ReplicationState::Waiting { failures, next_in };
             status.last_error = Some(error);
         });
     }
 
     fn tell_halted(&self, halt: &Halt) {
+        self.status.begun();
         self.status.change(true, |status| {
             status.state = ReplicationState::Halted(halt.clone());
         });
     }
 
     /// Waits before the next try; whether it is to end.
-    async fn waits(&mut self, delay: Duration, keeper: &mut Keeper, backoff: &mut Backoff) -> bool {
+    async fn waits(
+        &mut self,
+        delay: Duration,
+        keeper: &mut Keeper,
+        backoff: &mut Backoff,
+        report: &mut Report,
+    ) -> bool {
         let mut wake = Wake::new(&*self.env.ticks);
         let until = self.env.ticks.now() + delay;
         loop {
@@ -239,6 +253,7 @@ impl<S: Sink> Replicator<S> {
             if left.is_zero() {
                 return false;
             }
+            report.apart(&*self.outbox, keeper, self.env.ticks.now());
             let mut sleep = self.env.sleeper.sleep(left.min(NOTE_EVERY));
             let message = poll_fn(|cx| {
                 if let Poll::Ready(message) = self.mailbox.poll(cx) {
@@ -254,7 +269,7 @@ impl<S: Sink> Replicator<S> {
                         backoff.reset();
                         return false;
                     }
-                    Told::Nothing => {}
+                    Told::Failed | Told::Nothing => {}
                 },
                 None if wake.has_slept(&*self.env.ticks) => {
                     self.sink.disconnect(true);
@@ -273,7 +288,7 @@ impl<S: Sink> Replicator<S> {
             match self.told(message, keeper).await {
                 Told::Close => return true,
                 Told::Again => return false,
-                Told::Nothing => {}
+                Told::Failed | Told::Nothing => {}
             }
         }
     }
@@ -289,6 +304,7 @@ impl<S: Sink> Replicator<S> {
             }
             Message::ForgetState(reply) => {
                 let forgotten = keeper.forget(&self.outbox).await;
+                self.moves();
                 answer(reply, forgotten);
                 Told::Again
             }
@@ -306,6 +322,7 @@ impl<S: Sink> Replicator<S> {
     }
 
     async fn told_sink(&mut self, message: SinkMessage, reply: Reply, keeper: &mut Keeper) -> Told {
+        let changes_what_is_known = matches!(message, SinkMessage::Fork(_));
         let done = {
             let mut working = pin!(self.sink.message(message, &self.outbox, keeper));
             let mailbox = &self.mailbox;
@@ -329,7 +346,11 @@ impl<S: Sink> Replicator<S> {
             }
             Err(error) => {
                 answer(reply, Err(error));
-                Told::Nothing
+                if changes_what_is_known {
+                    Told::Failed
+                } else {
+                    Told::Nothing
+                }
             }
         }
     }
@@ -350,8 +371,8 @@ impl<S: Sink> Replicator<S> {
             let mut connecting = pin!(connecting.instrument(tracing::info_span!("connect")));
             let mailbox = &self.mailbox;
             poll_fn(|cx| {
-                if mailbox.poll_waiting(cx).is_ready() {
-                    return Poll::Ready(Connecting::Asked);
+                if let Poll::Ready(message) = mailbox.poll_urgent(cx) {
+                    return Poll::Ready(Connecting::Asked(message));
                 }
                 if let Poll::Ready(begin) = connecting.as_mut().poll(cx) {
                     return Poll::Ready(Connecting::Done(begin));
@@ -373,13 +394,10 @@ impl<S: Sink> Replicator<S> {
                 session.run().await
             }
             Connecting::Done(Err(stop)) => stop.into(),
-            Connecting::Asked => {
-                let message = poll_fn(|cx| self.mailbox.poll(cx)).await;
-                match self.told(message, keeper).await {
-                    Told::Close => Ended::Closed,
-                    Told::Again | Told::Nothing => Ended::Again,
-                }
-            }
+            Connecting::Asked(message) => match self.told(message, keeper).await {
+                Told::Close => Ended::Closed,
+                Told::Again | Told::Failed | Told::Nothing => Ended::Again,
+            },
             Connecting::Woke => {
                 self.sink.disconnect(true);
                 backoff.reset();
@@ -391,7 +409,7 @@ impl<S: Sink> Replicator<S> {
 
 enum Connecting {
     Done(Result<Begin, Stop>),
-    Asked,
+    Asked(Message),
     Woke,
 }
 
@@ -399,6 +417,8 @@ enum Connecting {
 enum Told {
     Nothing,
     Again,
+    /// It failed half way: what a connection knows may not hold any more.
+    Failed,
     Close,
 }
 
@@ -521,7 +541,7 @@ impl<'a, S: Sink> Session<'a, S> {
         match turn {
             Turn::Asked(message) => match self.of.told(message, self.keeper).await {
                 Told::Close => Err(Ended::Closed),
-                Told::Again => Err(Ended::Again),
+                Told::Again | Told::Failed => Err(Ended::Again),
                 Told::Nothing => Ok(()),
             },
             Turn::Saved(saved) => saved.map_err(|error| Stop::local(error).into()),

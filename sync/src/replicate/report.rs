@@ -46,12 +46,14 @@ impl Report {
     }
 
     pub(crate) fn connecting(&mut self, keeper: &Keeper) {
+        // Before what is settled: of that, what is held is no part.
+        self.parked(keeper);
         let settled = keeper.state().settled.position;
         self.status.change(false, |status| {
             status.state = ReplicationState::Connecting;
             status.settled = settled;
+            status.in_flight_bytes = 0;
         });
-        self.parked(keeper);
     }
 
     pub(crate) fn connected(&mut self, begin: &Begin, keeper: &Keeper) {
@@ -63,6 +65,7 @@ impl Report {
             "replication is connected"
         );
         metrics::counter!("tidelog_sink_connects_total", "sink" => self.sink).increment(1);
+        self.status.begun();
         self.status.change(false, |status| {
             status.session = state.session;
             status.epoch = state.epoch;
@@ -92,7 +95,7 @@ impl Report {
         self.parked(keeper);
         let (committed, durable) = (outbox.last(), outbox.durable());
         let settled = sink.settled().position;
-        self.lag = self.lag(settled, durable, now);
+        self.look(settled, durable, now);
         let is_news = settled != self.settled;
         if !is_news && durable == self.durable {
             return;
@@ -106,32 +109,45 @@ impl Report {
         } else {
             ReplicationState::Live
         };
-        let (counts, load, lag) = (sink.counts(), sink.load(), self.lag);
+        let (counts, load) = (sink.counts(), sink.load());
         let retries = self.retries;
         self.status.change(is_news, |status| {
             status.state = state;
             (status.committed, status.durable) = (committed, durable);
             status.settled = settled;
             status.lag_events = lag_events;
-            status.lag = lag;
             status.in_flight_bytes = load.bytes;
             status.retries = retries;
             counts.write(status);
         });
     }
 
-    fn lag(&mut self, settled: u64, durable: u64, now: Duration) -> Duration {
+    /// Finds out since when something waits.
+    fn look(&mut self, settled: u64, durable: u64, now: Duration) {
+        let before = self.waits_since.map(|(since, _)| since);
         if settled >= durable {
             self.waits_since = None;
-            return Duration::ZERO;
+        } else if self.waits_since.is_none_or(|(_, upto)| settled >= upto) {
+            self.waits_since = Some((now, durable));
         }
-        match self.waits_since {
-            Some((since, upto)) if settled < upto => now.saturating_sub(since),
-            _ => {
-                self.waits_since = Some((now, durable));
-                Duration::ZERO
-            }
+        let since = self.waits_since.map(|(since, _)| since);
+        if since != before {
+            self.status.waits_since(since);
         }
+        self.lag = since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+    }
+
+    /// Tells how far it is while there is no connection.
+    pub(crate) fn apart(&mut self, outbox: &dyn Outbox, keeper: &Keeper, now: Duration) {
+        let settled = keeper.state().settled.position;
+        let (committed, durable) = (outbox.last(), outbox.durable());
+        self.look(settled, durable, now);
+        self.status.change(false, |status| {
+            (status.committed, status.durable) = (committed, durable);
+            status.lag_events = durable.saturating_sub(settled);
+            status.in_flight_bytes = 0;
+        });
+        self.set_gauges(settled, 0);
     }
 
     pub(crate) fn retried(&mut self) {
@@ -181,13 +197,17 @@ impl Report {
     }
 
     /// Sets what is measured once a second.
-    #[allow(clippy::cast_precision_loss, reason = "gauges are floats")]
     pub(crate) fn gauges(&mut self, sink: &impl Sink) {
         self.counts(sink.counts());
-        let status = self.status.status();
         let Load { bytes, .. } = sink.load();
+        self.set_gauges(sink.settled().position, bytes);
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "gauges are floats")]
+    fn set_gauges(&self, settled: u64, bytes: usize) {
+        let status = self.status.status();
         for (name, value) in [
-            ("tidelog_sink_settled_position", status.settled as f64),
+            ("tidelog_sink_settled_position", settled as f64),
             ("tidelog_sink_lag_events", status.lag_events as f64),
             ("tidelog_sink_lag_seconds", self.lag.as_secs_f64()),
             ("tidelog_sink_parked_streams", status.parked as f64),

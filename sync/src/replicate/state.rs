@@ -38,11 +38,13 @@ pub(crate) struct SinkState {
 }
 
 /// What is fixed for ever when a keyspace is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Replica {
     pub keyspace_id: Uuid,
     pub bucket_events: u64,
     pub chunk_records: u64,
+    /// Where conditional writes are decided; none where all data centres decide them.
+    pub arbitration_dc: Option<Box<str>>,
 }
 
 /// Rows from a position on stand in the partitions of this epoch.
@@ -97,16 +99,15 @@ impl SinkState {
 
     /// The state as bytes.
     pub(crate) fn encode(&self) -> Result<Bytes, Error> {
-        let replica = self.replica.unwrap_or(Replica {
-            keyspace_id: Uuid::nil(),
-            bucket_events: 0,
-            chunk_records: 0,
-        });
+        let replica = self.replica.as_ref();
         let kept = Kept {
             format: FORMAT,
-            keyspace_id: *replica.keyspace_id.as_bytes(),
-            bucket_events: replica.bucket_events,
-            chunk_records: replica.chunk_records,
+            keyspace_id: replica.map_or([0; 16], |replica| *replica.keyspace_id.as_bytes()),
+            bucket_events: replica.map_or(0, |replica| replica.bucket_events),
+            chunk_records: replica.map_or(0, |replica| replica.chunk_records),
+            arbitration_dc: replica
+                .and_then(|replica| replica.arbitration_dc.as_deref())
+                .map(Cow::Borrowed),
             origin: *self.origin.as_bytes(),
             epoch: *self.epoch.as_bytes(),
             session: *self.session.as_bytes(),
@@ -152,6 +153,7 @@ impl SinkState {
             keyspace_id: Uuid::from_bytes(kept.keyspace_id),
             bucket_events: kept.bucket_events,
             chunk_records: kept.chunk_records,
+            arbitration_dc: kept.arbitration_dc.map(Into::into),
         };
         let mut parked = BTreeMap::new();
         for entry in kept.parked {
@@ -191,6 +193,8 @@ struct Kept<'a> {
     keyspace_id: [u8; 16],
     bucket_events: u64,
     chunk_records: u64,
+    #[serde(borrow)]
+    arbitration_dc: Option<Cow<'a, str>>,
     origin: [u8; 16],
     epoch: [u8; 16],
     session: [u8; 16],
@@ -307,6 +311,7 @@ mod tests {
             keyspace_id: uuid(3),
             bucket_events: 1_000,
             chunk_records: 1_000,
+            arbitration_dc: Some("dc1".into()),
         });
         state.session = uuid(4);
         state.next_sessions = vec![uuid(5)];
@@ -319,7 +324,7 @@ mod tests {
     fn its_bytes_never_change() {
         let mut golden = vec![1];
         golden.extend([3; 16]);
-        golden.extend([0xe8, 7, 0xe8, 7]);
+        golden.extend([0xe8, 7, 0xe8, 7, 1, 3, b'd', b'c', b'1']);
         golden.extend([1; 16]);
         golden.extend([2; 16]);
         golden.extend([4; 16]);

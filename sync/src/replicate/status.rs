@@ -138,6 +138,10 @@ struct Told {
     parked: Arc<[ReplicationParked]>,
     /// The lowest position that is held.
     first_held: Option<u64>,
+    /// When the oldest record that is not settled was seen first.
+    waits_since: Option<Duration>,
+    /// The first try to connect has ended.
+    has_begun: bool,
 }
 
 impl StatusCell {
@@ -148,6 +152,8 @@ impl StatusCell {
                 status,
                 parked: Arc::default(),
                 first_held: None,
+                waits_since: None,
+                has_begun: false,
             }),
             news: Signal::default(),
         }
@@ -172,8 +178,55 @@ impl StatusCell {
         self.news.notify();
     }
 
+    /// Since when something waits, by the monotonic clock.
+    pub(crate) fn waits_since(&self, since: Option<Duration>) {
+        self.told.lock().waits_since = since;
+    }
+
+    /// The first try to connect has ended, however it did.
+    pub(crate) fn begun(&self) {
+        let before = std::mem::replace(&mut self.told.lock().has_begun, true);
+        if !before {
+            self.news.notify();
+        }
+    }
+
+    /// Returns once the first try to connect has ended.
+    pub(crate) async fn has_begun(&self) {
+        loop {
+            let news = self.listen();
+            if self.told.lock().has_begun {
+                return;
+            }
+            news.await;
+        }
+    }
+
     pub(crate) fn status(&self) -> ReplicationStatus {
         self.told.lock().status.clone()
+    }
+
+    /// The same as of now, of a log that reaches so far: while it waits or stands still nobody else
+    /// says so.
+    pub(crate) fn status_at(
+        &self,
+        now: Duration,
+        (committed, durable): (u64, u64),
+    ) -> ReplicationStatus {
+        let mut told = self.told.lock();
+        let lag_events = durable.saturating_sub(told.status.settled);
+        let lag = if lag_events == 0 {
+            Duration::ZERO
+        } else {
+            now.saturating_sub(*told.waits_since.get_or_insert(now))
+        };
+        ReplicationStatus {
+            committed,
+            durable,
+            lag_events,
+            lag,
+            ..told.status.clone()
+        }
     }
 
     pub(crate) fn parked(&self) -> Arc<[ReplicationParked]> {

@@ -18,7 +18,7 @@ use tidelog_core::{BoxFuture, Halt, Sleeper, Ticks};
 use super::mailbox::{Mailbox, Message};
 use super::replicator::Replicator;
 use super::sink::Sink;
-use super::status::ReplicationState;
+use super::status::{ReplicationState, StatusCell};
 
 /// A replicator that runs until it is stopped.
 pub(crate) struct Running {
@@ -36,8 +36,13 @@ impl Running {
         let mailbox = Arc::clone(&replicator.mailbox);
         let (end, ended) = oneshot::channel();
         let (status, left) = (Arc::clone(&replicator.status), Arc::clone(&mailbox));
+        let over = Over {
+            mailbox: Arc::clone(&mailbox),
+            status: Arc::clone(&status),
+        };
         let work = AssertUnwindSafe(replicator.run()).catch_unwind();
         let work = async move {
+            let _over = over;
             if let Err(panic) = work.await {
                 let reason = reason_of(&*panic).into();
                 tracing::error!(%reason, "replication panicked");
@@ -82,6 +87,27 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// Answers all who wait, also where a runtime that was given drops its work unfinished.
+struct Over {
+    mailbox: Arc<Mailbox>,
+    status: Arc<StatusCell>,
+}
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.mailbox.close();
+        self.status.change(true, |status| {
+            if !matches!(
+                status.state,
+                ReplicationState::Halted(Halt::Internal { .. })
+            ) {
+                status.state = ReplicationState::Closed;
+            }
+        });
+        self.status.begun();
     }
 }
 

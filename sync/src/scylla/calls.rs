@@ -78,6 +78,7 @@ impl Replication {
         again: Option<Again<'_>>,
     ) -> Result<Resolved, Error> {
         let wire = self.wire()?;
+        self.begun().await?;
         let parked = self.parked();
         let mut of_stream = parked.iter().filter(|entry| entry.stream == *stream);
         let Some(held) = of_stream.clone().find(|entry| !entry.accepted) else {

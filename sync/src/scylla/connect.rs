@@ -91,7 +91,7 @@ impl Caller<'_> {
             }
             Err(error) => return Err(self.stop(error, "read its schema")),
         };
-        let row = match (row, keeper.state().replica) {
+        let row = match (row, keeper.state().replica.as_ref()) {
             (Some(row), _) => row,
             (None, None) => return Err(self.schema("it has no tables of tidelog")),
             // Its table was truncated.
@@ -101,11 +101,14 @@ impl Caller<'_> {
                     schema_version: SCHEMA,
                     bucket_events: known.bucket_events,
                     chunk_records: known.chunk_records,
-                    arbitration_dc: None,
+                    arbitration_dc: known.arbitration_dc.clone(),
                 };
                 tracing::warn!("the server lost the row of its keyspace; it is put again");
                 let put = ask::applied(self.wire, Request::PutMeta(row)).await;
                 put.map_err(|error| self.stop(error, "put the row of its keyspace"))?;
+                // By that row a connection knows where conditional writes are decided.
+                let renewed = self.wire.renew().await;
+                renewed.map_err(|error| self.stop(error, "connect"))?;
                 let again = meta(self.wire).await;
                 let again = again.map_err(|error| self.stop(error, "read its schema"))?;
                 again.ok_or_else(|| self.schema("it has no tables of tidelog"))?
@@ -117,20 +120,19 @@ impl Caller<'_> {
                 "its schema has version {found}, this program needs {SCHEMA}"
             )));
         }
-        let replica = Replica {
-            keyspace_id: row.keyspace_id,
-            bucket_events: row.bucket_events.max(1),
-            chunk_records: row.chunk_records.max(1),
-        };
-        let known = keeper.state().replica;
-        if known.is_some_and(|known| known.keyspace_id != replica.keyspace_id) {
+        let replica = replica_of(&row);
+        let known = keeper.state().replica.clone();
+        if known
+            .as_ref()
+            .is_some_and(|known| known.keyspace_id != replica.keyspace_id)
+        {
             // Another keyspace: what was settled and parked there does not count here.
             let identity = self.outbox.identity();
             *keeper.change_parked() =
                 SinkState::new(identity.origin, identity.epoch, identity.genesis());
         }
-        if known != Some(replica) {
-            keeper.change().replica = Some(replica);
+        if known.as_ref() != Some(&replica) {
+            keeper.change().replica = Some(replica.clone());
         }
         Ok(replica)
     }
@@ -229,7 +231,7 @@ impl Caller<'_> {
     async fn has_my_end(&self, identity: Identity, state: &SinkState) -> Result<bool, Stop> {
         let position = self.outbox.last();
         let end = self.outbox.commit_end(position).map_err(Stop::local)?;
-        let (Some(end), Some(replica)) = (end, state.replica) else {
+        let (Some(end), Some(replica)) = (end, state.replica.as_ref()) else {
             return Ok(false);
         };
         let chunk = Chunk {
@@ -320,6 +322,16 @@ impl Caller<'_> {
         sessions.push(session);
         keeper.save(self.outbox).await.map_err(Stop::local)?;
         Ok(session)
+    }
+}
+
+/// What is kept of what a keyspace says of itself.
+pub(super) fn replica_of(row: &MetaRow) -> Replica {
+    Replica {
+        keyspace_id: row.keyspace_id,
+        bucket_events: row.bucket_events.max(1),
+        chunk_records: row.chunk_records.max(1),
+        arbitration_dc: row.arbitration_dc.clone(),
     }
 }
 

@@ -5,6 +5,8 @@ use tidelog_backends::wire::ParkedRow;
 use tidelog_core::Error;
 use uuid::Uuid;
 
+use crate::replicate::state::Replica;
+
 /// A log that is made from another one's commits, as they stand. Its own end is all that it needs to
 /// be gone on with.
 pub(crate) trait CopyTarget: Send {
@@ -37,8 +39,8 @@ pub(crate) trait Restorable: CopyTarget {
 /// What a restored store is to the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Claim {
-    /// Which keyspace: its id, sequences in a bucket, positions in a chunk.
-    pub keyspace: (Uuid, u64, u64),
+    /// Which keyspace.
+    pub keyspace: Replica,
     pub origin: Uuid,
     /// Its own epoch from now on.
     pub epoch: Uuid,

@@ -169,6 +169,11 @@ impl Lanes {
         self.in_flight
     }
 
+    /// Whether one waits for its turn.
+    pub(super) fn is_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.streams.is_empty()
     }

@@ -94,11 +94,6 @@ impl Lineage {
         self.stretches.iter()
     }
 
-    /// Whether `epoch` is one of them.
-    pub(crate) fn has(&self, epoch: Uuid) -> bool {
-        self.stretches.iter().any(|stretch| stretch.epoch == epoch)
-    }
-
     /// Up to which position two logs of one origin are one; 0 when they have nothing in common.
     pub(crate) fn common(&self, other: &Self) -> u64 {
         let pairs = self.stretches.iter().zip(&other.stretches);

@@ -10,6 +10,7 @@
 //! | `park`, `parking`, `torn` | streams that are set aside |
 //! | `retrying` | what is held, tried again |
 //! | `watermark`, `probe` | how far the server knows this log, and whether it still does |
+//! | `doubting` | a dead connection is waited for once |
 //! | `timed` | how long each request takes, for metrics |
 //! | `ask`, `wire`, `patient` | answers as they are wanted; reads asked again for a while |
 //! | `lineage`, `log_rows_window`, `log_reader` | an origin's log as the replica has it, proven by its chain |
@@ -20,13 +21,12 @@
 //! | `pull`, `peers` | the same, kept on this machine |
 //! | `mend`, `own_thread` | a damaged segment made again |
 
-#![allow(dead_code, reason = "readers of the replica land in steps")]
-
 mod arbitrate;
 mod ask;
 mod calls;
 mod connect;
 mod copy_target;
+mod doubting;
 mod follow;
 mod follow_plan;
 mod fork;
@@ -58,6 +58,10 @@ pub(crate) mod sink;
 mod test_log;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_connecting;
+#[cfg(test)]
+mod tests_parking;
 pub(crate) mod timed;
 mod torn;
 mod turns;

@@ -7,7 +7,7 @@ use tidelog_core::{Batch, EventId, Halt, StreamId, Superseded};
 
 use super::lane::{Item, Lane};
 use super::park::{Change, EntryKey, MAX_PARKED, Pending, request, tell};
-use super::sink::{Answer, ScyllaSink};
+use super::sink::{Answer, Link, ScyllaSink};
 use super::torn::Part;
 use crate::replicate::keeper::Keeper;
 use crate::replicate::outbox::Outbox;
@@ -91,7 +91,7 @@ impl ScyllaSink {
             state.parked.insert(key.clone(), entry);
         });
         link.lanes.of(stream).parks += 1;
-        link.pending.push(Pending {
+        link.pending.push_back(Pending {
             key,
             revision,
             change: Change::Park,
@@ -204,23 +204,18 @@ impl ScyllaSink {
         }
     }
 
-    /// Tells the server of entries that are saved here.
+    /// Tells the server of entries that are saved here, one after the other.
     pub(super) fn tell_of_parked(&mut self, keeper: &mut Keeper) {
         let Some(link) = &mut self.link else {
             return;
         };
-        let mut at = 0;
-        while let Some(pending) = link.pending.get(at) {
-            // What is held still of a stream is listed before it is said that other of it is not: who
-            // reads the list in between would take all for accepted.
-            let parks = |lane: &mut Lane| lane.parks > 0;
-            let is_early = matches!(pending.change, Change::Unpark { .. })
-                && link.lanes.get_mut(&pending.key.0).is_some_and(parks);
-            if is_early || !keeper.is_saved(pending.revision) {
-                at += 1;
-                continue;
-            }
-            let Pending { key, change, .. } = link.pending.remove(at);
+        while let Some((revision, position)) = link.noted.front()
+            && keeper.is_saved(*revision)
+        {
+            link.progress.done(*position);
+            link.noted.pop_front();
+        }
+        while let Some(Pending { key, change, .. }) = link.next_to_tell(keeper) {
             let Some(entry) = keeper.state().parked.get(&key) else {
                 continue;
             };
@@ -228,6 +223,7 @@ impl ScyllaSink {
                 Arc::clone(&self.wire),
                 request(keeper.state(), entry, change),
             );
+            link.is_telling = true;
             link.running.push(Box::pin(async move {
                 let told = told.await;
                 Answer::Told(key, change, told)
@@ -240,6 +236,7 @@ impl ScyllaSink {
         let Some(link) = &mut self.link else {
             return;
         };
+        link.is_telling = false;
         match change {
             Change::Park => {
                 link.lanes.of(&key.0).parks -= 1;
@@ -285,7 +282,7 @@ impl ScyllaSink {
             });
             waits += 1;
             let change = Change::Unpark { until: what.at };
-            link.pending.push(Pending {
+            link.pending.push_back(Pending {
                 key,
                 revision,
                 change,
@@ -299,17 +296,37 @@ impl ScyllaSink {
     }
 }
 
-/// Lists a part that stands at the server while others of its append do not.
+impl Link {
+    /// What the server is to be told of next, if it is told of nothing now.
+    fn next_to_tell(&mut self, keeper: &Keeper) -> Option<Pending> {
+        if self.is_telling {
+            return None;
+        }
+        let (lanes, mut pending) = (&mut self.lanes, self.pending.iter());
+        let at = pending.position(|pending| {
+            // What is held still of a stream is listed before it is said that other of it is not: who
+            // reads the list in between would take all for accepted.
+            let parks = |lane: &mut Lane| lane.parks > 0;
+            let is_early = matches!(pending.change, Change::Unpark { .. })
+                && lanes.get_mut(&pending.key.0).is_some_and(parks);
+            !is_early && keeper.is_saved(pending.revision)
+        });
+        self.pending.remove(at?)
+    }
+}
+
+/// Lists a part that stands at the server while others of its append do not; answers what must be
+/// saved before that is durable.
 pub(super) fn note_accepted(
     stream: &StreamId,
     part: &Part,
     batch: Batch,
     torn_by: &StreamId,
     keeper: &mut Keeper,
-) {
+) -> u64 {
     let key = (stream.clone(), part.first_position);
     if keeper.state().parked.contains_key(&key) {
-        return;
+        return 0;
     }
     let entry = ParkedEntry {
         stream: stream.clone(),
@@ -327,7 +344,7 @@ pub(super) fn note_accepted(
     };
     keeper.change_now(|state| {
         state.parked.insert(key, entry);
-    });
+    })
 }
 
 /// Takes an entry away, and what was listed only because of it.

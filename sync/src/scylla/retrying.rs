@@ -53,7 +53,7 @@ impl ScyllaSink {
             return Err(Error::Unreachable {
                 server: self.options.server.clone(),
                 action: format!("try {stream} again").into(),
-                reason: "there is no connection now".into(),
+                reason: "there is no connection now: try again when replication is live".into(),
             });
         };
         if link.retrying.contains_key(stream) {
@@ -284,7 +284,7 @@ impl ScyllaSink {
                 }
             });
             let change = Change::Unpark { until };
-            link.pending.push(Pending {
+            link.pending.push_back(Pending {
                 key,
                 revision,
                 change,

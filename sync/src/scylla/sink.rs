@@ -15,6 +15,7 @@ use tidelog_core::{
 use super::arbitrate::{Done, Turn};
 use super::ask::trouble;
 use super::connect::{Caller, Greeting};
+use super::doubting::Doubting;
 use super::judge::Place;
 use super::lane::{Item, Lanes};
 use super::log_rows::LogRows;
@@ -56,6 +57,7 @@ pub(crate) struct ScyllaOptions {
 
 pub(crate) struct ScyllaSink {
     pub(super) wire: Arc<dyn Wire>,
+    doubting: Arc<Doubting>,
     pub(super) options: ScyllaOptions,
     /// The connections there are, if any, are not to be trusted.
     is_fresh_wanted: bool,
@@ -83,7 +85,11 @@ pub(super) struct Link {
     pub lanes: Lanes,
     pub several: Several,
     /// Entries that wait for the state to be saved.
-    pub pending: Vec<Pending>,
+    pub pending: VecDeque<Pending>,
+    /// The server is being told of one: they stand in one partition, where each waits for the other.
+    pub is_telling: bool,
+    /// Positions of events that settle once a state is saved, with its revision.
+    pub noted: VecDeque<(u64, u64)>,
     /// How many entries each record of superseded events waits for, by its position.
     pub unparking: BTreeMap<u64, usize>,
     /// Parked streams that are being tried.
@@ -133,8 +139,10 @@ pub(super) enum Answer {
 
 impl ScyllaSink {
     pub(crate) fn new(wire: Arc<dyn Wire>, options: ScyllaOptions) -> Self {
+        let doubting = Arc::new(Doubting::new(wire));
         Self {
-            wire,
+            wire: Arc::<Doubting>::clone(&doubting),
+            doubting,
             options,
             is_fresh_wanted: true,
             counts: Counts::default(),
@@ -155,6 +163,15 @@ impl ScyllaSink {
             server: &self.options.server,
             name: &self.options.name,
         }
+    }
+
+    /// Connects anew, if what there is is not to be trusted.
+    async fn renew(&mut self) -> Result<(), WireError> {
+        if self.is_fresh_wanted || self.doubting.is_dead() {
+            self.wire.renew().await?;
+            self.is_fresh_wanted = false;
+        }
+        Ok(())
     }
 
     /// How many records before the watermark it begins with.
@@ -193,11 +210,8 @@ impl Sink for ScyllaSink {
         outbox: &'a Arc<dyn Outbox>,
         keeper: &'a mut Keeper,
     ) -> Result<Begin, Stop> {
-        if self.is_fresh_wanted {
-            let renewed = self.wire.renew().await;
-            renewed.map_err(|error| self.stop(error, "connect"))?;
-            self.is_fresh_wanted = false;
-        }
+        let renewed = self.renew().await;
+        renewed.map_err(|error| self.stop(error, "connect"))?;
         let greeting = self.caller(outbox).connect(keeper).await?;
         let settled = greeting.settled;
         let after = settled.position.saturating_sub(self.overlap());
@@ -246,6 +260,7 @@ impl Sink for ScyllaSink {
         keeper: &mut Keeper,
     ) -> Poll<Result<Step, Stop>> {
         let mut has_moved = false;
+        let settled = self.settled();
         for _ in 0..TURNS {
             self.send(outbox, keeper)?;
             if let Poll::Ready(noted) = self.poll_noting(cx) {
@@ -266,6 +281,7 @@ impl Sink for ScyllaSink {
                 }
             }
         }
+        self.judge_suspects()?;
         let Some(link) = &self.link else {
             return Poll::Pending;
         };
@@ -275,7 +291,8 @@ impl Sink for ScyllaSink {
         if link.is_rewind_wanted {
             return Poll::Ready(Ok(Step::Rewind));
         }
-        if has_moved {
+        // Something may settle by what is sent next, too: nobody else says so.
+        if has_moved || self.settled() != settled {
             self.keep_settled(keeper);
             return Poll::Ready(Ok(Step::Progress));
         }
@@ -306,6 +323,7 @@ impl Sink for ScyllaSink {
                 && link.lanes.is_empty()
                 && link.log.is_idle()
                 && link.pending.is_empty()
+                && link.noted.is_empty()
                 && link.running.is_empty()
                 && link.noting.is_none()
         })
@@ -353,11 +371,8 @@ impl Sink for ScyllaSink {
                 Ok(After::GoOn)
             }
             SinkMessage::Fork(other) => {
-                if self.is_fresh_wanted {
-                    let renewed = self.wire.renew().await;
-                    renewed.map_err(|error| trouble("fork this store", &error))?;
-                    self.is_fresh_wanted = false;
-                }
+                let renewed = self.renew().await;
+                renewed.map_err(|error| trouble("fork this store", &error))?;
                 self.caller(outbox).fork(other, keeper).await?;
                 Ok(After::Again)
             }
@@ -630,13 +645,11 @@ impl ScyllaSink {
             return Ok(());
         };
         match link.suspects.first() {
-            Some((stream, reason)) if link.lanes.in_flight() == 0 && !link.has_appended => {
-                Err(Halt::Refused {
-                    action: format!("append to {stream}").into(),
-                    reason: reason.clone(),
-                }
-                .into())
+            Some((stream, reason)) if !link.may_append() => Err(Halt::Refused {
+                action: format!("append to {stream}").into(),
+                reason: reason.clone(),
             }
+            .into()),
             _ => Ok(()),
         }
     }
@@ -658,7 +671,9 @@ impl Link {
             commits: VecDeque::new(),
             lanes: Lanes::default(),
             several: Several::default(),
-            pending: Vec::new(),
+            pending: VecDeque::new(),
+            is_telling: false,
+            noted: VecDeque::new(),
             unparking: BTreeMap::new(),
             retrying: BTreeMap::new(),
             running: FuturesUnordered::new(),
@@ -717,6 +732,12 @@ impl Link {
         Ok(())
     }
 
+    /// Whether the server has taken something, or is yet to be asked to.
+    fn may_append(&self) -> bool {
+        let lanes = &self.lanes;
+        self.has_appended || lanes.in_flight() > 0 || lanes.is_ready() || !self.commits.is_empty()
+    }
+
     pub(super) fn accepted(&mut self, stream: &StreamId, place: Place) {
         self.last_accepted = Some((stream.clone(), place));
     }
@@ -737,7 +758,7 @@ impl Link {
         let probe = Probe {
             wire: Arc::clone(wire),
             origin: self.greeting.identity.origin,
-            replica: self.greeting.replica,
+            replica: self.greeting.replica.clone(),
             ends: [now.0, before.0]
                 .map(|end| (end, keeper.state().epoch_of(end.position)))
                 .into(),

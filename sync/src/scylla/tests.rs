@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tidelog_backends::SledStore;
 use tidelog_backends::fake::{FakeServer, FakeWire, Fault, Table};
 use tidelog_backends::wire::{Bucket, MetaRow, Reply, Request};
+use tidelog_backends::{SledStore, SledStoreBuilder};
 use tidelog_core::{
     AppendBatch, BoxFuture, ContentType, Error, EventId, EventLog, ExpectedVersion, Halt,
     ManualClock, ManualSleeper, NewEvent, StreamId, StreamQuery, SystemIds, Ticks,
@@ -110,12 +110,20 @@ pub(super) struct Till {
 
 impl Till {
     pub(super) fn new(wire: FakeWire) -> Self {
+        Self::with(wire, 64, |store| store)
+    }
+
+    /// The same with a store of other settings, which writes to so many streams at once.
+    pub(super) fn with(
+        wire: FakeWire,
+        lanes: usize,
+        settings: impl FnOnce(SledStoreBuilder) -> SledStoreBuilder,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = SledStore::builder(dir.path().join("events"))
-            .sparse_segments()
-            .open()
-            .unwrap();
-        let (node, replicator) = replicator(&store, &wire);
+        let builder = SledStore::builder(dir.path().join("events")).sparse_segments();
+        let store = settings(builder).open().unwrap();
+        let (node, mut replicator) = replicator(&store, &wire);
+        replicator.sink.options.lanes = lanes;
         Self {
             _dir: dir,
             store,
@@ -125,9 +133,25 @@ impl Till {
         }
     }
 
+    /// The same with a sink made by `sink`.
+    pub(super) fn on(wire: FakeWire, sink: impl FnOnce(ScyllaOptions) -> ScyllaSink) -> Self {
+        let mut till = Self::new(wire);
+        let (node, mut replicator) = replicator(&till.store, &till.wire);
+        replicator.sink = sink(replicator.sink.options.clone());
+        till.node = node;
+        till.work = Some(Box::pin(replicator.run()));
+        till
+    }
+
     /// Ends the replicator where it stands, as a crash would, and starts another.
     pub(super) fn crash(&mut self) {
+        self.crash_to(&self.wire.clone());
+    }
+
+    /// The same with another server.
+    pub(super) fn crash_to(&mut self, wire: &FakeWire) {
         self.work = None;
+        self.wire = wire.clone();
         let (node, replicator) = replicator(&self.store, &self.wire);
         self.node = node;
         self.work = Some(Box::pin(replicator.run()));
@@ -240,7 +264,7 @@ pub(super) fn append(store: &SledStore, stream: &str, count: usize) -> u64 {
     receipt.last_position.unwrap()
 }
 
-fn server() -> FakeWire {
+pub(super) fn server() -> FakeWire {
     FakeWire::new(FakeServer::new(meta()))
 }
 

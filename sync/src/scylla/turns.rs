@@ -174,7 +174,7 @@ impl ScyllaSink {
         if let Some(link) = &mut self.link {
             link.lanes.make_ready(stream);
         }
-        self.judge_suspects()
+        Ok(())
     }
 
     /// An event stands at the server.
@@ -189,9 +189,13 @@ impl ScyllaSink {
         } else {
             None
         };
-        link.settle(item);
-        if let Some((by, part)) = torn {
-            note_accepted(stream, &part, item.batch, &by, keeper);
+        let noted = torn.map(|(by, part)| note_accepted(stream, &part, item.batch, &by, keeper));
+        match noted {
+            // After a crash nobody would know that it stands there, and it would be held.
+            Some(revision) if item.is_counted => {
+                link.noted.push_back((revision, item.position));
+            }
+            _ => link.settle(item),
         }
     }
 
@@ -309,6 +313,9 @@ impl ScyllaSink {
             if let Some(held) = held {
                 let reason = ParkedReason::Refused(reason);
                 self.park(&stream, reason, held, None, outbox, keeper)?;
+            }
+            if let Some(link) = &mut self.link {
+                link.lanes.make_ready(&stream);
             }
         }
         Ok(())

@@ -16,7 +16,7 @@ use crate::replicate::keeper::Keeper;
 use crate::replicate::outbox::{Identity, LocalEvent, Outbox};
 use crate::replicate::parked::ParkedEntry;
 use crate::replicate::sink::{Other, Stop};
-use crate::replicate::state::{Replica, SinkState, Stretch};
+use crate::replicate::state::{SinkState, Stretch};
 
 /// Tries before it is given up; each looks at what the one before has done.
 const TRIES: usize = 3;
@@ -40,7 +40,12 @@ impl Caller<'_> {
             let rows = ask::origins(self.wire, identity.origin).await;
             let rows = rows.map_err(|error| trouble("fork this store", &error))?;
             let parting = self
-                .parting(identity, &rows, replica, keeper.state().settled)
+                .parting(
+                    identity,
+                    &rows,
+                    replica.chunk_records,
+                    keeper.state().settled,
+                )
                 .await?;
             let is_known = rows.iter().any(|row| row.epoch == identity.epoch);
             let epoch = if is_known {
@@ -74,7 +79,7 @@ impl Caller<'_> {
         &self,
         identity: Identity,
         rows: &[OriginRow],
-        replica: Replica,
+        chunk_records: u64,
         known: CommitEnd,
     ) -> Result<Option<Parting>, Error> {
         let Some(old) = nearest(identity, rows, &**self.outbox)? else {
@@ -86,9 +91,7 @@ impl Caller<'_> {
             reason: format!("it lost the row of epoch {missing}, which another one came out of")
                 .into(),
         })?;
-        let at = self
-            .common(identity, &old, &lineage, replica.chunk_records)
-            .await?;
+        let at = self.common(identity, &old, &lineage, chunk_records).await?;
         let settled = self.settled(identity, &old, at, known)?;
         Ok(Some(Parting {
             old,
@@ -205,9 +208,14 @@ impl Caller<'_> {
         };
         let session = self.ids.next_uuid();
         let state = keeper.change_parked();
+        // Not this store's before the server says so: where it never learned of it, a person is asked
+        // again.
+        if state.epoch != epoch || !state.session.is_nil() {
+            state.next_sessions.clear();
+        }
         state.epoch = epoch;
-        state.session = session;
-        state.next_sessions.clear();
+        state.session = Uuid::nil();
+        state.next_sessions.push(session);
         state.settled = parting.map_or(at, |parting| parting.settled);
         state.lineage = stretches;
         for entry in parked {

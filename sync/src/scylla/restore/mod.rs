@@ -16,6 +16,7 @@ use tidelog_core::{Error, Halt, IdSource};
 use uuid::Uuid;
 
 use super::ask::{self, trouble};
+use super::connect::replica_of;
 use super::copy_target::{Claim, Restorable};
 use super::lineage::Lineage;
 use super::log_reader::{LogReader, Next, declared_hole};
@@ -376,11 +377,7 @@ impl<W: Wire + ?Sized> Work<'_, W> {
             !resolved && row.key.first_position <= end.position
         });
         let claim = Claim {
-            keyspace: (
-                self.meta.keyspace_id,
-                self.meta.bucket_events,
-                self.meta.chunk_records,
-            ),
+            keyspace: replica_of(&self.meta),
             origin: row.origin,
             epoch,
             session,

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::super::copy_target::{Claim, CopyTarget, Restorable};
 use super::super::parked_rows::{Recorded, entry};
 use crate::replicate::parked::ParkedEntry;
-use crate::replicate::state::{Replica, SinkState, Stretch};
+use crate::replicate::state::{SinkState, Stretch};
 
 /// The name that the sink's state is saved under.
 const STATE: &str = "sink.scylla";
@@ -96,11 +96,7 @@ impl Restorable for SledCopy {
         let end = self.copy.store().commit_end(own - 1)?;
         let end = end.unwrap_or(state.settled);
         Ok(Some(Claim {
-            keyspace: (
-                replica.keyspace_id,
-                replica.bucket_events,
-                replica.chunk_records,
-            ),
+            keyspace: replica,
             origin: state.origin,
             epoch: state.epoch,
             session: state.session,
@@ -112,13 +108,8 @@ impl Restorable for SledCopy {
     }
 
     fn claim(&mut self, claim: &Claim) -> Result<(), Error> {
-        let (keyspace_id, bucket_events, chunk_records) = claim.keyspace;
         let mut state = SinkState::new(claim.origin, claim.epoch, claim.settled);
-        state.replica = Some(Replica {
-            keyspace_id,
-            bucket_events,
-            chunk_records,
-        });
+        state.replica = Some(claim.keyspace.clone());
         state.session = claim.session;
         let stretch = |&(epoch, first_position)| Stretch {
             epoch,

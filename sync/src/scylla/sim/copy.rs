@@ -15,7 +15,7 @@ use super::disk::Disk;
 use super::net::SimWire;
 use super::outbox::SimLog;
 use crate::replicate::parked::{ParkedEntry, ParkedReason};
-use crate::replicate::state::{Replica, SinkState, Stretch};
+use crate::replicate::state::{SinkState, Stretch};
 
 /// How a restore ended.
 pub(super) type Ended = Arc<Mutex<Option<Result<(), Error>>>>;
@@ -108,13 +108,8 @@ impl Restorable for SimCopy {
 }
 
 fn state_of(claim: &Claim) -> SinkState {
-    let (keyspace_id, bucket_events, chunk_records) = claim.keyspace;
     let mut state = SinkState::new(claim.origin, claim.epoch, claim.settled);
-    state.replica = Some(Replica {
-        keyspace_id,
-        bucket_events,
-        chunk_records,
-    });
+    state.replica = Some(claim.keyspace.clone());
     state.session = claim.session;
     let lineage = claim.lineage.iter();
     state.lineage = lineage

@@ -159,10 +159,6 @@ impl Disk {
             .map_or(0, |head| *head)
     }
 
-    pub(super) fn streams(&self) -> impl Iterator<Item = &StreamId> {
-        self.index.newest.keys()
-    }
-
     pub(super) fn event_at(&self, stream: &StreamId, sequence: u64) -> Option<LocalEvent> {
         let position = *self.index.newest.get(stream)?.get(&sequence)?;
         Some(self.local(position))

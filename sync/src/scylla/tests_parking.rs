@@ -1,0 +1,109 @@
+//! What the server does not take: events of one stream that are set aside, and when nothing is.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tidelog_backends::fake::Fault;
+use tidelog_backends::wire::Request;
+use tidelog_core::{
+    AppendBatch, ContentType, EventLog, ExpectedVersion, Limits, NewEvent, StreamQuery,
+};
+
+use super::arbitrate::{End, Turn};
+use super::lane::Item;
+use super::tests::{Till, server};
+use super::turns::MAX_EVENT_BYTES;
+use crate::replicate::embedded::Embedded;
+
+#[test]
+fn an_event_from_before_that_is_too_large_is_parked_and_others_go_on() {
+    let limits = Limits {
+        payload_bytes: MAX_EVENT_BYTES + 1,
+        batch_bytes: 2 * MAX_EVENT_BYTES,
+        ..Limits::default()
+    };
+    let mut till = Till::with(server(), 64, |store| store.limits(limits));
+    till.append("T/a", 2);
+    let large = vec![0; MAX_EVENT_BYTES + 1];
+    let large = NewEvent::new("E", 1, ContentType::Json, large);
+    let batch = AppendBatch::new("T/a".parse().unwrap(), ExpectedVersion::Any, vec![large]);
+    till.store.blocking().append(batch).unwrap();
+    till.append("T/a", 1);
+    till.append("T/b", 1);
+    till.settle();
+    assert_eq!(till.parked(), [("T/a".into(), "too_large", 3, false)]);
+    assert_eq!(till.remote("T/a"), till.local("T/a")[..2]);
+    assert_eq!(till.remote("T/b"), till.local("T/b"));
+}
+
+#[test]
+fn an_event_that_jumps_over_more_than_a_bucket_is_not_written() {
+    let till = Till::new(server());
+    till.append("T/a", 30);
+    let query = StreamQuery::new("T/a".parse().unwrap());
+    let events: Vec<_> = till.store.blocking().read_stream(query).collect();
+    let mut items = events
+        .into_iter()
+        .map(|event| Item::of_event(event.unwrap()));
+    let before = items.by_ref().nth(2).map(|item| item.place());
+    let origin = till.store.identity().origin;
+    let turn = |item: Item| Turn {
+        wire: Arc::new(till.wire.clone()),
+        outbox: Arc::new(Embedded::new(&till.store).unwrap()),
+        origin,
+        bucket_events: 10,
+        stream: "T/a".parse().unwrap(),
+        before,
+        is_sealed: false,
+        rows: vec![item.row(origin, origin).unwrap()],
+        verify: false,
+    };
+    let far = items.find(|item| item.sequence == 20).unwrap();
+    let done = pollster::block_on(turn(far).run());
+    assert!(matches!(done.end, End::Gap), "{done:?}");
+    assert_eq!(till.wire.take_asked().len(), 0);
+}
+
+/// With one lane the first that is refused is all that is under way.
+#[test]
+fn a_refused_event_is_parked_also_where_one_stream_is_written_to_at_a_time() {
+    let mut till = Till::with(server(), 1, |store| store);
+    till.append("T/bad", 1);
+    till.append("T/good", 1);
+    till.wire.set_faults(|request| match request {
+        Request::Append(rows) if rows.bucket.stream.aggregate_id() == "bad" => Fault::Refused,
+        _ => Fault::None,
+    });
+    till.settle();
+    assert_eq!(till.parked(), [("T/bad".into(), "refused", 1, false)]);
+    assert_eq!(till.remote("T/good"), till.local("T/good"));
+}
+
+/// All entries of an epoch stand in one partition, where one write at a time is decided.
+#[test]
+fn the_server_is_told_of_one_parked_stream_after_the_other() {
+    let wire = server();
+    let (mut first, mut second) = (Till::new(wire.another()), Till::new(wire));
+    for number in 0..40 {
+        first.append(&format!("T/{number}"), 1);
+        second.append(&format!("T/{number}"), 1);
+    }
+    first.settle();
+    let parks = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&parks);
+    second.wire.set_faults(move |request| match request {
+        Request::Park(_) => {
+            counted.fetch_add(1, Ordering::SeqCst);
+            Fault::Silence
+        }
+        _ => Fault::None,
+    });
+    second.run_until(|status| status.parked == 40);
+    let turns = std::cell::Cell::new(0);
+    second.run_until(|_| turns.replace(turns.get() + 1) > 200);
+    assert_eq!(parks.load(Ordering::SeqCst), 1);
+    second.wire.set_faults(|_| Fault::None);
+    second.crash();
+    second.settle();
+    assert_eq!(second.parked().len(), 40);
+}
