@@ -12,6 +12,7 @@
 //! | `mailbox` | what users ask |
 //! | `status`, `report` | what they are told |
 //! | `replicator` | the future that does all of it |
+//! | `session` | one connection at work |
 //! | `thread` | where that runs beside an open store |
 //! | `stage` | how far an event has come |
 //! | `wake` | that the machine has slept |
@@ -25,6 +26,7 @@ pub(crate) mod parked;
 pub(crate) mod progress;
 pub(crate) mod replicator;
 mod report;
+mod session;
 pub(crate) mod sink;
 mod stage;
 pub(crate) mod state;

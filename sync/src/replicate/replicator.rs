@@ -3,11 +3,10 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
-use tidelog_backends::commits::Commit;
-use tidelog_core::{BoxFuture, Error, Halt, IdSource, Sleeper, Ticks};
+use tidelog_core::{Error, Halt, IdSource, Sleeper, Ticks};
 use tracing::Instrument;
 
 use super::backoff::Backoff;
@@ -15,12 +14,13 @@ use super::keeper::Keeper;
 use super::mailbox::{Mailbox, Message, Reply};
 use super::outbox::Outbox;
 use super::report::Report;
-use super::sink::{After, Begin, Sink, SinkMessage, Step, Stop};
+use super::session::Session;
+use super::sink::{After, Begin, Sink, SinkMessage, Stop};
 use super::status::{ReplicationState, StatusCell};
 use super::wake::Wake;
 
 /// How often the state is saved and the server told, at most.
-const NOTE_EVERY: Duration = Duration::from_secs(1);
+pub(super) const NOTE_EVERY: Duration = Duration::from_secs(1);
 
 /// Time and chance.
 #[derive(Clone)]
@@ -68,7 +68,7 @@ pub(crate) struct Replicator<S> {
 }
 
 /// How a connection ended.
-enum Ended {
+pub(super) enum Ended {
     /// It begins anew at once.
     Again,
     /// It begins anew, from the beginning of the log.
@@ -294,7 +294,7 @@ impl<S: Sink> Replicator<S> {
     }
 
     /// Does what a message asks for.
-    async fn told(&mut self, message: Message, keeper: &mut Keeper) -> Told {
+    pub(super) async fn told(&mut self, message: Message, keeper: &mut Keeper) -> Told {
         match message {
             Message::Close => Told::Close,
             Message::Retry(reply) => {
@@ -414,7 +414,7 @@ enum Connecting {
 }
 
 /// What a message came to.
-enum Told {
+pub(super) enum Told {
     Nothing,
     Again,
     /// It failed half way: what a connection knows may not hold any more.
@@ -425,249 +425,4 @@ enum Told {
 fn answer(reply: Reply, answer: Result<(), Error>) {
     // Nobody waits any more when this fails.
     let _ = reply.send(answer);
-}
-
-/// A connection at work.
-struct Session<'a, S> {
-    of: &'a mut Replicator<S>,
-    keeper: &'a mut Keeper,
-    backoff: &'a mut Backoff,
-    report: &'a mut Report,
-    wake: Wake,
-    /// Everything up to here was read.
-    read: u64,
-    reading: Option<BoxFuture<'static, Result<Vec<Arc<Commit>>, Error>>>,
-    news: Option<BoxFuture<'static, Result<(), Error>>>,
-    linger: Option<BoxFuture<'static, ()>>,
-    syncing: Option<BoxFuture<'static, Result<(), Error>>>,
-    tick: Option<BoxFuture<'static, ()>>,
-    probe: BoxFuture<'static, ()>,
-    /// When the server was told last.
-    noted: Duration,
-    /// What was there and not durable at the last tick.
-    undurable: u64,
-}
-
-enum Turn {
-    Asked(Message),
-    Saved(Result<(), Error>),
-    Stepped(Result<Step, Stop>),
-    Read(Result<Vec<Arc<Commit>>, Error>),
-    News(Result<(), Error>),
-    Lingered,
-    Synced(Result<(), Error>),
-    Tick,
-    Probe,
-}
-
-impl<'a, S: Sink> Session<'a, S> {
-    fn new(
-        of: &'a mut Replicator<S>,
-        keeper: &'a mut Keeper,
-        backoff: &'a mut Backoff,
-        report: &'a mut Report,
-        begin: Begin,
-    ) -> Self {
-        of.sink.probe(keeper);
-        Self {
-            wake: Wake::new(&*of.env.ticks),
-            probe: of.env.sleeper.sleep(of.pace.probe_every),
-            noted: of.env.ticks.now(),
-            read: begin.after,
-            reading: None,
-            news: None,
-            linger: None,
-            syncing: None,
-            tick: None,
-            undurable: 0,
-            of,
-            keeper,
-            backoff,
-            report,
-        }
-    }
-
-    async fn run(&mut self) -> Ended {
-        loop {
-            self.read_on();
-            self.set_tick();
-            self.report.now(
-                &*self.of.outbox,
-                &self.of.sink,
-                self.keeper,
-                self.of.env.ticks.now(),
-            );
-            let turn = poll_fn(|cx| self.poll_turn(cx)).await;
-            if let Err(ended) = self.turned(turn).await {
-                return ended;
-            }
-        }
-    }
-
-    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
-        if let Poll::Ready(message) = self.of.mailbox.poll(cx) {
-            return Poll::Ready(Turn::Asked(message));
-        }
-        if let Poll::Ready(saved) = self.keeper.poll(cx, &self.of.outbox) {
-            return Poll::Ready(Turn::Saved(saved));
-        }
-        let sink = &mut self.of.sink;
-        if let Poll::Ready(stepped) = sink.poll_step(cx, &self.of.outbox, self.keeper) {
-            return Poll::Ready(Turn::Stepped(stepped));
-        }
-        // What the sink wants to have saved since.
-        if let Poll::Ready(saved) = self.keeper.poll(cx, &self.of.outbox) {
-            return Poll::Ready(Turn::Saved(saved));
-        }
-        if let Poll::Ready(read) = poll_in(&mut self.reading, cx) {
-            return Poll::Ready(Turn::Read(read));
-        }
-        if let Poll::Ready(()) = poll_in(&mut self.linger, cx) {
-            return Poll::Ready(Turn::Lingered);
-        }
-        if let Poll::Ready(news) = poll_in(&mut self.news, cx) {
-            return Poll::Ready(Turn::News(news));
-        }
-        if let Poll::Ready(synced) = poll_in(&mut self.syncing, cx) {
-            return Poll::Ready(Turn::Synced(synced));
-        }
-        if let Poll::Ready(()) = poll_in(&mut self.tick, cx) {
-            return Poll::Ready(Turn::Tick);
-        }
-        self.probe.as_mut().poll(cx).map(|()| Turn::Probe)
-    }
-
-    async fn turned(&mut self, turn: Turn) -> Result<(), Ended> {
-        match turn {
-            Turn::Asked(message) => match self.of.told(message, self.keeper).await {
-                Told::Close => Err(Ended::Closed),
-                Told::Again | Told::Failed => Err(Ended::Again),
-                Told::Nothing => Ok(()),
-            },
-            Turn::Saved(saved) => saved.map_err(|error| Stop::local(error).into()),
-            Turn::Stepped(stepped) => self.stepped(stepped?),
-            Turn::Read(read) => {
-                let commits = read.map_err(Stop::local)?;
-                for commit in commits {
-                    self.read = commit.last_position();
-                    let sink = &mut self.of.sink;
-                    sink.take(&commit, &*self.of.outbox, self.keeper)?;
-                }
-                Ok(())
-            }
-            Turn::News(news) => {
-                news.map_err(Stop::local)?;
-                // It may have slept long with nothing under way.
-                self.has_slept()?;
-                self.linger = Some(self.of.env.sleeper.sleep(self.of.pace.linger));
-                Ok(())
-            }
-            Turn::Lingered => Ok(()),
-            Turn::Synced(synced) => synced.map_err(|error| Stop::local(error).into()),
-            Turn::Tick => self.ticked(),
-            Turn::Probe => {
-                self.of.sink.probe(self.keeper);
-                self.probe = self.of.env.sleeper.sleep(self.of.pace.probe_every);
-                Ok(())
-            }
-        }
-    }
-
-    fn stepped(&mut self, step: Step) -> Result<(), Ended> {
-        let now = self.of.env.ticks.now();
-        self.backoff.progress(now);
-        match step {
-            Step::Again => Err(Ended::Again),
-            Step::Rewind => {
-                // Kept like this until the watermark is back, too.
-                let identity = self.of.outbox.identity();
-                self.keeper.change().settled = identity.genesis();
-                Err(Ended::Rewind)
-            }
-            Step::Progress => {
-                let sink = &mut self.of.sink;
-                let is_due = now.saturating_sub(self.noted) >= NOTE_EVERY;
-                if is_due && sink.is_idle() && !sink.is_level() {
-                    self.noted = now;
-                    sink.note(self.keeper);
-                }
-                Ok(())
-            }
-        }
-    }
-
-    fn ticked(&mut self) -> Result<(), Ended> {
-        self.has_slept()?;
-        self.keeper.want();
-        self.noted = self.of.env.ticks.now();
-        self.of.sink.note(self.keeper);
-        self.report.gauges(&self.of.sink);
-        // What nobody asked to be durable is made so after a second.
-        let (last, durable) = (self.of.outbox.last(), self.of.outbox.durable());
-        if last <= durable {
-            self.undurable = 0;
-        } else if self.undurable > durable && self.syncing.is_none() {
-            self.syncing = Some(self.of.outbox.make_durable());
-        } else {
-            self.undurable = last;
-        }
-        Ok(())
-    }
-
-    fn has_slept(&mut self) -> Result<(), Ended> {
-        if self.wake.has_slept(&*self.of.env.ticks) {
-            self.of.sink.disconnect(true);
-            self.backoff.reset();
-            return Err(Ended::Again);
-        }
-        Ok(())
-    }
-
-    /// Reads on while there is room, or waits for what comes.
-    fn read_on(&mut self) {
-        if self.reading.is_some() || self.linger.is_some() {
-            return;
-        }
-        let (load, pace) = (self.of.sink.load(), &self.of.pace);
-        // Not a little at a time while the window is nearly full.
-        let bytes = pace.read_bytes.min(pace.window_bytes / 4).max(1);
-        let is_full = load.bytes + bytes > pace.window_bytes
-            || load.records + pace.window_records / 4 > pace.window_records;
-        if is_full && load.records > 0 {
-            return;
-        }
-        // Asked before what is durable: what comes between is news.
-        let last = self.of.outbox.last();
-        if self.of.outbox.durable() > self.read {
-            self.news = None;
-            self.reading = Some(self.of.outbox.read(self.read, bytes));
-        } else if self.news.is_none() {
-            self.news = Some(self.of.outbox.news(last.max(self.read)));
-        }
-    }
-
-    /// A timer is set only while something moves.
-    fn set_tick(&mut self) {
-        let (sink, outbox) = (&self.of.sink, &self.of.outbox);
-        let is_busy = self.keeper.is_dirty()
-            || !sink.is_level()
-            || !sink.is_idle()
-            || outbox.last() > self.read;
-        match (is_busy, &self.tick) {
-            (true, None) => self.tick = Some(self.of.env.sleeper.sleep(NOTE_EVERY)),
-            (false, Some(_)) => self.tick = None,
-            _ => {}
-        }
-    }
-}
-
-fn poll_in<T>(waited: &mut Option<BoxFuture<'static, T>>, cx: &mut Context<'_>) -> Poll<T> {
-    let Some(future) = waited else {
-        return Poll::Pending;
-    };
-    let ready = future.as_mut().poll(cx);
-    if ready.is_ready() {
-        *waited = None;
-    }
-    ready
 }

@@ -142,9 +142,10 @@ impl Window {
         };
         let came = read.rows.len();
         let bytes: usize = read.rows.iter().map(|row| row.record.len()).sum();
-        let most = match self.records {
-            true => LARGEST_PAGE,
-            false => LARGEST_PAGE_OF_ENDS,
+        let most = if self.records {
+            LARGEST_PAGE
+        } else {
+            LARGEST_PAGE_OF_ENDS
         };
         self.page_rows = next_page(self.page_rows, came, bytes).min(most);
         let reached = read.rows.last().map_or(from, |row| row.position);

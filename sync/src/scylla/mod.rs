@@ -2,7 +2,8 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | `sink` | what is under way, and what follows from each answer |
+//! | `sink` | what the replicator asks of it |
+//! | `link`, `sending` | what is under way on one connection, and what follows from each answer |
 //! | `connect`, `handshake` | what the server knows of this store |
 //! | `log_rows` | the log's rows: the first thing done with a commit |
 //! | `lane`, `turns` | events of one stream: what is sent next, what came of it |
@@ -35,6 +36,7 @@ mod hidden;
 pub(crate) mod judge;
 mod lane;
 mod lineage;
+mod link;
 mod log_reader;
 mod log_rows;
 mod log_rows_window;
@@ -51,6 +53,7 @@ mod remote_stream;
 mod resolve;
 mod restore;
 mod retrying;
+mod sending;
 #[cfg(test)]
 mod sim;
 pub(crate) mod sink;
@@ -62,6 +65,8 @@ mod tests;
 mod tests_connecting;
 #[cfg(test)]
 mod tests_parking;
+#[cfg(test)]
+mod tests_wake;
 pub(crate) mod timed;
 mod torn;
 mod turns;

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use tidelog_core::{Batch, EventId, Halt, StreamId, Superseded};
 
 use super::lane::{Item, Lane};
+use super::link::{Answer, Link};
 use super::park::{Change, EntryKey, MAX_PARKED, Pending, request, tell};
-use super::sink::{Answer, Link, ScyllaSink};
+use super::sink::ScyllaSink;
 use super::torn::Part;
 use crate::replicate::keeper::Keeper;
 use crate::replicate::outbox::Outbox;

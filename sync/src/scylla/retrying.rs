@@ -7,9 +7,10 @@ use tidelog_core::{Error, EventEnvelope, StreamId};
 
 use super::arbitrate::{Done, End, Turn};
 use super::lane::Item;
+use super::link::Answer;
 use super::park::{Change, EntryKey, Pending};
 use super::parking::Held;
-use super::sink::{Answer, ScyllaSink};
+use super::sink::ScyllaSink;
 use super::turns::{BATCH_BYTES, MAX_EVENT_BYTES};
 use crate::replicate::keeper::Keeper;
 use crate::replicate::outbox::Outbox;

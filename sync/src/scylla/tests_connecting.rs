@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use parking_lot::Mutex;
 use tidelog_backends::fake::{FakeServer, FakeWire, Fault, Table};
 use tidelog_backends::wire::{ErrorClass, MetaRow, Reply, Request, Watermark, Wire, WireError};
-use tidelog_core::{BoxFuture, Error, EventLog, Halt};
+use tidelog_core::{BoxFuture, Error, EventLog, Halt, Ticks};
 use uuid::Uuid;
 
 use super::sink::ScyllaSink;
@@ -190,6 +190,26 @@ fn what_is_asked_while_it_connects_waits_for_the_connection_and_does_not_break_i
     let claims = |request: &Request| matches!(request, Request::Claim { .. });
     let asked = second.wire.take_asked();
     assert_eq!(asked.iter().filter(|one| claims(one)).count(), 1);
+}
+
+#[test]
+fn how_long_the_oldest_event_waits_is_told_while_there_is_no_server() {
+    let mut till = Till::new(server());
+    till.append("T/a", 1);
+    till.settle();
+    till.wire.set_faults(|_| Fault::NotSent);
+    let last = till.append("T/a", 3);
+    till.run_until(|status| matches!(status.state, ReplicationState::Waiting { failures: 6, .. }));
+    let begun = Ticks::now(&*till.node.clock);
+    till.run_until(|status| matches!(status.state, ReplicationState::Waiting { failures: 8, .. }));
+    let now = Ticks::now(&*till.node.clock);
+    let status = till.node.status.status_at(now, (last, last));
+    assert_eq!((status.lag_events, status.in_flight_bytes), (3, 0));
+    assert!(status.lag >= now.saturating_sub(begun), "{status:?}");
+    till.wire.set_faults(|_| Fault::None);
+    till.settle();
+    let status = till.node.status.status_at(now, (last, last));
+    assert!(status.lag.is_zero(), "{status:?}");
 }
 
 #[test]

@@ -25,6 +25,7 @@ mod proxied;
 #[path = "../tools/proxy.rs"]
 mod proxy;
 mod restore;
+mod secrets;
 mod servers;
 #[path = "../tools/services.rs"]
 mod services;

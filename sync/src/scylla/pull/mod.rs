@@ -14,6 +14,7 @@ use tidelog_backends::SledStore;
 use tidelog_backends::commits::LogCopy;
 use tidelog_backends::wire::{OriginRow, ParkedKey, ParkedRow, Wire, WireError};
 use tidelog_core::{CheckpointStore, Error, EventId, EventLog, Sleeper, StreamId};
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::ask::{self, trouble};
@@ -141,7 +142,10 @@ impl Puller {
                     self.retire(&rows, row);
                     Ok(false)
                 } else {
-                    self.fetch(&rows, row, meta.chunk_records).await
+                    let (origin, epoch) = (row.origin, row.epoch);
+                    let span = tracing::debug_span!("pull", %origin, %epoch);
+                    let fetch = self.fetch(&rows, row, meta.chunk_records);
+                    fetch.instrument(span).await
                 };
                 match fetched {
                     Ok(some) => came |= some,
@@ -258,6 +262,10 @@ impl Puller {
         }
         if came {
             kept.copy.lock().sync()?;
+            let position = kept.copy.lock().next().position;
+            #[allow(clippy::cast_precision_loss, reason = "gauges are floats")]
+            metrics::gauge!("tidelog_pull_position", "origin" => row.origin.to_string())
+                .set(position as f64);
         }
         Ok(came)
     }

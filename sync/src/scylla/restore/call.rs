@@ -8,6 +8,7 @@ use std::time::Duration;
 use tidelog_backends::ScyllaConfig;
 use tidelog_backends::wire::Cql;
 use tidelog_core::{Error, RetryPolicy, SystemIds};
+use tracing::Instrument;
 
 use super::super::ask::trouble;
 use super::super::own_thread::on_thread;
@@ -83,9 +84,15 @@ async fn work(
     options: RestoreOptions,
     dir: PathBuf,
 ) -> Result<RestoreReport, Error> {
-    let wire = connect(config, "restore a store").await?;
-    let open = |origin, first_epoch, create| SledCopy::open(&dir, origin, first_epoch, create);
-    restore_to(&wire, &options, &SystemIds, open).await
+    let span = tracing::info_span!("restore", to = %dir.display());
+    let work = async {
+        let wire = connect(config, "restore a store").await?;
+        let open = |origin, first_epoch, create| SledCopy::open(&dir, origin, first_epoch, create);
+        let report = restore_to(&wire, &options, &SystemIds, open).await?;
+        tracing::info!(?report, "the store is restored");
+        Ok(report)
+    };
+    work.instrument(span).await
 }
 
 /// A connection whose reads are asked again for a while.

@@ -460,6 +460,8 @@ impl<W: Wire + ?Sized> Work<'_, W> {
     fn tell(&self, reader: &LogReader, goal: CommitEnd) -> Result<(), Error> {
         let done = reader.end().position;
         let total = goal.position.max(done);
+        #[allow(clippy::cast_precision_loss, reason = "gauges are floats")]
+        metrics::gauge!("tidelog_restore_position").set(done as f64);
         let phase = Phase::Restore;
         let progress = Progress { phase, done, total };
         match &self.options.progress {
