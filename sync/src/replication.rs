@@ -240,7 +240,8 @@ impl Replication {
     ///
     /// # Errors
     /// [`Error::InvalidInput`] when the stream is not parked or replication is off,
-    /// [`Error::Unreachable`] while there is no connection, [`Error::Closed`].
+    /// [`Error::Unreachable`] while there is no connection, [`Error::Closed`]. While it connects, this
+    /// waits for what comes of it.
     pub async fn retry_stream(&self, stream: &StreamId) -> Result<(), Error> {
         self.ask(SinkMessage::Retry(stream.clone())).await
     }

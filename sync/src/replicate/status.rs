@@ -53,7 +53,8 @@ pub struct ReplicationStatus {
     pub watermark: u64,
     /// Records that are durable and not settled.
     pub lag_events: u64,
-    /// How long the oldest of them has been seen to wait.
+    /// How long the oldest of them has been seen to wait, by the monotonic clock; also while there is no
+    /// connection.
     pub lag: Duration,
     /// Events that the server accepted since the store was opened.
     pub accepted: u64,

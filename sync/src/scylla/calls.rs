@@ -15,7 +15,7 @@ impl Replication {
     /// Resolves a conflict: the server's events take the place of those that are held. What was held
     /// stays in the log, superseded: reads of the stream pass over it, reads of the log still have it.
     ///
-    /// One local commit says so; it is durable when this answers, and replicated as any other. Inline
+    /// Right after opening it waits for the first try to connect. One local commit says so; it is durable when this answers, and replicated as any other. Inline
     /// projections have taken it in, too.
     ///
     /// ```no_run

@@ -80,6 +80,50 @@ async fn settle(log: &Tidelog) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_right_after_opening_waits_for_the_connection() {
+    let Some(keyspace) = Keyspace::new("begun") else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let first = keyspace.open(&dir.path().join("first"));
+    append(&first, "T/a", 2).await;
+    append(&first, "T/b", 2).await;
+    settle(&first).await;
+    let open = || keyspace.open(&dir.path().join("second"));
+    let second = open();
+    append(&second, "T/a", 1).await;
+    append(&second, "T/b", 1).await;
+    settle(&second).await;
+    second.close().await.unwrap();
+    let second = open();
+    let replication = second.replication();
+    let resolved = replication.take_remote(&stream("T/a")).await.unwrap();
+    assert_eq!(resolved.adopted, 2);
+    second.close().await.unwrap();
+    let second = open();
+    let replication = second.replication();
+    replication.retry_stream(&stream("T/b")).await.unwrap();
+    second.close().await.unwrap();
+    let second = open();
+    let mut others = second.replication().follow(Vector::new()).unwrap();
+    assert!(matches!(
+        others.next().await.unwrap(),
+        Followed::Event { .. }
+    ));
+    for log in [first, second] {
+        log.close().await.unwrap();
+    }
+    // And without a server the answer comes, which says so.
+    let nowhere = DistributedConfig::new().scylla(config("127.0.0.1:1", &keyspace.name));
+    let alone = Tidelog::builder(dir.path().join("second")).distributed(nowhere);
+    let alone = alone.open().unwrap();
+    let failed = alone.replication().take_remote(&stream("T/b")).await;
+    assert_eq!(failed.unwrap_err().code(), "unreachable");
+    alone.close().await.unwrap();
+    keyspace.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn each_till_sees_the_events_of_the_others() {
     let Some(keyspace) = Keyspace::new("follow") else {
         return;

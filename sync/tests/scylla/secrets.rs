@@ -125,8 +125,8 @@ async fn replicated() -> String {
     proxy.refuse(false);
     till::level(&log).await;
     log.close().await.unwrap();
-    let missing = till::config(&proxy.address(), "no_such_keyspace_at_all")
-        .user("till", Secret::new(PASSWORD));
+    let empty = plain::keyspace("secrets");
+    let missing = till::config(&proxy.address(), &empty).user("till", Secret::new(PASSWORD));
     let failed = tidelog::restore(
         missing,
         tidelog::RestoreOptions::new(),
@@ -138,6 +138,8 @@ async fn replicated() -> String {
     let report = tidelog::restore(config(), tidelog::RestoreOptions::new(), to);
     let _ = write!(shown, "{:?}", report.await.unwrap());
     let session = plain::session(&server).await;
-    plain::drop_keyspace(&session, &keyspace).await;
+    for keyspace in [&keyspace, &empty] {
+        plain::drop_keyspace(&session, keyspace).await;
+    }
     shown
 }
