@@ -110,6 +110,7 @@ impl Replication {
                 server: cql.server(),
                 name: name.unwrap_or_else(|| machine::host_name().into()),
                 lanes: options.lanes,
+                parked: crate::scylla::park::MAX_PARKED,
                 overlap: options.overlap,
                 ids: Arc::clone(ids),
                 ticks: Arc::clone(&env.ticks),

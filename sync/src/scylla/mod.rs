@@ -42,7 +42,7 @@ mod log_rows;
 mod log_rows_window;
 mod mend;
 mod own_thread;
-mod park;
+pub(crate) mod park;
 mod parked_rows;
 mod parking;
 mod patient;

@@ -13,7 +13,7 @@ use crate::replicate::parked::ParkedEntry;
 use crate::replicate::state::SinkState;
 
 /// Most streams that are parked at once.
-pub(super) const MAX_PARKED: usize = 10_000;
+pub(crate) const MAX_PARKED: usize = 10_000;
 
 /// Which entry of a state.
 pub(super) type EntryKey = (StreamId, u64);

@@ -7,7 +7,7 @@ use tidelog_core::{Batch, EventId, Halt, StreamId, Superseded};
 
 use super::lane::{Item, Lane};
 use super::link::{Answer, Link};
-use super::park::{Change, EntryKey, MAX_PARKED, Pending, request, tell};
+use super::park::{Change, EntryKey, Pending, request, tell};
 use super::sink::ScyllaSink;
 use super::torn::Part;
 use crate::replicate::keeper::Keeper;
@@ -64,9 +64,18 @@ impl ScyllaSink {
         outbox: &dyn Outbox,
         keeper: &mut Keeper,
     ) -> Result<(), Stop> {
-        let count = keeper.state().parked.len();
-        if count >= MAX_PARKED {
-            return Err(Halt::TooManyParked { count }.into());
+        let most = self.options.parked;
+        if keeper.state().parked.len() >= most {
+            // Those that gave way here are resolved; that the log says so may be read after this.
+            let entries = keeper.state().parked.values();
+            let holds = |entry: &&ParkedEntry| {
+                let (sequence, position) = (entry.first_sequence, entry.first_position);
+                !outbox.is_superseded(&entry.stream, sequence, position)
+            };
+            let count = entries.filter(holds).count();
+            if count >= most {
+                return Err(Halt::TooManyParked { count }.into());
+            }
         }
         let Some(link) = &mut self.link else {
             return Ok(());

@@ -36,6 +36,8 @@ pub(crate) struct ScyllaOptions {
     pub name: Box<str>,
     /// Streams written to at once.
     pub lanes: usize,
+    /// Most streams that are parked at once.
+    pub parked: usize,
     /// Records before the watermark that the first connection begins with.
     pub overlap: u64,
     pub ids: Arc<dyn IdSource>,

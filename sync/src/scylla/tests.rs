@@ -73,6 +73,7 @@ pub(super) fn replicator(store: &SledStore, wire: &FakeWire) -> (Node, Replicato
         server: "memory".into(),
         name: "till".into(),
         lanes: 64,
+        parked: super::park::MAX_PARKED,
         overlap: 2_000,
         ids: env.ids.clone(),
         ticks: env.ticks.clone(),
@@ -131,6 +132,18 @@ impl Till {
             node,
             work: Some(Box::pin(replicator.run())),
         }
+    }
+
+    /// The same, with so many streams parked at most and so many records under way.
+    pub(super) fn narrow(wire: FakeWire, parked: usize, records: usize) -> Self {
+        let mut till = Self::new(wire);
+        let (node, mut replicator) = replicator(&till.store, &till.wire);
+        replicator.sink.options.parked = parked;
+        replicator.pace.window_records = records;
+        replicator.pace.read_bytes = 1;
+        till.node = node;
+        till.work = Some(Box::pin(replicator.run()));
+        till
     }
 
     /// The same with a sink made by `sink`.

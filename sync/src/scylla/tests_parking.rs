@@ -6,14 +6,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tidelog_backends::fake::Fault;
 use tidelog_backends::wire::Request;
 use tidelog_core::{
-    AppendBatch, ContentType, EventLog, ExpectedVersion, Limits, NewEvent, StreamQuery,
+    AppendBatch, ContentType, EventLog, ExpectedVersion, Halt, Limits, NewEvent, StreamQuery,
 };
 
 use super::arbitrate::{End, Turn};
 use super::lane::Item;
+use super::resolve::tests::take_over;
 use super::tests::{Till, server};
 use super::turns::MAX_EVENT_BYTES;
 use crate::replicate::embedded::Embedded;
+use crate::replicate::mailbox::Message;
+use crate::replicate::{ReplicationState, ReplicationStatus};
 
 #[test]
 fn an_event_from_before_that_is_too_large_is_parked_and_others_go_on() {
@@ -106,4 +109,33 @@ fn the_server_is_told_of_one_parked_stream_after_the_other() {
     second.crash();
     second.settle();
     assert_eq!(second.parked().len(), 40);
+}
+
+/// What resolves them is recorded behind what cannot be parked, and read later.
+#[test]
+fn too_many_parked_streams_are_a_halt_that_ends_when_some_of_them_are_resolved() {
+    let wire = server();
+    let mut first = Till::new(wire.another());
+    let mut second = Till::narrow(wire, 3, 8);
+    for number in 0..4 {
+        first.append(&format!("T/{number}"), 1);
+        second.append(&format!("T/{number}"), 1);
+    }
+    second.append("T/other", 60);
+    first.settle();
+    let is_over = |status: &ReplicationStatus| {
+        matches!(
+            status.state,
+            ReplicationState::Halted(Halt::TooManyParked { count: 3 })
+        )
+    };
+    second.run_until(is_over);
+    for (stream, ..) in second.parked() {
+        take_over(&second, &stream);
+    }
+    let retry = Message::Retry(oneshot::async_channel().0);
+    second.node.mailbox.send(retry);
+    second.settle();
+    assert_eq!(second.parked().len(), 1);
+    assert_eq!(second.remote("T/other"), second.local("T/other"));
 }

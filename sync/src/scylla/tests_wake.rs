@@ -78,6 +78,7 @@ fn the_first_event_after_a_sleep_is_there_within_ten_seconds_although_connection
         server: cql.server(),
         name: "till".into(),
         lanes: 64,
+        parked: super::park::MAX_PARKED,
         overlap: 2_000,
         ids: Arc::new(SystemIds),
         ticks: Arc::clone(&ticks),

@@ -299,4 +299,4 @@ fn bounded(events: usize, bytes: usize) -> Result<(), Error> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -64,7 +64,7 @@ fn apart(common: usize, first: usize, second: usize) -> (Till, Till) {
 }
 
 /// Adopts what the server has of a stream that is new here: one event is recorded, and gives way.
-fn take_over(till: &Till, name: &str) -> Resolved {
+pub(in crate::scylla) fn take_over(till: &Till, name: &str) -> Resolved {
     till.append(name, 1);
     resolve(till, name, 1, None).unwrap()
 }

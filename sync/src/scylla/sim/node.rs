@@ -63,6 +63,7 @@ pub(super) fn start(log: &SimLog, sizes: Sizes) -> Running {
         server: "memory".into(),
         name: format!("machine {}", log.node).into(),
         lanes: sizes.lanes,
+        parked: super::super::park::MAX_PARKED,
         overlap: sizes.overlap,
         ids: env.ids.clone(),
         ticks: env.ticks.clone(),
