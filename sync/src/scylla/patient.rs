@@ -61,6 +61,10 @@ impl<W: Wire> Patient<W> {
                 Err(error) if passes(&error) => error,
                 answer => return answer,
             };
+            // Who asks for a page asks for a smaller one then, and waits for the smallest.
+            if attempt >= 2 && error.class == ErrorClass::Unclear && may_be_smaller(&request) {
+                return Err(error);
+            }
             self.wait(attempt, error).await?;
             if attempt >= 2
                 && let Err(error) = self.wire.renew().await
@@ -89,6 +93,14 @@ impl<W: Wire> Wire for Patient<W> {
 /// Whether the same may be answered later.
 fn passes(error: &WireError) -> bool {
     matches!(error.class, ErrorClass::NotSent | ErrorClass::Unclear)
+}
+
+fn may_be_smaller(request: &Request) -> bool {
+    match request {
+        Request::Events { page, .. } => page.rows > 1,
+        Request::Log { page, records, .. } => *records && page.rows > 1,
+        _ => false,
+    }
 }
 
 fn reads(request: &Request) -> bool {

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use tidelog::{
-    AppendBatch, ContentType, DistributedConfig, EventId, ExpectedVersion, Followed, Halt,
-    NewEvent, Other, ParkedReason, ReplicationState, Stage, StreamId, StreamQuery, Tidelog, Vector,
+    AppendBatch, Conflict, ContentType, DistributedConfig, EventId, EventLog, ExpectedVersion,
+    Followed, Halt, HandlerError, NewEvent, Other, ParkedReason, ReplicationState, Stage, StreamId,
+    StreamQuery, Tidelog, Vector,
 };
 
 use crate::thin_path::config;
@@ -148,7 +149,7 @@ async fn each_till_sees_the_events_of_the_others() {
             } => {
                 let whose = tills
                     .iter()
-                    .position(|till| tidelog::EventLog::identity(till.store()).origin == origin);
+                    .position(|till| EventLog::identity(till.store()).origin == origin);
                 came.push((whose.unwrap(), envelope.event_id));
             }
             other => panic!("{other:?}"),
@@ -342,7 +343,7 @@ async fn a_till_sees_the_others_events_offline_and_leaves_their_streams_alone() 
     one.wait_for(one.last_position(), Stage::Replicated)
         .await
         .unwrap();
-    let origin = tidelog::EventLog::identity(one.store()).origin;
+    let origin = EventLog::identity(one.store()).origin;
     let two = pulling(&keyspace.server);
     append(&two, "T/own", 1).await;
     let replication = two.replication();
@@ -371,4 +372,194 @@ async fn a_till_sees_the_others_events_offline_and_leaves_their_streams_alone() 
     two.close().await.unwrap();
     one.close().await.unwrap();
     keyspace.drop().await;
+}
+
+/// Ids of a stream's events at the server, in their order; of its first bucket.
+async fn there(keyspace: &Keyspace, name: &str) -> Vec<EventId> {
+    let session = plain::session(&keyspace.server).await;
+    let text = format!(
+        "SELECT sequence, event_id FROM {}.events_by_stream WHERE aggregate_type = 'T' \
+         AND aggregate_id = '{}' AND bucket = 0",
+        keyspace.name,
+        &name[2..]
+    );
+    let rows = session.query_unpaged(text, ()).await.unwrap();
+    let rows = rows.into_rows_result().unwrap();
+    let rows = rows.rows::<(i64, uuid::Uuid)>().unwrap();
+    let rows: Vec<_> = rows.map(Result::unwrap).collect();
+    let dense = rows.iter().zip(1..).all(|((at, _), n)| *at == n);
+    assert!(dense, "{name}: {rows:?}");
+    let ids = rows.into_iter().map(|(_, id)| EventId::from_uuid(id));
+    ids.collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_tills_that_write_the_same_streams_on_purpose_end_with_one_history_of_each() {
+    const ROUNDS: usize = 4;
+    let Some(keyspace) = Keyspace::new("collide") else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let tills: Vec<_> = (0..3)
+        .map(|at| keyspace.open(&dir.path().join(format!("till-{at}"))))
+        .collect();
+    let names: Vec<_> = (0..4).map(|at| format!("T/{at}")).collect();
+    let names = &names;
+    let (mut conflicts, mut superseded) = (0, 0);
+    for round in 0..ROUNDS {
+        let all = tills.iter().enumerate().map(|(whose, till)| async move {
+            for (at, name) in names.iter().enumerate() {
+                append(till, name, 1 + (round + at) % 3).await;
+                append(till, &format!("{name}-of-{whose}"), 1).await;
+            }
+        });
+        futures_util::future::join_all(all).await;
+        // Nobody writes meanwhile but who resolves: in the end nothing is left.
+        loop {
+            let mut resolved = 0;
+            for (at, till) in tills.iter().enumerate() {
+                settle(till).await;
+                let replication = till.replication();
+                for entry in replication.parked() {
+                    assert_eq!(entry.reason, ParkedReason::Diverged, "{entry:?}");
+                    let name = &entry.stream;
+                    let done = if (at + round) % 2 == 0 {
+                        replication.take_remote(name).await
+                    } else {
+                        replication.reissue(name, again).await
+                    };
+                    resolved += 1;
+                    superseded += done.unwrap().superseded;
+                }
+                settle(till).await;
+            }
+            conflicts += resolved;
+            if resolved == 0 {
+                break;
+            }
+        }
+    }
+    // Whoever does not win has it in its log, and nowhere else.
+    assert!(conflicts >= 2 * names.len(), "{conflicts}");
+    let mut of_server = Vec::new();
+    for name in names {
+        let there = there(&keyspace, name).await;
+        assert!(there.len() >= ROUNDS, "{name}: {there:?}");
+        for till in &tills {
+            let here = ids(till, name).await;
+            assert!(there.starts_with(&here), "{name}: {here:?} of {there:?}");
+        }
+        let longest = tills.iter().map(|till| ids(till, name));
+        let longest = futures_util::future::join_all(longest).await;
+        assert!(longest.contains(&there), "nobody has all of {name}");
+        of_server.extend(there);
+    }
+    let mut gone = 0;
+    for till in &tills {
+        let log = till.read_all(tidelog::LogQuery::all());
+        for event in log.collect().await.unwrap() {
+            let is_shared = names.iter().any(|name| *name == event.stream.to_string());
+            if is_shared && !of_server.contains(&event.event_id) {
+                assert!(till.store().is_superseded(&event), "{event:?}");
+                gone += 1;
+            }
+        }
+    }
+    assert_eq!(
+        gone, superseded,
+        "what gave way was nobody's but its till's"
+    );
+    // Who follows sees each event that the server has, and none that gave way.
+    let watcher = keyspace.open(&dir.path().join("watcher"));
+    let mut others = watcher.replication().follow(Vector::new()).unwrap();
+    let mut missing: std::collections::BTreeSet<_> = of_server.iter().copied().collect();
+    while !missing.is_empty() {
+        if let Followed::Event { envelope, .. } = others.next().await.unwrap()
+            && names.contains(&envelope.stream.to_string())
+        {
+            assert!(of_server.contains(&envelope.event_id), "{envelope:?}");
+            missing.remove(&envelope.event_id);
+        }
+    }
+    assert_eq!(others.vector().left_out().count(), 0);
+    crate::say(&format!(
+        "{conflicts} conflicts, {superseded} events gave way, {} stand",
+        of_server.len()
+    ));
+    for log in tills.into_iter().chain([watcher]) {
+        log.close().await.unwrap();
+    }
+    keyspace.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_parked_with_a_sibling_and_is_taken_later_comes_to_who_has_passed_it() {
+    let Some(keyspace) = Keyspace::new("later") else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let open = |name: &str| keyspace.open(&dir.path().join(name));
+    let (one, two, watcher) = (open("one"), open("two"), open("watcher"));
+    // Two writes where one has written, and then once more, in one append with another stream.
+    append(&one, "T/both", 1).await;
+    one.wait_for(one.last_position(), Stage::Replicated)
+        .await
+        .unwrap();
+    append(&two, "T/both", 1).await;
+    settle(&two).await;
+    let event = |at| NewEvent::new("E", 1, ContentType::Json, format!("{at}"));
+    let part = |name: &str| AppendBatch::new(stream(name), ExpectedVersion::Any, vec![event(1)]);
+    let parts = vec![part("T/both"), part("T/sibling")];
+    two.append_streams(parts).await.unwrap();
+    append(&two, "T/sibling", 2).await;
+    append(&two, "T/other", 1).await;
+    settle(&two).await;
+    let replication = two.replication();
+    assert_eq!(replication.parked().len(), 2, "{:?}", replication.parked());
+    let mut others = watcher.replication().follow(Vector::new()).unwrap();
+    let mut came = Vec::new();
+    while came.len() < 2 {
+        if let Followed::Event { envelope, .. } = others.next().await.unwrap() {
+            came.push(envelope.stream.to_string());
+        }
+    }
+    came.sort();
+    assert_eq!(came, ["T/both", "T/other"]);
+    let vector = others.vector().clone();
+    assert_eq!(vector.left_out().count(), 2, "{vector}");
+    replication.take_remote(&stream("T/both")).await.unwrap();
+    settle(&two).await;
+    replication
+        .retry_stream(&stream("T/sibling"))
+        .await
+        .unwrap();
+    until("accepted", || replication.parked().is_empty()).await;
+    append(&two, "T/sibling", 1).await;
+    settle(&two).await;
+    let mut later = watcher.replication().follow(vector).unwrap();
+    let mut came = Vec::new();
+    while came.len() < 4 {
+        if let Followed::Event { envelope, .. } = later.next().await.unwrap()
+            && envelope.stream == stream("T/sibling")
+        {
+            came.push(envelope.event_id);
+        }
+    }
+    assert_eq!(came, ids(&two, "T/sibling").await);
+    assert_eq!(later.vector().left_out().count(), 0);
+    for log in [one, two, watcher] {
+        log.close().await.unwrap();
+    }
+    keyspace.drop().await;
+}
+
+/// What is held, as new events.
+#[allow(
+    clippy::unnecessary_wraps,
+    reason = "it is what a caller of `reissue` gives"
+)]
+fn again(conflict: &Conflict) -> Result<Vec<NewEvent>, HandlerError> {
+    let held = conflict.held.iter();
+    let new = held.map(|event| NewEvent::new("Again", 1, ContentType::Json, event.event.clone()));
+    Ok(new.collect())
 }

@@ -1,7 +1,9 @@
 //! A store restored from a real server, stopped on its way and gone on with.
 
+use std::io::{BufRead, BufReader, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,6 +15,11 @@ use tidelog::{
 
 use crate::thin_path::config;
 use crate::{plain, services};
+
+/// Set for a child: address, keyspace and directory of what it restores.
+const ORDER: &str = "TIDELOG_TEST_SCYLLA_RESTORE";
+/// Stands before what a child says.
+const MARK: &str = "~ ";
 
 fn open(dir: &Path, server: &str, keyspace: &str) -> Tidelog {
     Tidelog::builder(dir)
@@ -162,6 +169,128 @@ async fn a_restore_that_is_stopped_five_times_goes_on_where_it_was() {
         SledStore::open(&new).unwrap(),
     );
     restored.verify().unwrap();
+    assert_eq!(
+        restored.commit_end(last).unwrap(),
+        before.commit_end(last).unwrap()
+    );
+    let session = plain::session(&server).await;
+    plain::drop_keyspace(&session, &keyspace).await;
+}
+
+/// Not a test by itself: restores what it is told, and says how far it is.
+#[test]
+fn child_restores_until_it_is_killed() {
+    let Ok(order) = std::env::var(ORDER) else {
+        return;
+    };
+    let mut words = order.splitn(3, ' ');
+    let mut word = || words.next().unwrap();
+    let (server, keyspace, to) = (word(), word(), word());
+    let say = |line: String| {
+        let mut out = std::io::stdout().lock();
+        let _ = out.write_all(format!("{MARK}{line}\n").as_bytes());
+        let _ = out.flush();
+    };
+    let options = RestoreOptions::new().progress(move |progress| {
+        say(format!("at {}", progress.done));
+        ControlFlow::Continue(())
+    });
+    let report = tidelog::restore_blocking(config(server, keyspace), options, to).unwrap();
+    say(format!("done {}", report.commits));
+}
+
+/// A child that restores, killed when the value is dropped.
+struct Restoring {
+    process: Child,
+    lines: Box<dyn Iterator<Item = String>>,
+}
+
+impl Restoring {
+    fn start(server: &str, keyspace: &str, to: &Path) -> Self {
+        let mut process = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "restore::child_restores_until_it_is_killed"])
+            .arg("--nocapture")
+            .env(ORDER, format!("{server} {keyspace} {}", to.display()))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let lines = lines.map_while(Result::ok).filter_map(|line| {
+            let (_, line) = line.split_once(MARK)?;
+            Some(line.to_owned())
+        });
+        let lines = Box::new(lines);
+        Self { process, lines }
+    }
+
+    /// Position that it has got to next; `None` when it has ended.
+    fn next_position(&mut self) -> Option<u64> {
+        let line = self.lines.next()?;
+        line.strip_prefix("at ").map(|at| at.parse().unwrap())
+    }
+}
+
+impl Drop for Restoring {
+    fn drop(&mut self) {
+        // SIGKILL.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_is_killed_five_times_goes_on_where_it_was() {
+    let Some(server) = services::scylla() else {
+        return;
+    };
+    let keyspace = plain::keyspace("restore_killed");
+    let dir = tempfile::tempdir().unwrap();
+    let (old, new) = (dir.path().join("old"), dir.path().join("new"));
+    let original = open(&old, &server, &keyspace);
+    // Some 130 MB: it tells of itself every 16 MiB.
+    fill(&original, 160, 120_000).await;
+    let last = original.last_position();
+    original.wait_for(last, Stage::Replicated).await.unwrap();
+    original.close().await.unwrap();
+    let mut reached = Vec::new();
+    for kill in 1..=5 {
+        let mut restoring = Restoring::start(&server, &keyspace, &new);
+        let first = restoring.next_position().unwrap();
+        // What was synced before an earlier kill is there.
+        assert!(
+            reached.last().is_none_or(|reached| first >= *reached),
+            "{first} of {reached:?}"
+        );
+        // Behind one sync more, and then somewhere.
+        let further = restoring.next_position().unwrap();
+        assert!(
+            further > first && further < last,
+            "{kill}: {first}, {further}"
+        );
+        reached.push(further);
+        drop(restoring);
+        let opened = SledStore::open(&new).map(drop);
+        assert!(matches!(opened, Err(Error::NotAStore { .. })), "{opened:?}");
+    }
+    let rest = tidelog::restore(config(&server, &keyspace), RestoreOptions::new(), &new).await;
+    let rest = rest.unwrap();
+    assert_eq!(rest.position, last);
+    crate::say(&format!(
+        "killed at {reached:?} of {last}, {} commits left then",
+        rest.commits
+    ));
+    let (before, restored) = (
+        SledStore::open(&old).unwrap(),
+        SledStore::open(&new).unwrap(),
+    );
+    restored.verify().unwrap();
+    let all = |store: &SledStore| {
+        let read = store.blocking().read_all(LogQuery::all().to(last));
+        let events =
+            read.map(|event| event.map(|event| (event.event_id, event.stream, event.sequence)));
+        events.collect::<Result<Vec<_>, _>>().unwrap()
+    };
+    assert_eq!(all(&restored), all(&before));
     assert_eq!(
         restored.commit_end(last).unwrap(),
         before.commit_end(last).unwrap()

@@ -517,4 +517,6 @@ fn damaged(origin: Uuid, what: String) -> Error {
 }
 
 #[cfg(test)]
+mod lossy_tests;
+#[cfg(test)]
 mod tests;

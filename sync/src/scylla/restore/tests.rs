@@ -372,3 +372,42 @@ fn a_progress_callback_sees_the_end_and_may_stop_it() {
     assert_eq!(seen.lock().last(), Some(&(21, 21)));
     assert_eq!(seen.lock().first(), Some(&(0, 21)));
 }
+
+/// Waits for nothing.
+struct Hasty;
+
+impl tidelog_core::Sleeper for Hasty {
+    fn sleep(&self, _: std::time::Duration) -> tidelog_core::BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}
+
+#[test]
+fn a_page_that_is_never_answered_is_asked_for_in_smaller_ones_before_patience_ends() {
+    let rows = |request: &Request| match request {
+        Request::Log {
+            page,
+            records: true,
+            ..
+        } => Some(page.rows),
+        _ => None,
+    };
+    let (wire, mut log) = (server(), some_log());
+    log.append_times(200, "a");
+    log.send_all(&wire);
+    wire.set_faults(move |request| match rows(request) {
+        Some(rows) if rows > 3 => Fault::LostRequest,
+        _ => Fault::None,
+    });
+    let retry = tidelog_core::RetryPolicy::default();
+    let patient = crate::scylla::patient::Patient::new(
+        wire.clone(),
+        retry,
+        std::sync::Arc::new(Hasty),
+        std::sync::Arc::new(Ids::default()),
+    );
+    let copy = MemoryCopy::new(log.origin, log.first_epoch);
+    let report = restore(&patient, &RestoreOptions::new(), &copy).unwrap();
+    assert_eq!(report.position, 221);
+    assert_eq!(copy.0.lock().commits, log.commits);
+}
