@@ -16,6 +16,7 @@ use super::tests::{Till, server};
 use super::turns::MAX_EVENT_BYTES;
 use crate::replicate::embedded::Embedded;
 use crate::replicate::mailbox::Message;
+use crate::replicate::sink::SinkMessage;
 use crate::replicate::{ReplicationState, ReplicationStatus};
 
 #[test]
@@ -138,4 +139,63 @@ fn too_many_parked_streams_are_a_halt_that_ends_when_some_of_them_are_resolved()
     second.settle();
     assert_eq!(second.parked().len(), 1);
     assert_eq!(second.remote("T/other"), second.local("T/other"));
+}
+
+/// Where each entry of T/bad was listed, or said to be resolved, in the order of the requests.
+fn told(till: &Till) -> Vec<(&'static str, u64)> {
+    let asked = till.wire.take_asked();
+    let told = asked.iter().filter_map(|request| match request {
+        Request::Park(row) => Some(("park", row.key.first_position)),
+        Request::Unpark { key, .. } => Some(("unpark", key.first_position)),
+        _ => None,
+    });
+    told.collect()
+}
+
+/// Who follows would take what is held still for accepted in between.
+#[test]
+fn a_stream_that_is_parked_anew_further_on_is_listed_before_the_old_entry_is_resolved() {
+    for crashes in [false, true] {
+        let mut till = Till::new(server());
+        till.append("T/bad", 1);
+        till.append("T/good", 1);
+        for _ in 0..4 {
+            till.append("T/bad", 1);
+        }
+        let refuse_from = |sequence: u64, silent: bool| {
+            move |request: &Request| match request {
+                Request::Append(rows) if rows.bucket.stream.aggregate_id() == "bad" => {
+                    let refused = rows.rows.iter().any(|row| row.event.sequence >= sequence);
+                    if refused { Fault::Refused } else { Fault::None }
+                }
+                Request::Park(_) | Request::Unpark { .. } if silent => Fault::Silence,
+                _ => Fault::None,
+            }
+        };
+        till.wire.set_faults(refuse_from(1, false));
+        till.settle();
+        assert_eq!(till.parked(), [("T/bad".into(), "refused", 1, false)]);
+        assert_eq!(told(&till), [("park", 1)]);
+        till.wire.set_faults(refuse_from(3, crashes));
+        let stream = "T/bad".parse().unwrap();
+        till.ask(SinkMessage::Retry(stream)).unwrap();
+        if crashes {
+            let turns = std::cell::Cell::new(0);
+            till.run_until(|_| turns.replace(turns.get() + 1) > 500);
+            assert_eq!(told(&till), [("park", 4)], "nothing before that is noted");
+            till.crash();
+            till.wire.set_faults(refuse_from(3, false));
+            till.append("T/good", 1);
+        }
+        till.settle();
+        let turns = std::cell::Cell::new(0);
+        till.run_until(|_| turns.replace(turns.get() + 1) > 500);
+        assert_eq!(
+            told(&till),
+            [("park", 4), ("unpark", 1)],
+            "crashes: {crashes}"
+        );
+        assert_eq!(till.parked(), [("T/bad".into(), "refused", 3, false)]);
+        assert_eq!(till.remote("T/bad"), till.local("T/bad")[..2]);
+    }
 }
