@@ -26,6 +26,7 @@ pub(crate) struct Report {
     rewinds_to: u64,
     parked: u64,
     counted: Counts,
+    told: Counts,
     retries: u64,
 }
 
@@ -41,6 +42,7 @@ impl Report {
             rewinds_to: 0,
             parked: u64::MAX,
             counted: Counts::default(),
+            told: Counts::default(),
             retries: 0,
         }
     }
@@ -97,10 +99,11 @@ impl Report {
         let settled = sink.settled().position;
         self.look(settled, durable, now);
         let is_news = settled != self.settled;
-        if !is_news && durable == self.durable {
+        let counts = sink.counts();
+        if !is_news && durable == self.durable && counts == self.told {
             return;
         }
-        (self.settled, self.durable) = (settled, durable);
+        (self.settled, self.durable, self.told) = (settled, durable, counts);
         let lag_events = durable.saturating_sub(settled);
         let state = if settled < self.rewinds_to {
             ReplicationState::Rewinding
@@ -109,7 +112,7 @@ impl Report {
         } else {
             ReplicationState::Live
         };
-        let (counts, load) = (sink.counts(), sink.load());
+        let load = sink.load();
         let retries = self.retries;
         self.status.change(is_news, |status| {
             status.state = state;

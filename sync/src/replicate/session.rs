@@ -244,7 +244,11 @@ impl<'a, S: Sink> Session<'a, S> {
             || outbox.last() > self.read;
         match (is_busy, &self.tick) {
             (true, None) => self.tick = Some(self.of.env.sleeper.sleep(NOTE_EVERY)),
-            (false, Some(_)) => self.tick = None,
+            (false, Some(_)) => {
+                self.tick = None;
+                // As it stands while nothing moves.
+                self.report.gauges(&self.of.sink);
+            }
             _ => {}
         }
     }
