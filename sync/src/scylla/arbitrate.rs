@@ -34,6 +34,8 @@ pub(super) struct Turn {
     pub rows: Vec<EventRow>,
     /// They were settled before: it is looked for them before they are written.
     pub verify: bool,
+    /// They are looked for, and not written.
+    pub only_looks: bool,
 }
 
 /// What came of it.
@@ -65,6 +67,8 @@ pub(super) enum End {
     Refused(Box<str>),
     /// The sequence jumps over more than a bucket.
     Gap,
+    /// The next one does not stand there, and was not to be written.
+    Absent,
     /// The server did not answer.
     Trouble(WireError),
     /// The local store did not.
@@ -141,6 +145,11 @@ struct Work<'a> {
 
 impl Work<'_> {
     async fn run(&mut self) -> Result<End, End> {
+        if self.turn.only_looks {
+            self.look_for().await?;
+            let is_whole = self.left().is_empty();
+            return Ok(if is_whole { End::Whole } else { End::Absent });
+        }
         if self.turn.verify && self.stands_already().await? {
             return Ok(End::Whole);
         }
@@ -212,27 +221,43 @@ impl Work<'_> {
         }
     }
 
-    /// Whether all of them stand there, by a read that need not see the newest.
+    /// Whether all of them stand there, by a read that need not see the newest; only then that counts.
     async fn stands_already(&mut self) -> Result<bool, End> {
+        let standing = self.standing_of(false).await?;
+        let is_all = standing == self.turn.rows.len();
+        if is_all {
+            self.stood(standing);
+        }
+        Ok(is_all)
+    }
+
+    /// As many of them as stand there, the first ones.
+    async fn look_for(&mut self) -> Result<(), End> {
+        let standing = self.standing_of(true).await?;
+        self.stood(standing);
+        Ok(())
+    }
+
+    fn stood(&mut self, count: usize) {
+        self.done.already += count as u64;
+        self.is_sealed = false;
+        self.stand(count);
+    }
+
+    async fn standing_of(&self, serial: bool) -> Result<usize, End> {
         let rows = &self.turn.rows;
         let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
-            return Ok(true);
+            return Ok(0);
         };
         let (first, last) = (first.event.sequence, last.event.sequence);
         let size = self.turn.bucket_events;
         let buckets = (first.saturating_sub(1) / size)..=(last.saturating_sub(1) / size);
-        let found = self.ids(buckets, (first, last), false).await?;
-        let stands = |row: &EventRow| {
+        let found = self.ids(buckets, (first, last), serial).await?;
+        let stands = |row: &&EventRow| {
             let there = found.get(&row.event.sequence);
             there.is_some_and(|there| there.event_id == row.event.event_id)
         };
-        if !rows.iter().all(stands) {
-            return Ok(false);
-        }
-        self.done.already += rows.len() as u64;
-        self.is_sealed = false;
-        self.stand(rows.len());
-        Ok(true)
+        Ok(rows.iter().take_while(stands).count())
     }
 
     /// What the bucket's head must be, by what is known here.

@@ -72,7 +72,11 @@ impl Caller<'_> {
         };
         let mut greeting = self.claim(identity, replica, keeper).await?;
         greeting.verify_below = was_settled.max(greeting.watermark.position);
-        let put = park::put_again(self.wire, keeper).await;
+        let rows = ask::parked(self.wire, identity.origin, identity.epoch).await;
+        let rows = rows.map_err(|error| self.stop(error, "read what is parked"))?;
+        let taken = self.take_back(&rows, greeting.settled, keeper).await;
+        taken.map_err(Stop::local)?;
+        let put = park::put_again(self.wire, &rows, keeper).await;
         put.map_err(|error| self.stop(error, "list what is parked"))?;
         keeper.save(self.outbox).await.map_err(Stop::local)?;
         Ok(greeting)

@@ -31,6 +31,8 @@ pub(super) struct Link {
     pub greeting: Greeting,
     /// What is settled at least, by what the server said.
     pub floor: CommitEnd,
+    /// Where the log ended when this connection began: what is above, none before it sent.
+    pub last_at_connect: u64,
     /// What was lost up to here lets everything be sent again.
     pub rewind_below: u64,
     pub progress: Progress,
@@ -93,11 +95,18 @@ pub(super) enum Answer {
 }
 
 impl Link {
-    pub(super) fn new(greeting: Greeting, after: u64, overlap: u64, now: Duration) -> Self {
+    pub(super) fn new(
+        greeting: Greeting,
+        last: u64,
+        after: u64,
+        overlap: u64,
+        now: Duration,
+    ) -> Self {
         let settled = greeting.settled;
         let tenth = overlap.min(settled.position - after) / 10;
         Self {
             floor: settled,
+            last_at_connect: last,
             rewind_below: if after == 0 { 0 } else { after + tenth },
             progress: Progress::after(CommitEnd {
                 number: 0,

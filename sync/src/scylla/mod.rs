@@ -16,7 +16,8 @@
 //! | `ask`, `wire`, `patient` | answers as they are wanted; reads asked again for a while |
 //! | `lineage`, `log_rows_window`, `log_reader` | an origin's log as the replica has it, proven by its chain |
 //! | `restore`, `copy_target` | a store made anew from that |
-//! | `fork`, `parked_rows` | an epoch of its own, where a person decided so |
+//! | `fork` | an epoch of its own, where a person decided so |
+//! | `take_back`, `parked_rows` | what the server lists as parked, taken into a state that does not know it |
 //! | `remote_stream`, `resolve`, `calls` | conflicts resolved; what users ask |
 //! | `follow`, `follow_plan`, `vector`, `hidden` | other origins' events, from any place |
 //! | `pull`, `peers` | the same, kept on this machine |
@@ -57,6 +58,7 @@ mod sending;
 #[cfg(test)]
 mod sim;
 pub(crate) mod sink;
+mod take_back;
 #[cfg(test)]
 mod test_log;
 #[cfg(test)]

@@ -7,7 +7,7 @@ use tidelog_backends::wire::{ParkedKey, ParkedRow, Request, Wire, WireError};
 use tidelog_core::StreamId;
 use uuid::Uuid;
 
-use super::ask::{applied, parked};
+use super::ask::applied;
 use crate::replicate::keeper::Keeper;
 use crate::replicate::parked::ParkedEntry;
 use crate::replicate::state::SinkState;
@@ -72,14 +72,15 @@ pub(super) async fn tell(wire: Arc<dyn Wire>, request: Request) -> Result<(), Wi
     applied(&*wire, request).await.map(drop)
 }
 
-/// Makes the server list what is parked here: what it has lost, or was not told before a crash.
-pub(super) async fn put_again(wire: &dyn Wire, keeper: &mut Keeper) -> Result<(), WireError> {
+/// Makes the server, which lists `rows`, list what is parked here: what it has lost, or was not told
+/// before a crash.
+pub(super) async fn put_again(
+    wire: &dyn Wire,
+    rows: &[ParkedRow],
+    keeper: &mut Keeper,
+) -> Result<(), WireError> {
     let state = keeper.state();
-    if state.parked.is_empty() {
-        return Ok(());
-    }
-    let rows = parked(wire, state.origin, state.epoch).await?;
-    let there: BTreeSet<ParkedKey> = rows.into_iter().map(|row| row.key).collect();
+    let there: BTreeSet<&ParkedKey> = rows.iter().map(|row| &row.key).collect();
     let mut resolved = Vec::new();
     let mut requests = Vec::new();
     // What is held still is listed before anything is said to be resolved: who reads what is parked

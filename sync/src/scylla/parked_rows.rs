@@ -1,10 +1,16 @@
 //! Entries of the replica's list of parked streams, taken back into a state.
+//!
+//! The list has what is held; what is accepted of the appends that are torn by it is found in the log.
 
-use tidelog_backends::commits::Commit;
+use std::collections::BTreeMap;
+
+use tidelog_backends::commits::{Commit, CommitRecord};
 use tidelog_backends::wire::ParkedRow;
-use tidelog_core::{Batch, Error, RecordKind, StreamId};
+use tidelog_core::{Batch, Error, EventId, RecordKind, StreamId};
 
+use super::park::EntryKey;
 use crate::replicate::parked::{ParkedEntry, ParkedReason};
+use crate::replicate::state::SinkState;
 
 /// The append that wrote an event, by the log.
 pub(super) struct Recorded {
@@ -14,34 +20,114 @@ pub(super) struct Recorded {
 }
 
 impl Recorded {
-    /// An event of which no more is known.
-    pub(super) fn alone(position: u64) -> Self {
-        Self {
-            batch: Batch {
-                first: position,
-                count: 1,
-            },
-            streams: Vec::new(),
+    /// The append that wrote `event` at `position`, if `commit` has it there.
+    pub(super) fn of(
+        commit: &Commit,
+        position: u64,
+        event: EventId,
+    ) -> Result<Option<Self>, Error> {
+        let records = commit.each().collect::<Result<Vec<_>, _>>()?;
+        let is_it = |record: &&CommitRecord<'_>| {
+            record.position == position
+                && record.event_id == event
+                && record.kind != RecordKind::Control
+        };
+        let Some(batch) = records.iter().find(is_it).map(|record| record.batch) else {
+            return Ok(None);
+        };
+        let of_batch = records
+            .into_iter()
+            .filter(|record| record.kind != RecordKind::Control && record.batch == batch);
+        let streams = of_batch.map(|record| record.stream).collect();
+        Ok(Some(Self { batch, streams }))
+    }
+}
+
+/// What was accepted of appends that are torn by what is held: each of their parts that was settled and
+/// is not held.
+pub(super) struct AcceptedParts {
+    /// From which position on each stream holds.
+    held: BTreeMap<StreamId, u64>,
+    found: BTreeMap<EntryKey, ParkedEntry>,
+}
+
+impl AcceptedParts {
+    pub(super) fn of(state: &SinkState) -> Self {
+        let mut held = BTreeMap::new();
+        for entry in state.parked.values().filter(|entry| entry.holds()) {
+            let from = held.entry(entry.stream.clone()).or_insert(u64::MAX);
+            *from = entry.first_position.min(*from);
         }
+        let found = BTreeMap::new();
+        Self { held, found }
     }
 
-    /// The event at `position`, which is in `commit`.
-    pub(super) fn of(commit: &Commit, position: u64) -> Result<Self, Error> {
-        let mut all = Vec::new();
-        for record in commit.each() {
-            let record = record?;
-            if record.kind == RecordKind::Control {
-                continue;
+    /// The position from which on commits are to be looked through.
+    pub(super) fn begins(&self) -> Option<u64> {
+        self.held.values().min().copied()
+    }
+
+    /// Looks through the next settled commit.
+    pub(super) fn take(&mut self, commit: &Commit) -> Result<(), Error> {
+        let records = commit.each().collect::<Result<Vec<_>, _>>()?;
+        let mut batches: BTreeMap<u64, Vec<&CommitRecord<'_>>> = BTreeMap::new();
+        for record in &records {
+            if let Some(what) = record.superseded() {
+                let gave_way = |entry: &ParkedEntry| {
+                    entry.stream == what.stream && entry.first_sequence >= what.from
+                };
+                self.found.retain(|_, entry| !gave_way(entry));
             }
-            all.push((record.position, record.batch, record.stream));
+            if record.kind != RecordKind::Control && record.batch.count > 1 {
+                batches.entry(record.batch.first).or_default().push(record);
+            }
         }
-        let Some(batch) = all.iter().find(|(at, ..)| *at == position) else {
-            return Ok(Self::alone(position));
-        };
-        let batch = batch.1;
-        let of_batch = all.into_iter().filter(|(_, b, _)| *b == batch);
-        let streams = of_batch.map(|(_, _, stream)| stream).collect();
-        Ok(Self { batch, streams })
+        for records in batches.values() {
+            let is_held = |record: &&&CommitRecord<'_>| {
+                let from = self.held.get(&record.stream);
+                from.is_some_and(|from| *from <= record.position)
+            };
+            let Some(sibling) = records.iter().find(is_held).map(|held| held.stream.clone()) else {
+                continue;
+            };
+            let mut accepted: BTreeMap<&StreamId, &CommitRecord<'_>> = BTreeMap::new();
+            for record in records.iter().filter(|record| !is_held(record)) {
+                accepted.entry(&record.stream).or_insert(record);
+            }
+            // A stream that holds from a later event of it on is listed by that.
+            for (stream, record) in accepted {
+                if self.held.get(stream).is_some_and(|from| {
+                    let end = record.batch.first + u64::from(record.batch.count);
+                    *from < end
+                }) {
+                    continue;
+                }
+                let entry = ParkedEntry {
+                    stream: stream.clone(),
+                    reason: ParkedReason::TornBatch {
+                        sibling: sibling.clone(),
+                    },
+                    first_sequence: record.sequence,
+                    first_position: record.position,
+                    local_event: record.event_id,
+                    remote: None,
+                    batch: record.batch,
+                    accepted: true,
+                    resolved_at: 0,
+                    since_position: record.position,
+                };
+                let key = (entry.stream.clone(), entry.first_position);
+                self.found.insert(key, entry);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lists them.
+    pub(super) fn note(self, state: &mut SinkState) {
+        for (key, entry) in self.found {
+            state.parked.entry(key).or_insert(entry);
+        }
     }
 }
 

@@ -135,7 +135,7 @@ impl ScyllaSink {
         batches
     }
 
-    /// One part of an append is parked: so are those that are not accepted, and not being decided now.
+    /// One part of an append is parked: so are those that are not accepted, and of which that is sure now.
     fn tear(
         &mut self,
         stream: &StreamId,
@@ -163,7 +163,16 @@ impl ScyllaSink {
                 .held(&sibling)
                 .is_some_and(|entry| entry.first_position <= part.first_position);
             let (sequence, position) = (part.first_sequence, part.first_position);
-            if is_being_decided || is_held || outbox.is_superseded(&sibling, sequence, position) {
+            // A connection before this one may have sent it: its turn finds out.
+            let may_be_there = self
+                .link
+                .as_ref()
+                .is_some_and(|link| position <= link.last_at_connect);
+            if is_being_decided
+                || is_held
+                || may_be_there
+                || outbox.is_superseded(&sibling, sequence, position)
+            {
                 continue;
             }
             let held = Held {
@@ -275,8 +284,10 @@ impl ScyllaSink {
             lane.goes_alone = false;
         }
         let of_stream = keeper.state().of(&what.stream);
+        // What another one resolved before is on its way.
         let resolved: Vec<(EntryKey, bool)> = of_stream
             .filter(|entry| entry.first_position < what.at && entry.first_sequence >= what.from)
+            .filter(|entry| entry.resolved_at == 0)
             .map(|entry| ((entry.stream.clone(), entry.first_position), entry.accepted))
             .collect();
         let mut waits = 0;

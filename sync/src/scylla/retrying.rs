@@ -172,6 +172,7 @@ impl ScyllaSink {
             is_sealed: false,
             rows: rows.collect::<Result<_, _>>().map_err(Stop::local)?,
             verify: false,
+            only_looks: false,
         };
         retrying.in_flight = items;
         let stream = stream.clone();
@@ -212,6 +213,8 @@ impl ScyllaSink {
                 return self.send_held(stream, outbox, keeper);
             }
             End::Refused(reason) => again(ParkedReason::Refused(reason)),
+            // Nothing is only looked for here.
+            End::Absent => None,
             End::Gap => again(ParkedReason::Gap),
             End::Diverged { at, remote } => {
                 let mut items = retrying.items.iter();

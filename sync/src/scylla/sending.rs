@@ -11,6 +11,7 @@ use super::arbitrate::Turn;
 use super::link::{Answer, Then};
 use super::probe::Probed;
 use super::sink::ScyllaSink;
+use super::turns::Formed;
 use super::watermark::{Advance, Noted, watermark};
 use crate::replicate::keeper::Keeper;
 use crate::replicate::outbox::Outbox;
@@ -229,7 +230,7 @@ impl ScyllaSink {
         outbox: &Arc<dyn Outbox>,
         keeper: &mut Keeper,
     ) -> Result<(), Stop> {
-        let Some((items, before)) = self.form(stream, &**outbox, keeper)? else {
+        let Some(formed) = self.form(stream, &**outbox, keeper)? else {
             if let Some(link) = &mut self.link {
                 link.lanes.make_ready(stream);
             }
@@ -238,6 +239,11 @@ impl ScyllaSink {
         let Some(link) = &mut self.link else {
             return Ok(());
         };
+        let Formed {
+            items,
+            before,
+            only_looks,
+        } = formed;
         let origin = link.greeting.identity.origin;
         let rows = items.iter().map(|item| {
             let epoch = keeper.state().epoch_of(item.position);
@@ -258,6 +264,7 @@ impl ScyllaSink {
             is_sealed: before.is_some_and(|(_, is_sealed)| is_sealed),
             rows,
             verify,
+            only_looks,
         };
         link.lanes.sent(stream, items);
         let stream = stream.clone();

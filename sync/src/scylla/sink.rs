@@ -148,6 +148,7 @@ impl Sink for ScyllaSink {
         };
         let link = Link::new(
             greeting,
+            outbox.last(),
             after,
             self.options.overlap,
             self.options.ticks.now(),

@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tidelog_backends::fake::{FakeServer, FakeWire, Fault, Table};
 use tidelog_backends::wire::{Bucket, MetaRow, Reply, Request};
 use tidelog_backends::{SledStore, SledStoreBuilder};
 use tidelog_core::{
-    AppendBatch, BoxFuture, ContentType, Error, EventId, EventLog, ExpectedVersion, Halt,
-    ManualClock, ManualSleeper, NewEvent, StreamId, StreamQuery, SystemIds, Ticks,
+    AppendBatch, BoxFuture, CheckpointStore, ContentType, Error, EventId, EventLog, EventStore,
+    ExpectedVersion, Halt, ManualClock, ManualSleeper, NewEvent, StreamId, StreamQuery, Supersede,
+    Supersession, SystemIds, Ticks,
 };
 
 use uuid::Uuid;
@@ -58,6 +60,14 @@ impl Ticks for SleepingTicks {
 }
 
 pub(super) fn replicator(store: &SledStore, wire: &FakeWire) -> (Node, Replicator<ScyllaSink>) {
+    replicator_that_overlaps(store, wire, 2_000)
+}
+
+fn replicator_that_overlaps(
+    store: &SledStore,
+    wire: &FakeWire,
+    overlap: u64,
+) -> (Node, Replicator<ScyllaSink>) {
     let clock = Arc::new(ManualClock::default());
     let sleeper = ManualSleeper::new(clock.clone());
     let slept = Arc::<AtomicU64>::default();
@@ -74,7 +84,7 @@ pub(super) fn replicator(store: &SledStore, wire: &FakeWire) -> (Node, Replicato
         name: "till".into(),
         lanes: 64,
         parked: super::park::MAX_PARKED,
-        overlap: 2_000,
+        overlap,
         ids: env.ids.clone(),
         ticks: env.ticks.clone(),
     };
@@ -168,6 +178,30 @@ impl Till {
         let (node, replicator) = replicator(&self.store, &self.wire);
         self.node = node;
         self.work = Some(Box::pin(replicator.run()));
+    }
+
+    /// The same with another that finds `state` on its disk, and begins just where that says.
+    fn crash_and_find(&mut self, state: &Bytes) {
+        self.work = None;
+        pollster::block_on(self.store.save("sink.scylla", 0, state.clone())).unwrap();
+        let (node, replicator) = replicator_that_overlaps(&self.store, &self.wire, 0);
+        self.node = node;
+        self.work = Some(Box::pin(replicator.run()));
+    }
+
+    fn state(&self) -> Bytes {
+        let saved = pollster::block_on(self.store.load("sink.scylla"));
+        saved.unwrap().unwrap()
+    }
+
+    /// Has everything sent again, and waits until that is over.
+    fn resync(&mut self) {
+        let before = self.node.status.status().already;
+        self.ask(SinkMessage::Resync).unwrap();
+        let last = self.store.last_position();
+        self.run_until(|status| {
+            status.already > before && status.settled == last && status.watermark == last
+        });
     }
 
     /// Lets time pass until `done`.
@@ -350,6 +384,81 @@ fn a_conflict_tears_the_append_it_is_in_and_what_hangs_on_that() {
     let torn = SinkMessage::Retry("T/d".parse().unwrap());
     let refused = second.ask(torn).unwrap_err().to_string();
     assert!(refused.contains("T/c"), "{refused}");
+}
+
+#[test]
+fn what_was_accepted_of_a_torn_append_is_not_held_when_it_is_sent_again() {
+    let wire = server();
+    let (mut first, mut second) = (Till::new(wire.another()), Till::new(wire));
+    first.append("T/a", 1);
+    first.settle();
+    second.append("T/own", 1);
+    second.settle();
+    let before = second.state();
+    second.append_both("T/b", "T/a");
+    second.settle();
+    let expected = [
+        ("T/a".into(), "diverged", 1, false),
+        ("T/b".into(), "torn_batch", 1, true),
+    ];
+    assert_eq!(second.parked(), expected);
+    second.resync();
+    assert_eq!(second.parked(), expected);
+    // Neither side knows how far it was.
+    second.wire.with_server(|server| {
+        server.truncate(Table::Origins);
+        server.truncate(Table::Parked);
+    });
+    second.crash_and_find(&before);
+    second.run_until(|status| status.parked > 0 && status.settled == 3 && status.watermark == 3);
+    assert_eq!(second.parked(), expected);
+}
+
+#[test]
+fn an_old_state_takes_back_what_the_server_lists_as_parked() {
+    let wire = server();
+    let (mut first, mut second) = (Till::new(wire.another()), Till::new(wire));
+    first.append("T/a", 1);
+    first.settle();
+    second.append("T/own", 1);
+    second.settle();
+    let old = second.state();
+    second.append_both("T/b", "T/a");
+    second.settle();
+    let expected = [
+        ("T/a".into(), "diverged", 1, false),
+        ("T/b".into(), "torn_batch", 1, true),
+    ];
+    assert_eq!(second.parked(), expected);
+    second.crash_and_find(&old);
+    second.append("T/a", 1);
+    second.append("T/own", 1);
+    second.run_until(|status| status.watermark == 5);
+    assert_eq!(second.parked(), expected);
+    assert_eq!(second.remote("T/a"), first.local("T/a"));
+    assert_eq!(second.remote("T/own"), second.local("T/own"));
+}
+
+#[test]
+fn a_parked_stream_may_give_way_twice_before_the_server_is_told_once() {
+    let wire = server();
+    let (mut first, mut second) = (Till::new(wire.another()), Till::new(wire));
+    first.append("T/a", 1);
+    first.settle();
+    second.append("T/a", 2);
+    second.settle();
+    for _ in 0..2 {
+        let stream: StreamId = "T/a".parse().unwrap();
+        let head = pollster::block_on(second.store.head(&stream)).unwrap();
+        let event = NewEvent::new("E", 1, ContentType::Json, "1");
+        let mut what = Supersession::new(stream, head.unwrap(), 1);
+        what.reissued = vec![event];
+        pollster::block_on(second.store.supersede(what)).unwrap();
+    }
+    second.settle();
+    assert_eq!(second.parked(), [("T/a".into(), "diverged", 1, false)]);
+    let held = second.local("T/a");
+    assert_eq!(second.node.status.parked()[0].local_event, held[0]);
 }
 
 #[test]

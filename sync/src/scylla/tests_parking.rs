@@ -61,6 +61,7 @@ fn an_event_that_jumps_over_more_than_a_bucket_is_not_written() {
         is_sealed: false,
         rows: vec![item.row(origin, origin).unwrap()],
         verify: false,
+        only_looks: false,
     };
     let far = items.find(|item| item.sequence == 20).unwrap();
     let done = pollster::block_on(turn(far).run());

@@ -14,6 +14,7 @@ use crate::replicate::keeper::Keeper;
 use crate::replicate::outbox::{LocalEvent, Outbox};
 use crate::replicate::parked::ParkedReason;
 use crate::replicate::sink::Stop;
+use crate::replicate::state::SinkState;
 
 /// Most bytes of events written at once, unless one alone has more.
 pub(super) const BATCH_BYTES: usize = 100 << 10;
@@ -21,9 +22,14 @@ pub(super) const BATCH_BYTES: usize = 100 << 10;
 /// conditional one is written twice.
 pub(super) const MAX_EVENT_BYTES: usize = 8 << 20;
 
-/// The events of a turn, and what stands before them: an event, and whether it is known to end its
-/// bucket.
-type Formed = (Vec<Item>, Option<(Place, bool)>);
+/// What a lane sends in its turn.
+pub(super) struct Formed {
+    pub items: Vec<Item>,
+    /// The event before them, and whether it is known to end its bucket.
+    pub before: Option<(Place, bool)>,
+    /// They are looked for only.
+    pub only_looks: bool,
+}
 
 impl ScyllaSink {
     /// Takes what `stream` sends next out of its queue; `None` when nothing can be sent now.
@@ -36,6 +42,7 @@ impl ScyllaSink {
         let mut items: Vec<Item> = Vec::new();
         let mut before: Option<(Place, bool)> = None;
         let (mut bytes, mut border) = (0, u64::MAX);
+        let mut only_looks = false;
         loop {
             let Some(link) = &mut self.link else {
                 return Ok(None);
@@ -61,7 +68,8 @@ impl ScyllaSink {
                     || items.len() >= most
                     || lane.goes_alone
                     || item.sequence > border
-                    || first_is_verified != (item.position <= verify_below);
+                    || first_is_verified != (item.position <= verify_below)
+                    || only_looks && items.first().is_some_and(|first| first.batch != item.batch);
                 if is_full {
                     break;
                 }
@@ -81,7 +89,15 @@ impl ScyllaSink {
             } else {
                 None
             };
-            let tears = torn_by.filter(|by| by != stream);
+            let mut tears = torn_by
+                .filter(|by| by != stream)
+                .filter(|_| !is_known_there(keeper.state(), verify_below, stream, item));
+            // A connection before this one may have had it accepted: that is looked at before it is held.
+            let may_be_there = tears.is_some() && item.position <= link.last_at_connect;
+            if may_be_there && !is_held && (is_first || only_looks) {
+                tears = None;
+                only_looks = true;
+            }
             let is_too_large = item.bytes() > MAX_EVENT_BYTES;
             if is_held || tears.is_some() || is_too_large {
                 if !is_first {
@@ -124,7 +140,11 @@ impl ScyllaSink {
             bytes += item.bytes();
             items.extend(lane.queue.pop_front());
         }
-        Ok((!items.is_empty()).then_some((items, before)))
+        Ok((!items.is_empty()).then_some(Formed {
+            items,
+            before,
+            only_looks,
+        }))
     }
 
     /// What came of a lane's turn.
@@ -220,6 +240,21 @@ impl ScyllaSink {
                     return Ok(());
                 };
                 self.park(stream, ParkedReason::Gap, held, None, outbox, keeper)
+            }
+            End::Absent => {
+                let Some(held) = self.front(stream) else {
+                    return Ok(());
+                };
+                if outbox.is_superseded(stream, held.sequence, held.position) {
+                    return Ok(());
+                }
+                let link = self.link.as_ref();
+                let by = link.and_then(|link| link.several.torn_by(held.batch.first));
+                let Some(sibling) = by.cloned() else {
+                    return Ok(());
+                };
+                let reason = ParkedReason::TornBatch { sibling };
+                self.park(stream, reason, held, None, outbox, keeper)
             }
             End::Refused(reason) => self.refused(stream, reason, outbox, keeper),
             End::Trouble(error) => Err(self.stop(error, &format!("append to {stream}"))),
@@ -321,6 +356,14 @@ impl ScyllaSink {
         }
         Ok(())
     }
+}
+
+/// Whether an event of a torn append was accepted before this connection: what was settled and is not
+/// held was.
+fn is_known_there(state: &SinkState, settled: u64, stream: &StreamId, item: &Item) -> bool {
+    let mut entries = state.of(stream);
+    item.position <= settled
+        || entries.any(|entry| entry.accepted && entry.batch.first == item.batch.first)
 }
 
 /// The first event of a stream from a sequence on.

@@ -10,10 +10,10 @@ use super::connect::Caller;
 use super::lineage::Lineage;
 use super::log_rows_window::Window;
 use super::park;
-use super::parked_rows::{Recorded, entry};
+use super::parked_rows::entry;
 use super::watermark::watermark;
 use crate::replicate::keeper::Keeper;
-use crate::replicate::outbox::{Identity, LocalEvent, Outbox};
+use crate::replicate::outbox::{Identity, Outbox};
 use crate::replicate::parked::ParkedEntry;
 use crate::replicate::sink::{Other, Stop};
 use crate::replicate::state::{SinkState, Stretch};
@@ -222,6 +222,8 @@ impl Caller<'_> {
             let key = (entry.stream.clone(), entry.first_position);
             state.parked.entry(key).or_insert(entry);
         }
+        let settled = state.settled;
+        self.list_accepted(settled, state).await?;
         keeper.save(self.outbox).await?;
         Ok(session)
     }
@@ -246,26 +248,12 @@ impl Caller<'_> {
             if known || resolved || first > at {
                 continue;
             }
-            // Another copy in the old epoch may have parked an event that this log does not have.
-            let here = self.outbox.event_at(stream, row.first_sequence)?;
-            let is_here = |here: LocalEvent| here.event_id == row.local_event;
-            let gave_way = self.outbox.is_superseded(stream, row.first_sequence, first);
-            if !here.is_some_and(is_here) && !gave_way {
+            let Some(recorded) = self.recorded(&row).await? else {
                 continue;
-            }
-            let recorded = self.recorded(first).await?;
+            };
             entries.push(entry(&row, recorded, self.outbox.last()));
         }
         Ok(entries)
-    }
-
-    async fn recorded(&self, position: u64) -> Result<Recorded, Error> {
-        let commits = self.outbox.read(position - 1, 1).await?;
-        let commit = commits.first();
-        commit.map_or_else(
-            || Ok(Recorded::alone(position)),
-            |commit| Recorded::of(commit, position),
-        )
     }
 
     /// Tells the server; whether that is known to have come to pass.

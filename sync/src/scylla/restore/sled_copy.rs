@@ -9,12 +9,14 @@ use tidelog_core::{CheckpointStore, Error};
 use uuid::Uuid;
 
 use super::super::copy_target::{Claim, CopyTarget, Restorable};
-use super::super::parked_rows::{Recorded, entry};
+use super::super::parked_rows::{AcceptedParts, Recorded, entry};
 use crate::replicate::parked::ParkedEntry;
 use crate::replicate::state::{SinkState, Stretch};
 
 /// The name that the sink's state is saved under.
 const STATE: &str = "sink.scylla";
+/// Bytes of the log read at once.
+const READ_BYTES: usize = 1 << 20;
 
 /// A copy on disk; its calls block for file I/O.
 pub(in crate::scylla) struct SledCopy {
@@ -38,14 +40,38 @@ impl SledCopy {
         Ok(Some(Self { copy, dir }))
     }
 
-    /// The append that wrote the event at `position`.
-    fn recorded(&self, position: u64) -> Result<Recorded, Error> {
-        let read = self.copy.store().commits(position - 1).next(1)?;
-        let commit = read.first();
-        commit.map_or_else(
-            || Ok(Recorded::alone(position)),
-            |commit| Recorded::of(commit, position),
-        )
+    /// What the rows hold of this log, in `state`, and what is accepted of the appends torn by it.
+    fn take_parked(&self, claim: &Claim, state: &mut SinkState) -> Result<(), Error> {
+        for row in &claim.parked {
+            let first = row.key.first_position;
+            let read = self.copy.store().commits(first - 1).next(1)?;
+            let Some(commit) = read.first() else { continue };
+            // Another copy of the store may have parked an event of its own.
+            let Some(recorded) = Recorded::of(commit, first, row.local_event)? else {
+                continue;
+            };
+            let entry = entry(row, recorded, claim.end.0);
+            let key = (entry.stream.clone(), entry.first_position);
+            state.parked.insert(key, entry);
+        }
+        let mut parts = AcceptedParts::of(state);
+        let Some(begins) = parts.begins() else {
+            return Ok(());
+        };
+        let mut commits = self.copy.store().commits(begins.saturating_sub(1));
+        loop {
+            let read = commits.next(READ_BYTES)?;
+            let settled = |commit: &&_| Commit::last_position(commit) <= claim.settled.position;
+            for commit in read.iter().filter(settled) {
+                parts.take(commit)?;
+            }
+            let last = read.last().map(Commit::last_position);
+            if last.is_none_or(|last| last >= claim.settled.position) {
+                break;
+            }
+        }
+        parts.note(state);
+        Ok(())
     }
 }
 
@@ -103,7 +129,12 @@ impl Restorable for SledCopy {
             end: (end.position, end.hash),
             settled: state.settled,
             lineage: lineage.map(|s| (s.epoch, s.first_position)).collect(),
-            parked: state.parked.values().map(row).collect(),
+            parked: state
+                .parked
+                .values()
+                .filter(|entry| entry.holds())
+                .map(row)
+                .collect(),
         }))
     }
 
@@ -116,12 +147,7 @@ impl Restorable for SledCopy {
             first_position,
         };
         state.lineage = claim.lineage.iter().map(stretch).collect();
-        for row in &claim.parked {
-            let recorded = self.recorded(row.key.first_position)?;
-            let entry = entry(row, recorded, claim.end.0);
-            let key = (entry.stream.clone(), entry.first_position);
-            state.parked.insert(key, entry);
-        }
+        self.take_parked(claim, &mut state)?;
         let bytes = state.encode()?;
         let position = claim.settled.position.min(self.copy.next().position);
         pollster::block_on(self.copy.store().save(STATE, position, bytes))
@@ -204,6 +230,9 @@ mod tests {
         }
         let wire = server();
         let end = send(&wire, &original);
+        let held = LogQuery::from(30).to(30);
+        let held = original.blocking().read_all(held).next().unwrap().unwrap();
+        let local_event = held.event_id;
         let parked = ParkedRow {
             key: ParkedKey {
                 origin: original.identity().origin,
@@ -214,7 +243,7 @@ mod tests {
             first_sequence: 10,
             until_position: None,
             reason: "torn_batch".into(),
-            local_event: tidelog_core::EventId::from_bytes([1; 16]),
+            local_event,
             remote: None,
         };
         ask(&wire, Request::Park(Box::new(parked)));
@@ -263,6 +292,11 @@ mod tests {
         let sibling = stream("a");
         assert_eq!(entry.reason, ParkedReason::TornBatch { sibling });
         assert_eq!((entry.batch.first, entry.batch.count), (29, 2));
+        // What was settled of the appends that are torn is listed, too.
+        let accepted = state.parked.values().find(|entry| entry.accepted).unwrap();
+        assert_eq!(accepted.stream, stream("a"));
+        assert_eq!((accepted.first_position, accepted.batch.first), (29, 29));
+        assert_eq!(state.of(&stream("s0")).count(), 0);
         // It takes appends, as a store of its own.
         restored
             .blocking()

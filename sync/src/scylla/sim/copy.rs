@@ -4,17 +4,16 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tidelog_backends::commits::{Commit, CommitEnd, DeclaredHole};
-use tidelog_backends::wire::ParkedRow;
-use tidelog_core::{Batch, BoxFuture, Clock, Error, EventId, IdSource, ManualSleeper, RetryPolicy};
+use tidelog_core::{BoxFuture, Clock, Error, EventId, IdSource, ManualSleeper, RetryPolicy};
 use uuid::Uuid;
 
 use super::super::copy_target::{Claim, CopyTarget, Restorable};
+use super::super::parked_rows::{AcceptedParts, Recorded, entry};
 use super::super::patient::Patient;
 use super::super::restore::{RestoreOptions, restore_to};
 use super::disk::Disk;
 use super::net::SimWire;
 use super::outbox::SimLog;
-use crate::replicate::parked::{ParkedEntry, ParkedReason};
 use crate::replicate::state::{SinkState, Stretch};
 
 /// How a restore ended.
@@ -93,8 +92,8 @@ impl Restorable for SimCopy {
     fn claim(&mut self, claim: &Claim) -> Result<(), Error> {
         let mut disk = self.0.disk.lock();
         disk.claim = Some(claim.clone());
-        disk.saved
-            .insert("sink.scylla".into(), state_of(claim).encode()?);
+        let state = state_of(claim, &disk)?;
+        disk.saved.insert("sink.scylla".into(), state.encode()?);
         Ok(())
     }
 
@@ -107,7 +106,7 @@ impl Restorable for SimCopy {
     }
 }
 
-fn state_of(claim: &Claim) -> SinkState {
+fn state_of(claim: &Claim, disk: &Disk) -> Result<SinkState, Error> {
     let mut state = SinkState::new(claim.origin, claim.epoch, claim.settled);
     state.replica = Some(claim.keyspace.clone());
     state.session = claim.session;
@@ -118,27 +117,24 @@ fn state_of(claim: &Claim) -> SinkState {
             first_position: *first_position,
         })
         .collect();
+    let commit_of = |position| disk.read(position - 1, 1).into_iter().next();
     for row in &claim.parked {
-        let key = (row.key.stream.clone(), row.key.first_position);
-        state.parked.insert(key, entry_of(row, claim.end.0));
+        let first = row.key.first_position;
+        let recorded = commit_of(first).map(|commit| Recorded::of(&commit, first, row.local_event));
+        if let Some(recorded) = recorded.transpose()?.flatten() {
+            let entry = entry(row, recorded, claim.end.0);
+            let key = (entry.stream.clone(), entry.first_position);
+            state.parked.insert(key, entry);
+        }
     }
-    state
-}
-
-fn entry_of(row: &ParkedRow, since_position: u64) -> ParkedEntry {
-    ParkedEntry {
-        stream: row.key.stream.clone(),
-        reason: ParkedReason::Diverged,
-        first_sequence: row.first_sequence,
-        first_position: row.key.first_position,
-        local_event: row.local_event,
-        remote: row.remote,
-        batch: Batch {
-            first: row.key.first_position,
-            count: 1,
-        },
-        accepted: false,
-        resolved_at: 0,
-        since_position,
+    let mut parts = AcceptedParts::of(&state);
+    let begins = parts.begins().unwrap_or(u64::MAX);
+    let settled = claim.settled.position;
+    for commit in disk.commits() {
+        if commit.last_position() >= begins && commit.last_position() <= settled {
+            parts.take(commit)?;
+        }
     }
+    parts.note(&mut state);
+    Ok(state)
 }

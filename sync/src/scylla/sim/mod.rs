@@ -17,7 +17,7 @@
 //! | `mutants` | what is wrong on purpose, for the oracle to find |
 //!
 //! A seed that fails prints itself; `TIDELOG_SEED=<seed>` runs that one alone and prints its trace.
-//! `TIDELOG_SWEEP=full` runs ten times as many.
+//! `TIDELOG_SWEEP=full` runs ten times as many, `TIDELOG_SWEEP=<count>` so many random ones.
 
 #![allow(
     clippy::unwrap_used,

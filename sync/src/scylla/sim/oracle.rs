@@ -155,7 +155,14 @@ impl Oracle {
         let Bucket { stream, number } = &append.bucket;
         let first = append.rows.first().map_or(0, |row| row.event.sequence);
         let known = self.streams.entry(stream.clone()).or_default();
-        let is_refill = first <= append.head.sequence && known.keys().next_back() >= Some(&first);
+        let expected = match append.expected {
+            Expected::Nothing => first.saturating_sub(1),
+            Expected::Sequence(sequence) | Expected::Event(sequence, _) => sequence,
+        };
+        // The head may stand above its lost row while all else above is lost, too.
+        let is_below = known.keys().next_back() >= Some(&first);
+        let is_refill =
+            first <= append.head.sequence && (is_below || self.has_lost && first <= expected);
         for row in &append.rows {
             let (sequence, id) = (row.event.sequence, row.event.event_id);
             let there = known.get(&sequence).copied();
@@ -182,10 +189,6 @@ impl Oracle {
         }
         if !is_refill {
             let width = self.meta.bucket_events;
-            let expected = match append.expected {
-                Expected::Nothing => first.saturating_sub(1),
-                Expected::Sequence(sequence) | Expected::Event(sequence, _) => sequence,
-            };
             rule!(
                 self,
                 "2 the bucket is that of the head expected",
@@ -302,7 +305,11 @@ impl Oracle {
                 continue;
             }
             has_it = true;
-            let here = disk.records().iter();
+            // What gave way here another copy may have had accepted: it is in the way like a stranger's.
+            let here = disk.records().iter().filter(|record| {
+                let position = record.position.unwrap_or_default();
+                !disk.is_superseded(&record.stream, record.sequence, position)
+            });
             let mine: BTreeSet<EventId> = here.map(|record| record.event_id).collect();
             foreign |= there.is_some_and(|events| events.values().any(|id| !mine.contains(id)));
         }
@@ -475,7 +482,9 @@ impl Oracle {
                 return None;
             }
             let record = disk.records().get(index(place.position) - 1)?;
-            (record.event_id == id).then(|| EventEnvelope {
+            // A store put back may have adopted an event of its own, at the very place where it was.
+            let is_it = record.event_id == id && record.kind == RecordKind::Event;
+            is_it.then(|| EventEnvelope {
                 position: None,
                 ..record.clone()
             })
@@ -502,12 +511,15 @@ impl Oracle {
         // Which epoch's partitions a position stands in.
         let mut stretches = vec![(row.epoch, 1)];
         let mut oldest = row;
+        let mut left_at = u64::MAX;
         while let Some((parent, position, hash)) = oldest.parent {
             let here = disk.commit_end(position).map(|end| end.hash);
+            // One that was left below its own beginning has no part in this log: more was lost since, or
+            // a restore met a replica that was behind above the watermark.
             rule!(
                 self,
                 "1 an epoch begins where it left its parent",
-                here == Some(hash),
+                here == Some(hash) || position > left_at,
                 "{} at {position}",
                 oldest.epoch
             );
@@ -515,6 +527,7 @@ impl Oracle {
                 last.1 = position + 1;
             }
             stretches.push((parent, 1));
+            left_at = left_at.min(position);
             match epochs.and_then(|epochs| epochs.get(&parent)) {
                 Some(row) => oldest = row,
                 None => break,

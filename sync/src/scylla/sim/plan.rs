@@ -352,8 +352,16 @@ impl Schedule {
                 };
                 let rows = &server.tables().events[&bucket].rows;
                 // Every mutation writes the head beside its rows, so a head is not lost alone; and
-                // where others write into the stream nothing could tell.
-                let is_of_one = world.nodes.len() == 1 && !self.troubles.contains(&Trouble::Direct);
+                // where others write into the stream, be it this store's own earlier life, nothing
+                // could tell.
+                let others = [
+                    Trouble::Direct,
+                    Trouble::Clone,
+                    Trouble::Image,
+                    Trouble::Restore,
+                ];
+                let is_of_one =
+                    world.nodes.len() == 1 && !others.iter().any(|it| self.troubles.contains(it));
                 let rows: Vec<u64> = rows.keys().copied().collect();
                 match (rng.below(3), rng.pick(&rows)) {
                     (0, Some(sequence)) => {

@@ -10,12 +10,25 @@ use super::mutants::Mutant;
 use super::plan;
 use super::scripts::{self, Break, Script};
 
-/// How many random schedules are run.
+/// Random schedules that are run; all of them together with the scripted ones below are ten thousand.
+const RANDOM: u64 = 8_200;
+/// The least number of schedules that the scripts are broken off into, by one seed.
+const SCRIPTED: usize = 1_800;
+const _: () = assert!(RANDOM + SCRIPTED as u64 >= 10_000);
+/// The whole sweep: random schedules, and seeds of each script.
+const ALL_RANDOM: u64 = 100_000;
+const ALL_SEEDS: u64 = 8;
+
+fn is_full() -> bool {
+    std::env::var("TIDELOG_SWEEP").as_deref() == Ok("full")
+}
+
+/// How many random schedules are run; a number in `TIDELOG_SWEEP` is one, too.
 fn count() -> u64 {
     match std::env::var("TIDELOG_SWEEP").as_deref() {
-        Ok("full") => 100_000,
-        Ok(count) => count.parse().unwrap_or(4_000),
-        Err(_) => 4_000,
+        Ok("full") => ALL_RANDOM,
+        Ok(count) => count.parse().unwrap_or(RANDOM),
+        Err(_) => RANDOM,
     }
 }
 
@@ -53,13 +66,13 @@ fn shrink(seed: u64) -> (u64, String) {
 }
 
 #[test]
-#[ignore = "some seeds in a thousand still fail"]
 fn random_schedules_end_in_peace() {
     if let Some(seed) = seed() {
         return replay(seed);
     }
     let count = count();
-    let (next, requests, steps) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let (next, ran) = (AtomicU64::new(0), AtomicU64::new(0));
+    let (requests, steps) = (AtomicU64::new(0), AtomicU64::new(0));
     let failures = Mutex::new(Vec::new());
     let looked: Mutex<BTreeMap<&str, u64>> = Mutex::default();
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
@@ -73,6 +86,7 @@ fn random_schedules_end_in_peace() {
                         return;
                     }
                     let outcome = plan::run(seed, None, false);
+                    ran.fetch_add(1, Ordering::Relaxed);
                     requests.fetch_add(outcome.asked, Ordering::Relaxed);
                     steps.fetch_add(outcome.steps, Ordering::Relaxed);
                     if let Some(failure) = outcome.failure {
@@ -90,7 +104,7 @@ fn random_schedules_end_in_peace() {
     failures.sort();
     println!(
         "{} schedules, {} requests, {} steps, {:?}",
-        next.into_inner().min(count),
+        ran.load(Ordering::Relaxed),
         requests.into_inner(),
         steps.into_inner(),
         begun.elapsed()
@@ -109,16 +123,13 @@ fn random_schedules_end_in_peace() {
             failures.len()
         );
     }
+    assert_eq!(ran.into_inner(), count);
 }
 
 #[test]
 fn a_script_that_is_broken_off_anywhere_ends_in_peace() {
     let scripts = scripts::scripts();
-    let seeds = if std::env::var("TIDELOG_SWEEP").as_deref() == Ok("full") {
-        8
-    } else {
-        1
-    };
+    let seeds = if is_full() { ALL_SEEDS } else { 1 };
     // `TIDELOG_BREAK="clone 17 AfterIt"` plays that one with its trace.
     let one = std::env::var("TIDELOG_BREAK").ok();
     let mut work = Vec::new();
@@ -168,6 +179,8 @@ fn a_script_that_is_broken_off_anywhere_ends_in_peace() {
         }
     });
     println!("{} broken off, {:?}", work.len(), begun.elapsed());
+    let least = SCRIPTED * usize::try_from(seeds).unwrap();
+    assert!(work.len() >= least, "{} of {least}", work.len());
     let failures = failures.into_inner();
     for (which, failure) in failures.iter().take(40) {
         let text: String = failure.chars().take(300).collect();

@@ -546,6 +546,14 @@ fn asked(request: &Request) -> String {
             "ids {}#{} {from}..={to} serial {serial}",
             bucket.stream, bucket.number
         ),
+        Request::Fork(fork) => {
+            let parent = fork
+                .row
+                .parent
+                .map(|(epoch, position, _)| (epoch, position));
+            let (epoch, mark) = (fork.row.epoch, fork.row.watermark.position);
+            format!("fork {epoch} out of {parent:?} at {mark}")
+        }
         Request::Park(row) => format!(
             "park {} at {} ({}): {}",
             row.key.stream, row.first_sequence, row.key.first_position, row.reason
