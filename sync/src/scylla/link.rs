@@ -186,6 +186,15 @@ impl Link {
 
     pub(super) fn accepted(&mut self, stream: &StreamId, place: Place) {
         self.last_accepted = Some((stream.clone(), place));
+        self.probed.1.get_or_insert_with(|| (stream.clone(), place));
+    }
+
+    /// The first end of a commit that this connection has settled, where it began at nothing: what is
+    /// lost before the next probe is missed by none of those after it.
+    pub(super) fn note_first_end(&mut self) {
+        if self.probed.0.position == 0 {
+            self.probed.0 = self.settled();
+        }
     }
 
     /// Something that had been at the server up to `position` was missing there.

@@ -214,6 +214,9 @@ impl Sink for ScyllaSink {
         // Something may settle by what is sent next, too: nobody else says so.
         if has_moved || self.settled() != settled {
             self.keep_settled(keeper);
+            if let Some(link) = &mut self.link {
+                link.note_first_end();
+            }
             return Poll::Ready(Ok(Step::Progress));
         }
         Poll::Pending

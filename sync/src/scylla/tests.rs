@@ -517,6 +517,27 @@ fn a_truncated_server_has_everything_again() {
 }
 
 #[test]
+fn what_is_lost_before_a_connection_looks_for_the_first_time_is_missed() {
+    for table in [Table::Events, Table::Log] {
+        let mut till = Till::new(server());
+        let (node, mut replicator) = replicator(&till.store, &till.wire);
+        replicator.pace.probe_every = Duration::from_secs(1);
+        till.node = node;
+        till.work = Some(Box::pin(replicator.run()));
+        let last = till.append("T/0", 5);
+        till.run_until(|status| status.settled >= last);
+        till.wire.with_server(|server| server.truncate(table));
+        // Nothing that goes on where something is gone: no stream, no commit.
+        till.append("T/1", 1);
+        till.settle();
+        till.run_until(|status| status.already > 0 || status.remote_lost > 0);
+        till.settle();
+        assert_eq!(till.remote("T/0"), till.local("T/0"), "{table:?}");
+        assert_eq!(till.parked(), [], "{table:?}");
+    }
+}
+
+#[test]
 fn a_crash_at_any_request_ends_in_the_same_rows_and_no_conflict() {
     for at in 0..40 {
         let mut till = Till::new(server());
