@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 use tidelog_backends::commits::{Commit, CommitEnd, DeclaredHole};
 use tidelog_backends::fake::{FakeServer, FakeWire};
 use tidelog_backends::wire::{
-    Chunk, LogRow, MetaRow, OriginRow, Reply, Request, Watermark, Wire, WireError,
+    Chunk, LogRow, MetaRow, OriginRow, ParkedKey, ParkedRow, Reply, Request, Watermark, Wire,
+    WireError,
 };
 use tidelog_core::{
     Batch, BoxFuture, ContentType, Error, EventEnvelope, EventId, IdSource, Metadata, RecordKind,
@@ -394,5 +395,30 @@ impl Restorable for MemoryCopy {
     fn finish(self, epoch: Uuid) -> Result<(), Error> {
         self.0.lock().epoch = Some(epoch);
         Ok(())
+    }
+}
+
+/// A log of three streams: one append, one to three at once, six to one.
+pub(super) fn log(origin: u8) -> TestLog {
+    let mut log = TestLog::new(origin, origin);
+    log.append(&["a"]).append(&["a", "b", "c"]);
+    log.append_times(6, "b");
+    log
+}
+
+/// An entry that nobody has resolved.
+pub(super) fn parked(log: &TestLog, name: &str, position: u64, sequence: u64) -> ParkedRow {
+    ParkedRow {
+        key: ParkedKey {
+            origin: log.origin,
+            epoch: log.first_epoch,
+            stream: stream(name),
+            first_position: position,
+        },
+        first_sequence: sequence,
+        until_position: None,
+        reason: "diverged".into(),
+        local_event: EventId::from_bytes([1; 16]),
+        remote: None,
     }
 }

@@ -1,9 +1,9 @@
 use tidelog_backends::fake::{FakeWire, Fault, Table};
-use tidelog_backends::wire::{Chunk, ForkRows, ParkedKey, ParkedRow, Reply, Request};
+use tidelog_backends::wire::{Chunk, ForkRows, ParkedRow, Reply, Request};
 use tidelog_core::{BoxFuture, EventId, StreamHead, Superseded, Supersession};
 
 use super::super::test_log::{
-    CHUNK, Silenced, TestLog, ask, id, now_or_never, rows_of, server, stream,
+    CHUNK, Silenced, TestLog, ask, id, log, now_or_never, parked, rows_of, server, stream,
 };
 use super::*;
 
@@ -74,29 +74,6 @@ fn fork(wire: &FakeWire, row: OriginRow, retires: Option<Uuid>) {
         ask(wire, Request::Fork(Box::new(rows))),
         Reply::Applied(true)
     );
-}
-
-fn log(origin: u8) -> TestLog {
-    let mut log = TestLog::new(origin, origin);
-    log.append(&["a"]).append(&["a", "b", "c"]);
-    log.append_times(6, "b");
-    log
-}
-
-fn parked(log: &TestLog, name: &str, position: u64, sequence: u64) -> ParkedRow {
-    ParkedRow {
-        key: ParkedKey {
-            origin: log.origin,
-            epoch: log.first_epoch,
-            stream: stream(name),
-            first_position: position,
-        },
-        first_sequence: sequence,
-        until_position: None,
-        reason: "diverged".into(),
-        local_event: EventId::from_bytes([1; 16]),
-        remote: None,
-    }
 }
 
 #[test]

@@ -2,7 +2,7 @@ use tidelog_backends::fake::FakeWire;
 use tidelog_backends::wire::{ForkRows, Reply, Request};
 use tidelog_core::{BoxFuture, EventEnvelope, EventStore, LogQuery, StreamQuery, Subscribe};
 
-use super::super::test_log::{Silenced, TestLog, ask, id, server, stream, unless_silent};
+use super::super::test_log::{Silenced, ask, id, log, parked, server, stream, unless_silent};
 use super::*;
 use crate::scylla::peers::Peer;
 
@@ -31,29 +31,6 @@ fn peer(puller: &Puller, origin: u8, epoch: u8) -> Peer {
 fn events(peer: &Peer) -> Vec<EventEnvelope> {
     let read = pollster::block_on(peer.read_all(LogQuery::all()).collect());
     read.unwrap()
-}
-
-fn log(origin: u8) -> TestLog {
-    let mut log = TestLog::new(origin, origin);
-    log.append(&["a"]).append(&["a", "b", "c"]);
-    log.append_times(6, "b");
-    log
-}
-
-fn parked(log: &TestLog, name: &str, position: u64, sequence: u64) -> ParkedRow {
-    ParkedRow {
-        key: ParkedKey {
-            origin: log.origin,
-            epoch: log.first_epoch,
-            stream: stream(name),
-            first_position: position,
-        },
-        first_sequence: sequence,
-        until_position: None,
-        reason: "diverged".into(),
-        local_event: EventId::from_bytes([1; 16]),
-        remote: None,
-    }
 }
 
 #[test]
