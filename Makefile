@@ -33,8 +33,8 @@ test:
 # Format, lints, docs and the quick tests; what every commit passes.
 check:
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --workspace --exclude tidelog-benches --all-targets --features tidelog/scylla,tidelog/proptest,tidelog-backends/failpoints -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --exclude tidelog-benches --no-deps --features tidelog/scylla,tidelog/proptest
+	$(CARGO) clippy --locked --workspace --exclude tidelog-benches --all-targets --features tidelog/scylla,tidelog/kafka,tidelog/proptest,tidelog-backends/failpoints -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --exclude tidelog-benches --no-deps --features tidelog/scylla,tidelog/kafka,tidelog/proptest
 	$(CARGO) test --locked -p tidelog-core --features testing
 	$(CARGO) test --locked -p tidelog-derive
 	$(CARGO) test --locked -p tidelog --test property_kit --test guide

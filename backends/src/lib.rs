@@ -62,10 +62,11 @@ pub mod fake {
 }
 #[cfg(feature = "scylla")]
 pub use crate::scylla::{
-    Consistency, KeyspaceReplication, MigrateReport, SCHEMA_VERSION, ScyllaConfig, ScyllaStore,
-    Secret, Tls,
+    Consistency, KeyspaceReplication, MigrateReport, SCHEMA_VERSION, ScyllaConfig, ScyllaStore, Tls,
 };
 pub use sled::{
     BackupReport, Losses, LostEvents, LostRange, Phase, Progress, ProgressCallback, RepairReport,
     SledStore, SledStoreBuilder, StoreInfo, VerifyReport, repair, restore_backup,
 };
+#[cfg(feature = "scylla")]
+pub use tidelog_core::Secret;

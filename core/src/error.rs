@@ -200,6 +200,15 @@ pub enum Error {
         remedy: &'static str,
     },
 
+    /// A topic is not there, and is not made by itself. What is to go there waits.
+    #[error("topic {topic} is not there; {remedy}")]
+    NoTopic {
+        /// Its name.
+        topic: Box<str>,
+        /// The call that makes it.
+        remedy: &'static str,
+    },
+
     /// The caller's progress callback asked to stop. Nothing was lost.
     #[error("{what} was cancelled by its progress callback; call it again to go on")]
     Cancelled {
@@ -394,7 +403,9 @@ impl Error {
             | Self::OtherHistory { .. }
             | Self::Halted(_) => ErrorKind::Repair,
             Self::Rebuilding { .. } => ErrorKind::Later,
-            Self::Unreachable { .. } | Self::Unclear { .. } => ErrorKind::Retry,
+            Self::Unreachable { .. } | Self::Unclear { .. } | Self::NoTopic { .. } => {
+                ErrorKind::Retry
+            }
             Self::Cancelled { .. } => ErrorKind::Stopped,
         }
     }
@@ -417,6 +428,7 @@ impl Error {
             Self::Damaged { .. } => "damaged",
             Self::Gap { .. } => "gap",
             Self::LostEvents { .. } => "lost_events",
+            Self::NoTopic { .. } => "no_topic",
             Self::Cancelled { .. } => "cancelled",
             Self::Stopped { .. } => "stopped",
             Self::Parked { .. } => "parked",

@@ -28,6 +28,16 @@ use crate::error::{Cause, Error, ErrorKind};
 pub struct HandlerError {
     cause: Cause,
     permanent: bool,
+    gap: Option<SequenceGap>,
+}
+
+/// A hole in a stream that a handler was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SequenceGap {
+    /// The sequence that should have come.
+    pub expected: u64,
+    /// The one that came.
+    pub found: u64,
 }
 
 impl HandlerError {
@@ -36,6 +46,7 @@ impl HandlerError {
         Self {
             cause: Arc::from(cause.into()),
             permanent: true,
+            gap: None,
         }
     }
 
@@ -44,7 +55,23 @@ impl HandlerError {
         Self {
             cause: Arc::from(cause.into()),
             permanent: false,
+            gap: None,
         }
+    }
+
+    /// Events between the last one handled and this one are missing: this one has to wait for them.
+    /// A container that can hold it does; any other tries again, and gives up like with any failure.
+    pub fn gap(expected: u64, found: u64) -> Self {
+        let mut gap = Self::passing(format!(
+            "sequence {found} came where {expected} is next; what is between is missing"
+        ));
+        gap.gap = Some(SequenceGap { expected, found });
+        gap
+    }
+
+    /// What is missing, if that is what it says.
+    pub fn sequence_gap(&self) -> Option<SequenceGap> {
+        self.gap
     }
 
     /// What a caught panic of the handler is: a permanent failure with the panic's text.
@@ -76,6 +103,7 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for HandlerError {
         Self {
             permanent: own.is_some_and(|error| error.kind() == ErrorKind::FixInput),
             cause: Arc::new(cause),
+            gap: None,
         }
     }
 }
@@ -91,6 +119,7 @@ impl fmt::Debug for HandlerError {
         f.debug_struct("HandlerError")
             .field("cause", &self.cause)
             .field("permanent", &self.permanent)
+            .field("gap", &self.gap)
             .finish()
     }
 }
@@ -118,5 +147,13 @@ mod tests {
     fn a_closed_store_is_recognized() {
         assert!(failed_by(Error::Closed).is_closed());
         assert!(!HandlerError::passing("closed").is_closed());
+    }
+    #[test]
+    fn a_gap_is_passing_and_says_what_is_missing() {
+        let gap = HandlerError::gap(4, 7);
+        assert!(!gap.is_permanent());
+        let missing = gap.sequence_gap().unwrap();
+        assert_eq!((missing.expected, missing.found), (4, 7));
+        assert_eq!(HandlerError::passing("no").sequence_gap(), None);
     }
 }

@@ -86,6 +86,17 @@ pub enum Halt {
         successor: Uuid,
     },
 
+    /// What is reached is not the cluster that this store has published to.
+    #[error(
+        "this is Kafka cluster {found}, this store has published to {expected}; correct the addresses, or `forget_state` to begin anew with this one"
+    )]
+    OtherCluster {
+        /// The cluster it has published to.
+        expected: Box<str>,
+        /// The one that answered.
+        found: Box<str>,
+    },
+
     /// The keyspace has no tables, or those of another version.
     #[error(
         "keyspace {keyspace}: {reason}; call `ScyllaStore::migrate` with this configuration, or set `migrate_at_connect`, then `retry`"
@@ -149,6 +160,7 @@ impl Halt {
             Self::UnknownEpoch { .. } => "halted_unknown_epoch",
             Self::HistoryMismatch { .. } => "halted_history_mismatch",
             Self::EpochRetired { .. } => "halted_epoch_retired",
+            Self::OtherCluster { .. } => "halted_other_cluster",
             Self::Schema { .. } => "halted_schema",
             Self::Refused { .. } => "halted_refused",
             Self::TooManyParked { .. } => "halted_too_many_parked",

@@ -38,6 +38,8 @@ mod query;
 mod read;
 mod repository;
 mod retry;
+#[cfg(feature = "secret")]
+mod secret;
 mod snapshot;
 mod store;
 mod stream_id;
@@ -63,7 +65,7 @@ pub use dyn_store::{BoxFuture, DynEventStore};
 pub use envelope::{Batch, Birth, EventEnvelope, NewEvent, RecordKind};
 pub use error::{Cause, Error, ErrorKind, ExecuteError};
 pub use event::Event;
-pub use failure::HandlerError;
+pub use failure::{HandlerError, SequenceGap};
 pub use halt::Halt;
 pub use id::{CommandId, EventId, IdSource, SystemIds};
 pub use limits::Limits;
@@ -91,6 +93,8 @@ pub use read::{
 };
 pub use repository::{AggregateRepository, BlockingRepository, Loaded};
 pub use retry::{Poison, RetryPolicy};
+#[cfg(feature = "secret")]
+pub use secret::Secret;
 pub use snapshot::{
     MAX_SNAPSHOT_BYTES, PersistOutcome, SnapshotEnvelope, SnapshotProgress, SnapshotStore,
     SnapshotStrategy,

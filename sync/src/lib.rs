@@ -61,6 +61,8 @@ mod distributed;
 pub mod guide;
 mod inner;
 mod jsonl;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod kept;
 mod listeners;
 mod processes;

@@ -97,13 +97,34 @@ fn backends_have_no_runtime_no_network_and_no_crate_above_them() {
 fn what_users_add_has_no_runtime_and_no_network() {
     assert_absent(
         "tidelog",
-        &["tokio", "scylla", "rustls", "rdkafka", "metrics"],
+        &[
+            "tokio",
+            "scylla",
+            "rustls",
+            "rdkafka",
+            "rdkafka-sys",
+            "libz-sys",
+            "zstd-sys",
+            "metrics",
+            "toml",
+        ],
     );
 }
 
 #[test]
 fn the_example_has_no_network() {
     assert_absent("bank-account", &["scylla", "rustls", "rdkafka"]);
+}
+
+#[test]
+fn with_kafka_alone_there_is_no_runtime_no_other_driver_and_no_openssl() {
+    let tree = tree("tidelog", &["kafka"]);
+    for name in ["rdkafka", "rdkafka-sys", "libz-sys", "zstd-sys", "toml"] {
+        assert!(tree.contains(name), "tidelog lacks {name}");
+    }
+    for name in ["tokio", "scylla", "rustls", "openssl-sys", "openssl"] {
+        assert!(!tree.contains(name), "tidelog depends on {name}");
+    }
 }
 
 #[test]

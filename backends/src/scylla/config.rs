@@ -8,10 +8,9 @@ use scylla::client::session_builder::SessionBuilder;
 use scylla::policies::retry::RetryPolicy as DriverRetryPolicy;
 use scylla::policies::speculative_execution::SpeculativeExecutionPolicy;
 use scylla::statement::Consistency as DriverConsistency;
-use tidelog_core::{Clock, Error, IdSource, Limits, SystemClock, SystemIds};
+use tidelog_core::{Clock, Error, IdSource, Limits, Secret, SystemClock, SystemIds};
 use tokio::runtime::Handle;
 
-use super::secret::Secret;
 use super::tls::Tls;
 
 /// How a keyspace of ScyllaDB or Cassandra is reached, and how it is made.

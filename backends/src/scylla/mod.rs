@@ -2,7 +2,7 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | `config`, `secret`, `tls` | how the server is reached |
+//! | `config`, `tls` | how the server is reached |
 //! | `request` | all that is ever asked of the server, and the trait it is asked by |
 //! | `schema` | the tables: their text, their version, how they are made and checked |
 //! | `statements`, `value`, `rows` | statements of CQL, what goes into them and what comes out |
@@ -29,7 +29,6 @@ mod rows;
 #[cfg(feature = "scylla")]
 mod schema;
 #[cfg(feature = "scylla")]
-mod secret;
 #[cfg(feature = "scylla")]
 mod statements;
 #[cfg(feature = "scylla")]
@@ -44,7 +43,6 @@ pub use {
     config::{Consistency, KeyspaceReplication, ScyllaConfig},
     cql::Cql,
     schema::{MigrateReport, SCHEMA_VERSION},
-    secret::Secret,
     store::ScyllaStore,
     tls::Tls,
 };

@@ -6,9 +6,7 @@ use std::sync::Arc;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
-use tidelog_core::Error;
-
-use super::secret::Secret;
+use tidelog_core::{Error, Secret};
 
 /// How TLS is spoken to the nodes.
 ///

@@ -27,6 +27,7 @@
 
 mod attributes;
 mod foreign;
+mod headers;
 mod own;
 mod write;
 
@@ -35,6 +36,7 @@ use crate::error::Error;
 use crate::stream_id::StreamId;
 
 use self::attributes::Attributes;
+pub use self::headers::Headers;
 pub use self::write::write_line;
 
 /// The place of an event among those of its append that are in one file.

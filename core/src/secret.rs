@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 /// Text that no `Debug`, `Display` or error shows: a password, a private key. Zeroed when dropped.
 ///
 /// ```
-/// use tidelog_backends::Secret;
+/// use tidelog_core::Secret;
 /// let password = Secret::new("correct horse");
 /// assert_eq!(format!("{password:?}"), "Secret(..)");
 /// ```
@@ -21,12 +21,12 @@ impl Secret {
     }
 
     /// The text itself, for whoever has to send it.
-    pub(crate) fn expose(&self) -> &str {
+    pub fn expose(&self) -> &str {
         &self.0
     }
 
     /// `text` with every occurrence of the secret blacked out.
-    pub(crate) fn scrub(&self, text: &str) -> String {
+    pub fn scrub(&self, text: &str) -> String {
         if self.0.is_empty() {
             return text.to_owned();
         }
