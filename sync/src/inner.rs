@@ -8,8 +8,6 @@ use tidelog_core::{Command, CommandError, CommandResponse, Context, Decide, Erro
 
 use crate::processes::{Bus, Manager, Processes};
 use crate::projections::{Projections, Registrations, Stores};
-#[cfg(feature = "scylla")]
-use crate::replicate::thread::Running;
 use crate::repositories::{Repositories, Settings};
 
 /// The store with what works on it. Users hold it by their [`Owner`]; the library's own threads hold
@@ -19,7 +17,7 @@ pub(crate) struct Inner {
     processes: Processes,
     projections: Projections<SledStore>,
     #[cfg(feature = "scylla")]
-    replication: Option<(Arc<crate::replication::Handle>, Running)>,
+    replication: Option<crate::replication::Replicating>,
     asynchronous: Arc<Repositories>,
     blocking: Repositories,
 }
@@ -78,7 +76,7 @@ impl Inner {
     #[cfg(feature = "scylla")]
     pub(crate) fn with_replication(
         mut self,
-        replication: Option<(Arc<crate::replication::Handle>, Running)>,
+        replication: Option<crate::replication::Replicating>,
     ) -> Self {
         self.replication = replication;
         self

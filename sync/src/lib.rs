@@ -97,15 +97,14 @@ pub use projections::{
     ProjectionsBuilder, ReadModel,
 };
 #[cfg(feature = "scylla")]
-pub use replicate::{
-    Other, ParkedReason, ReplicationParked, ReplicationState, ReplicationStatus, Stage,
-};
+pub use replicate::{Other, ParkedReason, Stage};
 #[cfg(feature = "scylla")]
 pub use replication::{BlockingReplication, Replication};
 #[cfg(feature = "scylla")]
 pub use scylla::{
-    Conflict, Follow, Followed, MendReport, Peer, PeerLog, Pull, Resolved, RestoreOptions,
-    RestoreReport, Vector, mend, mend_blocking, restore, restore_blocking,
+    Conflict, Follow, Followed, MendReport, Peer, PeerLog, Pull, ReplicationParked,
+    ReplicationState, ReplicationStatus, Resolved, RestoreOptions, RestoreReport, Vector, mend,
+    mend_blocking, restore, restore_blocking,
 };
 pub use tidelog::Tidelog;
 

@@ -10,17 +10,17 @@ use tidelog_core::{BoxFuture, Error, EventLog, Halt, IdSource, StreamId, Ticks};
 use crate::distributed::DistributedConfig;
 use crate::inner::Inner;
 use crate::listeners::ThreadSleeper;
+use crate::replicate::Other;
 use crate::replicate::embedded::Embedded;
 use crate::replicate::mailbox::{Mailbox, Message};
 use crate::replicate::replicator::{Env, Replicator};
-use crate::replicate::sink::SinkMessage;
-use crate::replicate::status::StatusCell;
-use crate::replicate::thread::{MachineTicks, Running, RuntimeSleeper};
-use crate::replicate::{Other, ReplicationParked, ReplicationState, ReplicationStatus};
-use crate::scylla::Peer;
+use crate::replicate::thread::{MachineTicks, Running};
 use crate::scylla::pull::{Pull, Puller, Pulling};
-use crate::scylla::sink::{ScyllaOptions, ScyllaSink};
+use crate::scylla::sink::{ScyllaOptions, ScyllaSink, SinkMessage};
+use crate::scylla::status::StatusCell;
 use crate::scylla::timed::Timed;
+use crate::scylla::worker::RuntimeSleeper;
+use crate::scylla::{Peer, ReplicationParked, ReplicationState, ReplicationStatus};
 use uuid::Uuid;
 
 /// Shows and steers the replication of an open store; made by
@@ -38,13 +38,16 @@ pub struct Replication {
 
 /// What is known of a replicator at work.
 pub(crate) struct Handle {
-    mailbox: Arc<Mailbox>,
+    mailbox: Arc<Mailbox<SinkMessage>>,
     status: Arc<StatusCell>,
     wire: Arc<dyn Wire>,
     ticks: Arc<dyn Ticks>,
     /// Of a store that keeps others' events.
     pulling: Option<Pulling>,
 }
+
+/// A replicator at work, and what is known of it.
+pub(crate) type Replicating = (Arc<Handle>, Running<SinkMessage>);
 
 impl Handle {
     /// Ends what fetches others' events, and closes what is kept of them.
@@ -88,7 +91,7 @@ impl Replication {
         store: &SledStore,
         config: DistributedConfig,
         ids: &Arc<dyn IdSource>,
-    ) -> Result<Option<(Arc<Handle>, Running)>, Error> {
+    ) -> Result<Option<Replicating>, Error> {
         let Some(scylla) = config.scylla else {
             return Ok(None);
         };
@@ -118,7 +121,7 @@ impl Replication {
         );
         let ticks = Arc::clone(&env.ticks);
         let status = Arc::new(StatusCell::new(store.identity().epoch));
-        let mailbox = Arc::<Mailbox>::default();
+        let mailbox = Arc::<Mailbox<SinkMessage>>::default();
         let replicator = Replicator {
             sink,
             outbox: Arc::new(Embedded::new(store)?),

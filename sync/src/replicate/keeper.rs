@@ -4,16 +4,44 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
+use tidelog_backends::commits::CommitEnd;
 use tidelog_core::{BoxFuture, Error, Halt};
+use uuid::Uuid;
 
-use super::outbox::Outbox;
+use super::outbox::{Identity, Outbox};
 use super::sink::Stop;
-use super::state::SinkState;
+
+/// What a sink keeps between two runs: saved as one, so that its parts cannot disagree.
+pub(crate) trait KeptState: Sized + Send {
+    /// What is known of a log before anything is.
+    fn unknown(identity: &Identity) -> Self;
+
+    /// The origin of the log that it speaks of.
+    fn origin(&self) -> Uuid;
+
+    /// The epoch that it speaks of.
+    fn epoch(&self) -> Uuid;
+
+    /// The session that was claimed last; nil before the first claim.
+    fn session(&self) -> Uuid;
+
+    /// Everything up to here is settled.
+    fn settled(&self) -> CommitEnd;
+
+    fn set_settled(&mut self, settled: CommitEnd);
+
+    /// The state as bytes.
+    fn encode(&self) -> Result<Bytes, Error>;
+
+    /// The state from its bytes; what is wrong with them otherwise.
+    fn decode(bytes: &[u8]) -> Result<Self, String>;
+}
 
 /// A sink's state in memory, and how much of it is saved.
-pub(crate) struct Keeper {
+pub(crate) struct Keeper<K> {
     name: &'static str,
-    state: SinkState,
+    state: K,
     /// How often it was changed; what is saved is a revision of it.
     revision: u64,
     saved: u64,
@@ -24,7 +52,7 @@ pub(crate) struct Keeper {
     saving: Option<(u64, BoxFuture<'static, Result<(), Error>>)>,
 }
 
-impl Keeper {
+impl<K: KeptState> Keeper<K> {
     /// Loads what was saved under `name`. A state of another origin does not count.
     pub(crate) async fn load(name: &'static str, outbox: &Arc<dyn Outbox>) -> Result<Self, Stop> {
         let identity = outbox.identity();
@@ -40,14 +68,12 @@ impl Keeper {
         })?;
         let state = match bytes {
             None => None,
-            Some(bytes) => Some(SinkState::decode(&bytes).map_err(damaged)?),
+            Some(bytes) => Some(K::decode(&bytes).map_err(damaged)?),
         };
-        let of_this_log = state.filter(|state| state.origin == identity.origin);
+        let of_this_log = state.filter(|state| state.origin() == identity.origin);
         Ok(Self {
             name,
-            state: of_this_log.unwrap_or_else(|| {
-                SinkState::new(identity.origin, identity.epoch, identity.genesis())
-            }),
+            state: of_this_log.unwrap_or_else(|| K::unknown(&identity)),
             revision: 0,
             saved: 0,
             parked: 0,
@@ -56,18 +82,18 @@ impl Keeper {
         })
     }
 
-    pub(crate) fn state(&self) -> &SinkState {
+    pub(crate) fn state(&self) -> &K {
         &self.state
     }
 
     /// Changes it, to be saved some time.
-    pub(crate) fn change(&mut self) -> &mut SinkState {
+    pub(crate) fn change(&mut self) -> &mut K {
         self.revision += 1;
         &mut self.state
     }
 
     /// Changes what is parked, to be saved some time.
-    pub(crate) fn change_parked(&mut self) -> &mut SinkState {
+    pub(crate) fn change_parked(&mut self) -> &mut K {
         self.parked += 1;
         self.change()
     }
@@ -79,7 +105,7 @@ impl Keeper {
 
     /// Changes what is parked, to be saved at once; [`is_saved`](Self::is_saved) tells when the revision that this
     /// answers is.
-    pub(crate) fn change_now(&mut self, change: impl FnOnce(&mut SinkState)) -> u64 {
+    pub(crate) fn change_now(&mut self, change: impl FnOnce(&mut K)) -> u64 {
         change(self.change_parked());
         self.wanted = self.revision;
         self.revision
@@ -135,7 +161,7 @@ impl Keeper {
         outbox: &Arc<dyn Outbox>,
     ) -> Result<(u64, BoxFuture<'static, Result<(), Error>>), Error> {
         let bytes = self.state.encode()?;
-        let position = self.state.settled.position.min(outbox.durable());
+        let position = self.state.settled().position.min(outbox.durable());
         Ok((self.revision, outbox.save_state(self.name, position, bytes)))
     }
 
@@ -158,9 +184,8 @@ impl Keeper {
             done?;
         }
         outbox.forget_state(self.name).await?;
-        let identity = outbox.identity();
         self.parked += 1;
-        self.state = SinkState::new(identity.origin, identity.epoch, identity.genesis());
+        self.state = K::unknown(&outbox.identity());
         Ok(())
     }
 }

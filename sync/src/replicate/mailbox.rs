@@ -7,15 +7,15 @@ use std::task::{Context, Poll, Waker};
 use parking_lot::Mutex;
 use tidelog_core::Error;
 
-use super::sink::SinkMessage;
+use super::sink::Asked;
 
 /// Where an answer goes.
 pub(crate) type Reply = oneshot::Sender<Result<(), Error>>;
 
 /// What is asked.
-pub(crate) enum Message {
+pub(crate) enum Message<A> {
     /// For the sink.
-    Sink(SinkMessage, Reply),
+    Sink(A, Reply),
     /// Tries again at once whatever it stands still for.
     Retry(Reply),
     /// Forgets what is kept between runs, and begins anew.
@@ -24,29 +24,37 @@ pub(crate) enum Message {
     Close,
 }
 
-impl Message {
+impl<A: Asked> Message<A> {
     /// Whether it can only be done while there is a connection.
     fn waits(&self) -> bool {
-        matches!(self, Self::Sink(SinkMessage::Retry(_), _))
+        matches!(self, Self::Sink(asked, _) if asked.needs_connection())
     }
 }
 
 /// Messages to one replicator.
-#[derive(Default)]
-pub(crate) struct Mailbox(Mutex<Inbox>);
+pub(crate) struct Mailbox<A>(Mutex<Inbox<A>>);
 
-#[derive(Default)]
-struct Inbox {
-    messages: VecDeque<Message>,
+struct Inbox<A> {
+    messages: VecDeque<Message<A>>,
     waiting: Option<Waker>,
     /// Nobody reads any more.
     is_over: bool,
 }
 
-impl Mailbox {
+impl<A> Default for Mailbox<A> {
+    fn default() -> Self {
+        Self(Mutex::new(Inbox {
+            messages: VecDeque::new(),
+            waiting: None,
+            is_over: false,
+        }))
+    }
+}
+
+impl<A: Asked> Mailbox<A> {
     /// Puts in `message`; where nobody reads any more it is dropped, and with it who is to be
     /// answered.
-    pub(crate) fn send(&self, message: Message) {
+    pub(crate) fn send(&self, message: Message<A>) {
         let waker = {
             let mut inbox = self.0.lock();
             if inbox.is_over {
@@ -63,14 +71,14 @@ impl Mailbox {
     /// Asks and waits for the answer; [`Error::Closed`] when nobody is there to give one.
     pub(crate) async fn ask(
         self: &Arc<Self>,
-        message: impl FnOnce(Reply) -> Message,
+        message: impl FnOnce(Reply) -> Message<A>,
     ) -> Result<(), Error> {
         let (reply, answer) = oneshot::async_channel();
         self.send(message(reply));
         answer.await.unwrap_or(Err(Error::Closed))
     }
 
-    pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Message> {
+    pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Message<A>> {
         let mut inbox = self.0.lock();
         match inbox.messages.pop_front() {
             Some(message) => Poll::Ready(message),
@@ -82,7 +90,7 @@ impl Mailbox {
     }
 
     /// Takes out the first that need not wait for a connection.
-    pub(crate) fn poll_urgent(&self, cx: &mut Context<'_>) -> Poll<Message> {
+    pub(crate) fn poll_urgent(&self, cx: &mut Context<'_>) -> Poll<Message<A>> {
         let mut inbox = self.0.lock();
         let urgent = inbox.messages.iter().position(|message| !message.waits());
         match urgent.and_then(|at| inbox.messages.remove(at)) {
@@ -97,7 +105,7 @@ impl Mailbox {
     /// Ready when it is told to end.
     pub(crate) fn poll_close(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut inbox = self.0.lock();
-        let closes = |message: &Message| matches!(message, Message::Close);
+        let closes = |message: &Message<A>| matches!(message, Message::Close);
         if inbox.messages.iter().any(closes) {
             return Poll::Ready(());
         }

@@ -5,9 +5,9 @@
 //! | `outbox` | the local log as it is sent |
 //! | `embedded` | the embedded store as that |
 //! | `sink` | where it goes |
-//! | `state`, `keeper` | what is kept between two runs |
+//! | `keeper` | what is kept between two runs |
 //! | `progress` | how far a sink is |
-//! | `parked` | streams that are set aside |
+//! | `parked` | why a stream is set aside |
 //! | `backoff` | waits between tries |
 //! | `mailbox` | what users ask |
 //! | `status`, `report` | what they are told |
@@ -22,19 +22,17 @@ pub(crate) mod embedded;
 pub(crate) mod keeper;
 pub(crate) mod mailbox;
 pub(crate) mod outbox;
-pub(crate) mod parked;
+mod parked;
 pub(crate) mod progress;
 pub(crate) mod replicator;
 mod report;
 mod session;
 pub(crate) mod sink;
 mod stage;
-pub(crate) mod state;
 pub(crate) mod status;
 pub(crate) mod thread;
 mod wake;
 
-pub use parked::{ParkedReason, ReplicationParked};
+pub use parked::ParkedReason;
 pub use sink::Other;
 pub use stage::Stage;
-pub use status::{ReplicationState, ReplicationStatus};

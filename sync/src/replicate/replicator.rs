@@ -15,8 +15,8 @@ use super::mailbox::{Mailbox, Message, Reply};
 use super::outbox::Outbox;
 use super::report::Report;
 use super::session::Session;
-use super::sink::{After, Begin, Sink, SinkMessage, Stop};
-use super::status::{ReplicationState, StatusCell};
+use super::sink::{After, Asked, Begin, Sink, Stop};
+use super::status::{Phase, SinkCell, SinkStatus};
 use super::wake::Wake;
 
 /// How often the state is saved and the server told, at most.
@@ -58,13 +58,13 @@ impl Default for Pace {
 }
 
 /// What sends a log to a sink.
-pub(crate) struct Replicator<S> {
+pub(crate) struct Replicator<S: Sink> {
     pub sink: S,
     pub outbox: Arc<dyn Outbox>,
     pub env: Env,
     pub pace: Pace,
-    pub mailbox: Arc<Mailbox>,
-    pub status: Arc<StatusCell>,
+    pub mailbox: Arc<Mailbox<S::Ask>>,
+    pub status: Arc<SinkCell<S::Status>>,
 }
 
 /// How a connection ended.
@@ -92,9 +92,7 @@ impl<S: Sink> Replicator<S> {
     /// Works until the store is closed, or it is told to.
     pub(crate) async fn run(self) {
         let identity = self.outbox.identity();
-        let (origin, epoch) = (identity.origin, identity.epoch);
-        let span = tracing::info_span!("replication", sink = S::NAME, %origin, %epoch);
-        self.work().instrument(span).await;
+        self.work().instrument(S::span(&identity)).await;
     }
 
     async fn work(mut self) {
@@ -104,17 +102,17 @@ impl<S: Sink> Replicator<S> {
                 && let Err(error) = keeper.save(&self.outbox).await
                 && !matches!(error, Error::Closed)
             {
-                tracing::warn!(%error, "how far replication is was not saved");
+                tracing::warn!(%error, "how far {} is was not saved", S::Status::WHAT);
             }
         }
         self.mailbox.close();
         self.status.begun();
         self.status
-            .change(true, |status| status.state = ReplicationState::Closed);
+            .change(true, |status| status.phase = Phase::Closed);
     }
 
     /// What was kept; `None` when the store is closed.
-    async fn load(&mut self) -> Option<Keeper> {
+    async fn load(&mut self) -> Option<Keeper<S::Kept>> {
         let mut backoff = Backoff::new();
         loop {
             match Keeper::load(S::STATE, &self.outbox).await {
@@ -172,9 +170,9 @@ impl<S: Sink> Replicator<S> {
         .await
     }
 
-    async fn replicate(&mut self, keeper: &mut Keeper) {
+    async fn replicate(&mut self, keeper: &mut Keeper<S::Kept>) {
         let mut backoff = Backoff::new();
-        let mut report = Report::new(S::NAME, &self.status);
+        let mut report = Report::<S>::new(&self.status);
         let mut rewound = None;
         loop {
             let ended = self.connection(keeper, &mut backoff, &mut report).await;
@@ -201,7 +199,7 @@ impl<S: Sink> Replicator<S> {
                     let fresh = backoff.failures() > 0;
                     self.sink.disconnect(fresh);
                     let delay = backoff.failed(&*self.env.ids);
-                    tracing::info!(sink = S::NAME, %error, ?delay, "replication waits");
+                    tracing::info!(sink = S::NAME, %error, ?delay, "{} waits", S::Status::WHAT);
                     report.retried();
                     self.tell_waiting(&backoff, delay, error);
                     if self.waits(delay, keeper, &mut backoff, &mut report).await {
@@ -211,7 +209,7 @@ impl<S: Sink> Replicator<S> {
                 Ended::Halt(halt) => {
                     // Whoever corrects what is wrong may have changed what was learned when connecting.
                     self.sink.disconnect(true);
-                    report.halted(&halt);
+                    Report::<S>::halted(&halt);
                     report.apart(&*self.outbox, keeper, self.env.ticks.now());
                     self.tell_halted(&halt);
                     if self.stands_still(keeper).await {
@@ -226,7 +224,7 @@ impl<S: Sink> Replicator<S> {
         let failures = backoff.failures();
         self.status.begun();
         self.status.change(true, |status| {
-            status.state = ReplicationState::Waiting { failures, next_in };
+            status.phase = Phase::Waiting { failures, next_in };
             status.last_error = Some(error);
         });
     }
@@ -234,7 +232,7 @@ impl<S: Sink> Replicator<S> {
     fn tell_halted(&self, halt: &Halt) {
         self.status.begun();
         self.status.change(true, |status| {
-            status.state = ReplicationState::Halted(halt.clone());
+            status.phase = Phase::Halted(halt.clone());
         });
     }
 
@@ -242,9 +240,9 @@ impl<S: Sink> Replicator<S> {
     async fn waits(
         &mut self,
         delay: Duration,
-        keeper: &mut Keeper,
+        keeper: &mut Keeper<S::Kept>,
         backoff: &mut Backoff,
-        report: &mut Report,
+        report: &mut Report<S>,
     ) -> bool {
         let mut wake = Wake::new(&*self.env.ticks);
         let until = self.env.ticks.now() + delay;
@@ -282,7 +280,7 @@ impl<S: Sink> Replicator<S> {
     }
 
     /// Waits for a person; whether it is to end.
-    async fn stands_still(&mut self, keeper: &mut Keeper) -> bool {
+    async fn stands_still(&mut self, keeper: &mut Keeper<S::Kept>) -> bool {
         loop {
             let message = poll_fn(|cx| self.mailbox.poll(cx)).await;
             match self.told(message, keeper).await {
@@ -294,7 +292,11 @@ impl<S: Sink> Replicator<S> {
     }
 
     /// Does what a message asks for.
-    pub(super) async fn told(&mut self, message: Message, keeper: &mut Keeper) -> Told {
+    pub(super) async fn told(
+        &mut self,
+        message: Message<S::Ask>,
+        keeper: &mut Keeper<S::Kept>,
+    ) -> Told {
         match message {
             Message::Close => Told::Close,
             Message::Retry(reply) => {
@@ -315,14 +317,19 @@ impl<S: Sink> Replicator<S> {
     /// Whoever asked for it, and then waits, shall not meet the halt that is over.
     fn moves(&self) {
         self.status.change(false, |status| {
-            if matches!(status.state, ReplicationState::Halted(_)) {
-                status.state = ReplicationState::Connecting;
+            if matches!(status.phase, Phase::Halted(_)) {
+                status.phase = Phase::Connecting;
             }
         });
     }
 
-    async fn told_sink(&mut self, message: SinkMessage, reply: Reply, keeper: &mut Keeper) -> Told {
-        let changes_what_is_known = matches!(message, SinkMessage::Fork(_));
+    async fn told_sink(
+        &mut self,
+        message: S::Ask,
+        reply: Reply,
+        keeper: &mut Keeper<S::Kept>,
+    ) -> Told {
+        let changes_what_is_known = message.changes_what_is_known();
         let done = {
             let mut working = pin!(self.sink.message(message, &self.outbox, keeper));
             let mailbox = &self.mailbox;
@@ -358,9 +365,9 @@ impl<S: Sink> Replicator<S> {
     /// One connection, from the first greeting to whatever ends it.
     async fn connection(
         &mut self,
-        keeper: &mut Keeper,
+        keeper: &mut Keeper<S::Kept>,
         backoff: &mut Backoff,
-        report: &mut Report,
+        report: &mut Report<S>,
     ) -> Ended {
         report.connecting(keeper);
         let begin = {
@@ -407,9 +414,9 @@ impl<S: Sink> Replicator<S> {
     }
 }
 
-enum Connecting {
+enum Connecting<A> {
     Done(Result<Begin, Stop>),
-    Asked(Message),
+    Asked(Message<A>),
     Woke,
 }
 

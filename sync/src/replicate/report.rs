@@ -5,18 +5,16 @@ use std::time::Duration;
 
 use tidelog_core::Halt;
 
-use super::keeper::Keeper;
+use super::keeper::{Keeper, KeptState};
 use super::outbox::Outbox;
-use super::parked::ReplicationParked;
 use super::sink::{Begin, Load, Sink};
-use super::status::{Counts, ReplicationState, StatusCell};
+use super::status::{Phase, SinkCell, SinkStatus, Totals};
 
 /// So few records behind, it counts as live.
 const LIVE: u64 = 1_000;
 
-pub(crate) struct Report {
-    sink: &'static str,
-    status: Arc<StatusCell>,
+pub(crate) struct Report<S: Sink> {
+    status: Arc<SinkCell<S::Status>>,
     settled: u64,
     durable: u64,
     /// When the oldest record that is not settled was seen first, and the position up to which that
@@ -25,15 +23,16 @@ pub(crate) struct Report {
     lag: Duration,
     rewinds_to: u64,
     parked: u64,
-    counted: Counts,
-    told: Counts,
+    counted: Counts<S>,
+    told: Counts<S>,
     retries: u64,
 }
 
-impl Report {
-    pub(crate) fn new(sink: &'static str, status: &Arc<StatusCell>) -> Self {
+type Counts<S> = <<S as Sink>::Status as SinkStatus>::Counts;
+
+impl<S: Sink> Report<S> {
+    pub(crate) fn new(status: &Arc<SinkCell<S::Status>>) -> Self {
         Self {
-            sink,
             status: Arc::clone(status),
             settled: 0,
             durable: 0,
@@ -41,57 +40,54 @@ impl Report {
             lag: Duration::ZERO,
             rewinds_to: 0,
             parked: u64::MAX,
-            counted: Counts::default(),
-            told: Counts::default(),
+            counted: Counts::<S>::default(),
+            told: Counts::<S>::default(),
             retries: 0,
         }
     }
 
-    pub(crate) fn connecting(&mut self, keeper: &Keeper) {
+    pub(crate) fn connecting(&mut self, keeper: &Keeper<S::Kept>) {
         // Before what is settled: of that, what is held is no part.
         self.parked(keeper);
-        let settled = keeper.state().settled.position;
+        let settled = keeper.state().settled().position;
         self.status.change(false, |status| {
-            status.state = ReplicationState::Connecting;
+            status.phase = Phase::Connecting;
             status.settled = settled;
             status.in_flight_bytes = 0;
         });
     }
 
-    pub(crate) fn connected(&mut self, begin: &Begin, keeper: &Keeper) {
+    pub(crate) fn connected(&mut self, begin: &Begin, keeper: &Keeper<S::Kept>) {
         self.rewinds_to = begin.rewinds_to;
         self.settled = u64::MAX;
         let state = keeper.state();
         tracing::info!(
-            sink = self.sink, settled = begin.settled.position, epoch = %state.epoch,
-            "replication is connected"
+            sink = S::NAME, settled = begin.settled.position, epoch = %state.epoch(),
+            "{} is connected", S::Status::WHAT
         );
-        metrics::counter!("tidelog_sink_connects_total", "sink" => self.sink).increment(1);
+        metrics::counter!("tidelog_sink_connects_total", "sink" => S::NAME).increment(1);
         self.status.begun();
         self.status.change(false, |status| {
-            status.session = state.session;
-            status.epoch = state.epoch;
+            status.session = state.session();
+            status.epoch = state.epoch();
         });
         self.parked(keeper);
     }
 
-    fn parked(&mut self, keeper: &Keeper) {
+    fn parked(&mut self, keeper: &Keeper<S::Kept>) {
         if self.parked == keeper.parked_version() {
             return;
         }
         self.parked = keeper.parked_version();
-        let entries = keeper.state().parked.values();
-        let listed = entries.filter(|entry| entry.resolved_at == 0);
-        self.status
-            .set_parked(listed.map(ReplicationParked::from).collect());
+        self.status.set_parked(S::listed(keeper.state()));
     }
 
     /// Tells how far it is now.
     pub(crate) fn now(
         &mut self,
         outbox: &dyn Outbox,
-        sink: &impl Sink,
-        keeper: &Keeper,
+        sink: &S,
+        keeper: &Keeper<S::Kept>,
         now: Duration,
     ) {
         self.parked(keeper);
@@ -103,25 +99,26 @@ impl Report {
         if !is_news && durable == self.durable && counts == self.told {
             return;
         }
-        (self.settled, self.durable, self.told) = (settled, durable, counts);
+        (self.settled, self.durable) = (settled, durable);
+        self.status.set_counts(counts.clone());
+        self.told = counts;
         let lag_events = durable.saturating_sub(settled);
-        let state = if settled < self.rewinds_to {
-            ReplicationState::Rewinding
+        let phase = if settled < self.rewinds_to {
+            Phase::Rewinding
         } else if lag_events > LIVE {
-            ReplicationState::CatchingUp
+            Phase::CatchingUp
         } else {
-            ReplicationState::Live
+            Phase::Live
         };
         let load = sink.load();
         let retries = self.retries;
         self.status.change(is_news, |status| {
-            status.state = state;
+            status.phase = phase;
             (status.committed, status.durable) = (committed, durable);
             status.settled = settled;
             status.lag_events = lag_events;
             status.in_flight_bytes = load.bytes;
             status.retries = retries;
-            counts.write(status);
         });
     }
 
@@ -141,8 +138,8 @@ impl Report {
     }
 
     /// Tells how far it is while there is no connection.
-    pub(crate) fn apart(&mut self, outbox: &dyn Outbox, keeper: &Keeper, now: Duration) {
-        let settled = keeper.state().settled.position;
+    pub(crate) fn apart(&mut self, outbox: &dyn Outbox, keeper: &Keeper<S::Kept>, now: Duration) {
+        let settled = keeper.state().settled().position;
         let (committed, durable) = (outbox.last(), outbox.durable());
         self.look(settled, durable, now);
         self.status.change(false, |status| {
@@ -157,50 +154,30 @@ impl Report {
         self.retries += 1;
         let retries = self.retries;
         self.status.change(false, |status| status.retries = retries);
-        metrics::counter!("tidelog_sink_retries_total", "sink" => self.sink).increment(1);
+        metrics::counter!("tidelog_sink_retries_total", "sink" => S::NAME).increment(1);
     }
 
-    pub(crate) fn halted(&mut self, halt: &Halt) {
-        tracing::error!(sink = self.sink, %halt, "replication stands still");
+    pub(crate) fn halted(halt: &Halt) {
+        tracing::error!(sink = S::NAME, %halt, "{} stands still", S::Status::WHAT);
         let code = halt.code();
-        metrics::counter!("tidelog_sink_halts_total", "sink" => self.sink, "code" => code)
+        metrics::counter!("tidelog_sink_halts_total", "sink" => S::NAME, "code" => code)
             .increment(1);
     }
 
     /// Counts what came since.
-    pub(crate) fn counts(&mut self, counts: Counts) {
-        let before = std::mem::replace(&mut self.counted, counts);
-        for (name, now, then) in [
-            (
-                "tidelog_sink_accepted_events_total",
-                counts.accepted,
-                before.accepted,
-            ),
-            (
-                "tidelog_sink_already_events_total",
-                counts.already,
-                before.already,
-            ),
-            (
-                "tidelog_sink_remote_lost_events_total",
-                counts.remote_lost,
-                before.remote_lost,
-            ),
-            (
-                "tidelog_sink_refilled_events_total",
-                counts.refilled,
-                before.refilled,
-            ),
-        ] {
+    pub(crate) fn counts(&mut self, counts: Counts<S>) {
+        let before = self.counted.totals();
+        for ((name, now), (_, then)) in counts.totals().into_iter().zip(before) {
             if now > then {
-                metrics::counter!(name, "sink" => self.sink).increment(now - then);
+                metrics::counter!(name, "sink" => S::NAME).increment(now - then);
             }
         }
-        self.status.change(false, |status| counts.write(status));
+        self.status.set_counts(counts.clone());
+        self.counted = counts;
     }
 
     /// Sets what is measured once a second.
-    pub(crate) fn gauges(&mut self, sink: &impl Sink) {
+    pub(crate) fn gauges(&mut self, sink: &S) {
         self.counts(sink.counts());
         let Load { bytes, .. } = sink.load();
         self.set_gauges(sink.settled().position, bytes);
@@ -208,16 +185,16 @@ impl Report {
 
     #[allow(clippy::cast_precision_loss, reason = "gauges are floats")]
     fn set_gauges(&self, settled: u64, bytes: usize) {
-        let status = self.status.status();
+        let (lag_events, parked, committed) = self.status.figures();
         for (name, value) in [
             ("tidelog_sink_settled_position", settled as f64),
-            ("tidelog_sink_lag_events", status.lag_events as f64),
+            ("tidelog_sink_lag_events", lag_events as f64),
             ("tidelog_sink_lag_seconds", self.lag.as_secs_f64()),
-            ("tidelog_sink_parked_streams", status.parked as f64),
+            ("tidelog_sink_parked_streams", parked as f64),
             ("tidelog_sink_window_bytes", bytes as f64),
         ] {
-            metrics::gauge!(name, "sink" => self.sink).set(value);
+            metrics::gauge!(name, "sink" => S::NAME).set(value);
         }
-        metrics::gauge!("tidelog_appended_position").set(status.committed as f64);
+        metrics::gauge!("tidelog_appended_position").set(committed as f64);
     }
 }

@@ -9,7 +9,7 @@ use tidelog_backends::commits::Commit;
 use tidelog_core::{BoxFuture, Error};
 
 use super::backoff::Backoff;
-use super::keeper::Keeper;
+use super::keeper::{Keeper, KeptState};
 use super::mailbox::Message;
 use super::replicator::{Ended, NOTE_EVERY, Replicator, Told};
 use super::report::Report;
@@ -17,11 +17,11 @@ use super::sink::{Begin, Sink, Step, Stop};
 use super::wake::Wake;
 
 /// A connection at work.
-pub(super) struct Session<'a, S> {
+pub(super) struct Session<'a, S: Sink> {
     of: &'a mut Replicator<S>,
-    keeper: &'a mut Keeper,
+    keeper: &'a mut Keeper<S::Kept>,
     backoff: &'a mut Backoff,
-    report: &'a mut Report,
+    report: &'a mut Report<S>,
     wake: Wake,
     /// Everything up to here was read.
     read: u64,
@@ -37,8 +37,8 @@ pub(super) struct Session<'a, S> {
     undurable: u64,
 }
 
-enum Turn {
-    Asked(Message),
+enum Turn<A> {
+    Asked(Message<A>),
     Saved(Result<(), Error>),
     Stepped(Result<Step, Stop>),
     Read(Result<Vec<Arc<Commit>>, Error>),
@@ -52,9 +52,9 @@ enum Turn {
 impl<'a, S: Sink> Session<'a, S> {
     pub(super) fn new(
         of: &'a mut Replicator<S>,
-        keeper: &'a mut Keeper,
+        keeper: &'a mut Keeper<S::Kept>,
         backoff: &'a mut Backoff,
-        report: &'a mut Report,
+        report: &'a mut Report<S>,
         begin: Begin,
     ) -> Self {
         of.sink.probe(keeper);
@@ -93,7 +93,7 @@ impl<'a, S: Sink> Session<'a, S> {
         }
     }
 
-    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn<S::Ask>> {
         if let Poll::Ready(message) = self.of.mailbox.poll(cx) {
             return Poll::Ready(Turn::Asked(message));
         }
@@ -126,7 +126,7 @@ impl<'a, S: Sink> Session<'a, S> {
         self.probe.as_mut().poll(cx).map(|()| Turn::Probe)
     }
 
-    async fn turned(&mut self, turn: Turn) -> Result<(), Ended> {
+    async fn turned(&mut self, turn: Turn<S::Ask>) -> Result<(), Ended> {
         match turn {
             Turn::Asked(message) => match self.of.told(message, self.keeper).await {
                 Told::Close => Err(Ended::Closed),
@@ -170,7 +170,7 @@ impl<'a, S: Sink> Session<'a, S> {
             Step::Rewind => {
                 // Kept like this until the watermark is back, too.
                 let identity = self.of.outbox.identity();
-                self.keeper.change().settled = identity.genesis();
+                self.keeper.change().set_settled(identity.genesis());
                 Err(Ended::Rewind)
             }
             Step::Progress => {

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tidelog_backends::commits::{Commit, CommitEnd};
-use tidelog_core::{Error, Halt, StreamId};
+use tidelog_core::{Error, Halt};
 
-use super::keeper::Keeper;
-use super::outbox::Outbox;
-use super::status::Counts;
+use super::keeper::{Keeper, KeptState};
+use super::outbox::{Identity, Outbox};
+use super::status::SinkStatus;
 
 /// A place that the log is sent to.
 ///
@@ -21,11 +21,21 @@ pub(crate) trait Sink: Send {
     /// The name that its state is saved under.
     const STATE: &'static str;
 
+    /// What it keeps between two runs.
+    type Kept: KeptState;
+    /// What users ask of it.
+    type Ask: Asked;
+    /// What users are told of it.
+    type Status: SinkStatus;
+
+    /// What all it does is recorded in.
+    fn span(identity: &Identity) -> tracing::Span;
+
     /// Connects and shakes hands; answers where to begin. May be dropped at every await.
     fn connect<'a>(
         &'a mut self,
         outbox: &'a Arc<dyn Outbox>,
-        keeper: &'a mut Keeper,
+        keeper: &'a mut Keeper<Self::Kept>,
     ) -> impl Future<Output = Result<Begin, Stop>> + Send + 'a;
 
     /// Takes the next commit.
@@ -33,7 +43,7 @@ pub(crate) trait Sink: Send {
         &mut self,
         commit: &Arc<Commit>,
         outbox: &dyn Outbox,
-        keeper: &mut Keeper,
+        keeper: &mut Keeper<Self::Kept>,
     ) -> Result<(), Stop>;
 
     /// Works on what it has taken, until something is to be told. Answers `Pending` when all that is
@@ -42,7 +52,7 @@ pub(crate) trait Sink: Send {
         &mut self,
         cx: &mut Context<'_>,
         outbox: &Arc<dyn Outbox>,
-        keeper: &mut Keeper,
+        keeper: &mut Keeper<Self::Kept>,
     ) -> Poll<Result<Step, Stop>>;
 
     /// Everything up to here is settled; always the end of a commit.
@@ -59,10 +69,10 @@ pub(crate) trait Sink: Send {
 
     /// The server is to be told how far this is, if it does not know. Called once a second while
     /// something moves, and when all is settled.
-    fn note(&mut self, keeper: &Keeper);
+    fn note(&mut self, keeper: &Keeper<Self::Kept>);
 
     /// It is to be looked whether the server still has what it had.
-    fn probe(&mut self, keeper: &Keeper);
+    fn probe(&mut self, keeper: &Keeper<Self::Kept>);
 
     /// Drops what is under way. `fresh` says that the connections are not to be trusted any more.
     fn disconnect(&mut self, fresh: bool);
@@ -71,13 +81,25 @@ pub(crate) trait Sink: Send {
     /// to see. `Again` when the sink is to connect anew.
     fn message<'a>(
         &'a mut self,
-        message: SinkMessage,
+        message: Self::Ask,
         outbox: &'a Arc<dyn Outbox>,
-        keeper: &'a mut Keeper,
+        keeper: &'a mut Keeper<Self::Kept>,
     ) -> impl Future<Output = Result<After, Error>> + Send + 'a;
 
     /// What happened so far, since the sink was made.
-    fn counts(&self) -> Counts;
+    fn counts(&self) -> <Self::Status as SinkStatus>::Counts;
+
+    /// What users are shown of the streams that a state has set aside.
+    fn listed(state: &Self::Kept) -> Arc<[<Self::Status as SinkStatus>::Parked]>;
+}
+
+/// What a user asks of a sink.
+pub(crate) trait Asked: Send + 'static {
+    /// Whether it can only be done while there is a connection.
+    fn needs_connection(&self) -> bool;
+
+    /// Whether a failure half way leaves a connection with knowledge that may not hold any more.
+    fn changes_what_is_known(&self) -> bool;
 }
 
 /// Where a connection begins.
@@ -148,16 +170,6 @@ pub enum Other {
     Gone,
     /// Another copy of this store goes on with it.
     Lives,
-}
-
-/// What a user asks of a sink.
-pub(crate) enum SinkMessage {
-    /// Tries a parked stream as it is.
-    Retry(StreamId),
-    /// Goes on in an epoch of its own.
-    Fork(Other),
-    /// Sends everything again.
-    Resync,
 }
 
 /// What follows a message.

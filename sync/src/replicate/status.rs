@@ -1,69 +1,40 @@
-//! What users are told about replication.
+//! Where the status of a sink stands, and the news of it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tidelog_core::{Error, Halt};
+use tidelog_core::{Error, Halt, StreamId};
 use uuid::Uuid;
 
-use super::parked::ReplicationParked;
 use crate::signal::{Listener, Signal};
 
-/// What replication is doing.
+/// What a sink is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ReplicationState {
-    /// The store was opened without it.
-    Off,
-    /// It waits before it tries the server again.
-    Waiting {
-        /// How often it has failed in a row.
-        failures: u32,
-        /// How long it waits.
-        next_in: Duration,
-    },
-    /// It connects, and finds out what the server knows of this store.
+pub(crate) enum Phase {
+    Waiting { failures: u32, next_in: Duration },
     Connecting,
-    /// The server lost what it had: everything is sent again.
     Rewinding,
-    /// It sends what waits.
     CatchingUp,
-    /// Everything that is durable is settled, or on its way.
     Live,
-    /// It stands still until a person decides.
     Halted(Halt),
-    /// The store is closed.
     Closed,
 }
 
-/// How far replication is.
+/// What is told of every sink.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct ReplicationStatus {
-    /// What it is doing.
-    pub state: ReplicationState,
+pub(crate) struct Common {
+    pub phase: Phase,
     /// The newest position of the log.
     pub committed: u64,
-    /// The newest position that survives a power cut; what is above is not sent.
+    /// The newest position that survives a power cut.
     pub durable: u64,
-    /// Everything up to here is at the server, or parked.
+    /// Everything up to here is settled.
     pub settled: u64,
-    /// How far the server knows that.
-    pub watermark: u64,
     /// Records that are durable and not settled.
     pub lag_events: u64,
-    /// How long the oldest of them has been seen to wait, by the monotonic clock; also while there is no
-    /// connection.
+    /// How long the oldest of them has been seen to wait.
     pub lag: Duration,
-    /// Events that the server accepted since the store was opened.
-    pub accepted: u64,
-    /// Events that stood there already.
-    pub already: u64,
-    /// Events that the server had lost and has again.
-    pub remote_lost: u64,
-    /// Of those, events that were missing in the middle of a stream.
-    pub refilled: u64,
     /// Connections that ended in trouble.
     pub retries: u64,
     /// Streams that are parked.
@@ -72,26 +43,19 @@ pub struct ReplicationStatus {
     pub in_flight_bytes: usize,
     /// The last trouble; it may be over.
     pub last_error: Option<Error>,
-    /// The id under which this run of the store writes at the server; nil before it has one.
     pub session: Uuid,
-    /// The epoch that the log is in.
     pub epoch: Uuid,
 }
 
-impl ReplicationStatus {
-    fn new(state: ReplicationState, epoch: Uuid) -> Self {
+impl Common {
+    pub(crate) fn new(epoch: Uuid) -> Self {
         Self {
-            state,
+            phase: Phase::Connecting,
             committed: 0,
             durable: 0,
             settled: 0,
-            watermark: 0,
             lag_events: 0,
             lag: Duration::ZERO,
-            accepted: 0,
-            already: 0,
-            remote_lost: 0,
-            refilled: 0,
             retries: 0,
             parked: 0,
             in_flight_bytes: 0,
@@ -100,43 +64,44 @@ impl ReplicationStatus {
             epoch,
         }
     }
-
-    /// Of a store that is not distributed.
-    pub(crate) fn off() -> Self {
-        Self::new(ReplicationState::Off, Uuid::nil())
-    }
 }
 
 /// What a sink has done since it was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub accepted: u64,
-    pub already: u64,
-    pub remote_lost: u64,
-    pub refilled: u64,
-    /// How far the server knows it.
-    pub watermark: u64,
+pub(crate) trait Totals: Clone + Default + PartialEq + Send {
+    /// Its metrics, by name; they only grow.
+    fn totals(&self) -> Vec<(&'static str, u64)>;
 }
 
-impl Counts {
-    pub(crate) fn write(self, status: &mut ReplicationStatus) {
-        status.accepted = self.accepted;
-        status.already = self.already;
-        status.remote_lost = self.remote_lost;
-        status.refilled = self.refilled;
-        status.watermark = self.watermark;
-    }
+/// A stream that a sink has set aside, as users are shown it.
+pub(crate) trait Listed: Send + Sync {
+    /// Whether events are held by it.
+    fn holds(&self) -> bool;
+    fn stream(&self) -> &StreamId;
+    fn first_position(&self) -> u64;
+    fn reason(&self) -> String;
 }
 
-/// Where the status stands, and the news of it.
-pub(crate) struct StatusCell {
-    told: Mutex<Told>,
+/// What users are told of one kind of sink.
+pub(crate) trait SinkStatus: Sized + Send + 'static {
+    /// What it does, in errors and logs: `replication`.
+    const WHAT: &'static str;
+
+    type Counts: Totals;
+    type Parked: Listed;
+
+    fn of(common: &Common, counts: &Self::Counts) -> Self;
+}
+
+/// Where the status of a sink stands, and the news of it.
+pub(crate) struct SinkCell<S: SinkStatus> {
+    told: Mutex<Told<S>>,
     news: Signal,
 }
 
-struct Told {
-    status: ReplicationStatus,
-    parked: Arc<[ReplicationParked]>,
+struct Told<S: SinkStatus> {
+    common: Common,
+    counts: S::Counts,
+    parked: Arc<[S::Parked]>,
     /// The lowest position that is held.
     first_held: Option<u64>,
     /// When the oldest record that is not settled was seen first.
@@ -145,13 +110,13 @@ struct Told {
     has_begun: bool,
 }
 
-impl StatusCell {
+impl<S: SinkStatus> SinkCell<S> {
     pub(crate) fn new(epoch: Uuid) -> Self {
-        let status = ReplicationStatus::new(ReplicationState::Connecting, epoch);
         Self {
             told: Mutex::new(Told {
-                status,
-                parked: Arc::default(),
+                common: Common::new(epoch),
+                counts: S::Counts::default(),
+                parked: Arc::new([]),
                 first_held: None,
                 waits_since: None,
                 has_begun: false,
@@ -161,19 +126,24 @@ impl StatusCell {
     }
 
     /// Changes it; `is_news` when somebody may wait for that.
-    pub(crate) fn change(&self, is_news: bool, change: impl FnOnce(&mut ReplicationStatus)) {
-        change(&mut self.told.lock().status);
+    pub(crate) fn change(&self, is_news: bool, change: impl FnOnce(&mut Common)) {
+        change(&mut self.told.lock().common);
         if is_news {
             self.news.notify();
         }
     }
 
+    /// What has been done so far.
+    pub(crate) fn set_counts(&self, counts: S::Counts) {
+        self.told.lock().counts = counts;
+    }
+
     /// What is parked now.
-    pub(crate) fn set_parked(&self, parked: Arc<[ReplicationParked]>) {
+    pub(crate) fn set_parked(&self, parked: Arc<[S::Parked]>) {
         let mut told = self.told.lock();
-        let held = parked.iter().filter(|parked| !parked.accepted);
-        told.first_held = held.map(|parked| parked.first_position).min();
-        told.status.parked = parked.len();
+        let held = parked.iter().filter(|parked| parked.holds());
+        told.first_held = held.map(Listed::first_position).min();
+        told.common.parked = parked.len();
         told.parked = parked;
         drop(told);
         self.news.notify();
@@ -203,34 +173,40 @@ impl StatusCell {
         }
     }
 
-    pub(crate) fn status(&self) -> ReplicationStatus {
-        self.told.lock().status.clone()
+    /// What is measured of it: how many records wait, how many streams are parked, and where the log
+    /// ends.
+    pub(crate) fn figures(&self) -> (u64, usize, u64) {
+        let told = self.told.lock();
+        let common = &told.common;
+        (common.lag_events, common.parked, common.committed)
+    }
+
+    pub(crate) fn status(&self) -> S {
+        let told = self.told.lock();
+        S::of(&told.common, &told.counts)
     }
 
     /// The same as of now, of a log that reaches so far: while it waits or stands still nobody else
     /// says so.
-    pub(crate) fn status_at(
-        &self,
-        now: Duration,
-        (committed, durable): (u64, u64),
-    ) -> ReplicationStatus {
+    pub(crate) fn status_at(&self, now: Duration, (committed, durable): (u64, u64)) -> S {
         let mut told = self.told.lock();
-        let lag_events = durable.saturating_sub(told.status.settled);
+        let lag_events = durable.saturating_sub(told.common.settled);
         let lag = if lag_events == 0 {
             Duration::ZERO
         } else {
             now.saturating_sub(*told.waits_since.get_or_insert(now))
         };
-        ReplicationStatus {
+        let common = Common {
             committed,
             durable,
             lag_events,
             lag,
-            ..told.status.clone()
-        }
+            ..told.common.clone()
+        };
+        S::of(&common, &told.counts)
     }
 
-    pub(crate) fn parked(&self) -> Arc<[ReplicationParked]> {
+    pub(crate) fn parked(&self) -> Arc<[S::Parked]> {
         Arc::clone(&self.told.lock().parked)
     }
 
@@ -238,7 +214,7 @@ impl StatusCell {
         self.news.listen()
     }
 
-    /// Returns once everything up to `position` is at the server.
+    /// Returns once everything up to `position` is settled, and nothing of it set aside.
     pub(crate) async fn wait_for(&self, position: u64) -> Result<(), Error> {
         loop {
             let news = self.listen();
@@ -251,22 +227,22 @@ impl StatusCell {
 
     fn answer(&self, position: u64) -> Option<Result<(), Error>> {
         let told = self.told.lock();
-        if told.status.settled >= position {
+        if told.common.settled >= position {
             if told.first_held.is_none_or(|held| held > position) {
                 return Some(Ok(()));
             }
-            let held = told.parked.iter().filter(|parked| !parked.accepted);
-            let first = held.min_by_key(|parked| parked.first_position)?;
+            let held = told.parked.iter().filter(|parked| parked.holds());
+            let first = held.min_by_key(|parked| parked.first_position())?;
             return Some(Err(Error::Parked {
-                what: "replication".into(),
-                stream: first.stream.clone(),
-                position: first.first_position,
-                reason: first.reason.to_string().into(),
+                what: S::WHAT.into(),
+                stream: first.stream().clone(),
+                position: first.first_position(),
+                reason: first.reason().into(),
             }));
         }
-        match &told.status.state {
-            ReplicationState::Halted(halt) => Some(Err(Error::Halted(Box::new(halt.clone())))),
-            ReplicationState::Closed => Some(Err(Error::Closed)),
+        match &told.common.phase {
+            Phase::Halted(halt) => Some(Err(Error::Halted(Box::new(halt.clone())))),
+            Phase::Closed => Some(Err(Error::Closed)),
             _ => None,
         }
     }

@@ -12,31 +12,45 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tidelog_backends::machine;
-use tidelog_backends::wire::Cql;
-use tidelog_core::{BoxFuture, Halt, Sleeper, Ticks};
+use tidelog_core::{BoxFuture, Halt, Ticks};
 
 use super::mailbox::{Mailbox, Message};
 use super::replicator::Replicator;
-use super::sink::Sink;
-use super::status::{ReplicationState, StatusCell};
+use super::sink::{Asked, Sink};
+use super::status::{Phase, SinkCell, SinkStatus};
+
+/// Where a replicator is polled.
+pub(crate) trait Worker: Send + Sync + 'static {
+    /// Lets `work` run until it is done.
+    fn spawn(&self, work: BoxFuture<'static, ()>);
+
+    /// Whether this thread may wait for the end of what runs there: it is not what that needs.
+    fn may_be_waited_for(&self) -> bool;
+
+    /// Ends it, after its work.
+    fn stop(&self) -> BoxFuture<'static, ()>;
+}
 
 /// A replicator that runs until it is stopped.
-pub(crate) struct Running {
-    mailbox: Arc<Mailbox>,
-    cql: Cql,
+pub(crate) struct Running<A: Asked> {
+    mailbox: Arc<Mailbox<A>>,
+    worker: Box<dyn Worker>,
     /// Where it is being polled now.
     polled_by: Arc<Mutex<Option<ThreadId>>>,
     ended: Mutex<Option<oneshot::Receiver<()>>>,
 }
 
-impl Running {
-    /// Lets `replicator` run where the driver works.
-    pub(crate) fn start<S: Sink + 'static>(replicator: Replicator<S>, cql: Cql) -> Self {
+impl<A: Asked> Running<A> {
+    /// Lets `replicator` run where `worker` says.
+    pub(crate) fn start<S: Sink<Ask = A> + 'static>(
+        replicator: Replicator<S>,
+        worker: impl Worker,
+    ) -> Self {
         let polled_by = Arc::<Mutex<Option<ThreadId>>>::default();
         let mailbox = Arc::clone(&replicator.mailbox);
         let (end, ended) = oneshot::channel();
         let (status, left) = (Arc::clone(&replicator.status), Arc::clone(&mailbox));
-        let over = Over {
+        let over = Over::<S> {
             mailbox: Arc::clone(&mailbox),
             status: Arc::clone(&status),
         };
@@ -45,21 +59,21 @@ impl Running {
             let _over = over;
             if let Err(panic) = work.await {
                 let reason = reason_of(&*panic).into();
-                tracing::error!(%reason, "replication panicked");
+                tracing::error!(sink = S::NAME, %reason, "{} panicked", S::Status::WHAT);
                 left.close();
                 let halt = Halt::Internal { reason };
-                status.change(true, |status| status.state = ReplicationState::Halted(halt));
+                status.change(true, |status| status.phase = Phase::Halted(halt));
             }
             // Nobody waits when this fails.
             let _ = end.send(());
         };
-        cql.spawn(Marked {
+        worker.spawn(Box::pin(Marked {
             work: Box::pin(work),
             polled_by: Arc::clone(&polled_by),
-        });
+        }));
         Self {
             mailbox,
-            cql,
+            worker: Box::new(worker),
             polled_by,
             ended: Mutex::new(Some(ended)),
         }
@@ -73,38 +87,33 @@ impl Running {
         };
         self.mailbox.send(Message::Close);
         let is_inside = *self.polled_by.lock() == Some(thread::current().id());
-        let would_block =
-            !self.cql.has_own_thread() && tokio::runtime::Handle::try_current().is_ok();
-        if is_inside || would_block {
+        if is_inside || !self.worker.may_be_waited_for() {
             return;
         }
         // Dropped unsent when its thread has ended before.
         let _ = ended.recv();
-        pollster::block_on(self.cql.stop());
+        pollster::block_on(self.worker.stop());
     }
 }
 
-impl Drop for Running {
+impl<A: Asked> Drop for Running<A> {
     fn drop(&mut self) {
         self.stop();
     }
 }
 
 /// Answers all who wait, also where a runtime that was given drops its work unfinished.
-struct Over {
-    mailbox: Arc<Mailbox>,
-    status: Arc<StatusCell>,
+struct Over<S: Sink> {
+    mailbox: Arc<Mailbox<S::Ask>>,
+    status: Arc<SinkCell<S::Status>>,
 }
 
-impl Drop for Over {
+impl<S: Sink> Drop for Over<S> {
     fn drop(&mut self) {
         self.mailbox.close();
         self.status.change(true, |status| {
-            if !matches!(
-                status.state,
-                ReplicationState::Halted(Halt::Internal { .. })
-            ) {
-                status.state = ReplicationState::Closed;
+            if !matches!(status.phase, Phase::Halted(Halt::Internal { .. })) {
+                status.phase = Phase::Closed;
             }
         });
         self.status.begun();
@@ -151,15 +160,5 @@ impl Ticks for MachineTicks {
 
     fn slept(&self) -> Duration {
         machine::slept()
-    }
-}
-
-/// Waits by the runtime that it is polled on.
-#[derive(Debug)]
-pub(crate) struct RuntimeSleeper;
-
-impl Sleeper for RuntimeSleeper {
-    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
-        Box::pin(tokio::time::sleep(duration))
     }
 }

@@ -13,10 +13,10 @@ use super::ask::{self, meta, origins};
 use super::handshake::{Log, Seen, Verdict, cloned, verdict};
 use super::park;
 use super::watermark::{stop, watermark};
-use crate::replicate::keeper::Keeper;
 use crate::replicate::outbox::{Identity, Outbox};
 use crate::replicate::sink::Stop;
-use crate::replicate::state::{Replica, SinkState, Stretch};
+use crate::scylla::state::Keeper;
+use crate::scylla::state::{Replica, SinkState, Stretch};
 
 /// The version of the schema that this program works with.
 const SCHEMA: u32 = 1;

@@ -5,7 +5,7 @@ use tidelog_backends::wire::ParkedRow;
 use tidelog_core::Error;
 use uuid::Uuid;
 
-use crate::replicate::state::Replica;
+use crate::scylla::state::Replica;
 
 /// A log that is made from another one's commits, as they stand. Its own end is all that it needs to
 /// be gone on with.

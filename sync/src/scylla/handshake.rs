@@ -6,7 +6,7 @@ use tidelog_core::{Error, Halt};
 use uuid::Uuid;
 
 use crate::replicate::outbox::Identity;
-use crate::replicate::state::SinkState;
+use crate::scylla::state::SinkState;
 
 /// What is known on both sides.
 pub(super) struct Seen<'a> {
@@ -184,7 +184,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::replicate::state::Stretch;
+    use crate::scylla::state::Stretch;
 
     const ORIGIN: Uuid = Uuid::from_u128(1);
     const EPOCH: Uuid = Uuid::from_u128(2);

@@ -19,8 +19,8 @@ use super::probe::{Probe, Probed};
 use super::retrying::Retrying;
 use super::torn::Several;
 use super::watermark::Noted;
-use crate::replicate::keeper::Keeper;
 use crate::replicate::progress::Progress;
+use crate::scylla::state::Keeper;
 
 /// One connection.
 #[allow(

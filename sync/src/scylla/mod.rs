@@ -10,6 +10,7 @@
 //! | `arbitrate`, `judge` | where the server decides who comes first |
 //! | `park`, `parking`, `torn` | streams that are set aside |
 //! | `retrying` | what is held, tried again |
+//! | `state`, `parked`, `status` | what is kept between two runs, and what users are told |
 //! | `watermark`, `probe` | how far the server knows this log, and whether it still does |
 //! | `doubting` | a dead connection is waited for once |
 //! | `timed` | how long each request takes, for metrics |
@@ -22,6 +23,7 @@
 //! | `follow`, `follow_plan`, `vector`, `hidden` | other origins' events, from any place |
 //! | `pull`, `peers` | the same, kept on this machine |
 //! | `mend`, `own_thread` | a damaged segment made again |
+//! | `worker` | where all that runs |
 
 mod arbitrate;
 mod ask;
@@ -44,6 +46,7 @@ mod log_rows_window;
 mod mend;
 mod own_thread;
 pub(crate) mod park;
+mod parked;
 mod parked_rows;
 mod parking;
 mod patient;
@@ -58,6 +61,8 @@ mod sending;
 #[cfg(test)]
 mod sim;
 pub(crate) mod sink;
+mod state;
+pub(crate) mod status;
 mod take_back;
 #[cfg(test)]
 mod test_log;
@@ -74,11 +79,14 @@ mod torn;
 mod turns;
 mod vector;
 mod watermark;
+pub(crate) mod worker;
 
 pub use follow::{Follow, Followed};
 pub use mend::{MendReport, mend, mend_blocking};
+pub use parked::ReplicationParked;
 pub use peers::{Peer, PeerLog};
 pub use pull::Pull;
 pub use resolve::{Conflict, Resolved};
 pub use restore::{RestoreOptions, RestoreReport, restore, restore_blocking};
+pub use status::{ReplicationState, ReplicationStatus};
 pub use vector::Vector;

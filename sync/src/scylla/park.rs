@@ -8,9 +8,9 @@ use tidelog_core::StreamId;
 use uuid::Uuid;
 
 use super::ask::applied;
-use crate::replicate::keeper::Keeper;
-use crate::replicate::parked::ParkedEntry;
-use crate::replicate::state::SinkState;
+use crate::scylla::parked::ParkedEntry;
+use crate::scylla::state::Keeper;
+use crate::scylla::state::SinkState;
 
 /// Most streams that are parked at once.
 pub(crate) const MAX_PARKED: usize = 10_000;

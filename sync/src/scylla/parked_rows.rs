@@ -9,8 +9,9 @@ use tidelog_backends::wire::ParkedRow;
 use tidelog_core::{Batch, Error, EventId, RecordKind, StreamId};
 
 use super::park::EntryKey;
-use crate::replicate::parked::{ParkedEntry, ParkedReason};
-use crate::replicate::state::SinkState;
+use crate::replicate::ParkedReason;
+use crate::scylla::parked::ParkedEntry;
+use crate::scylla::state::SinkState;
 
 /// The append that wrote an event, by the log.
 pub(super) struct Recorded {

@@ -10,10 +10,11 @@ use super::link::{Answer, Link};
 use super::park::{Change, EntryKey, Pending, request, tell};
 use super::sink::ScyllaSink;
 use super::torn::Part;
-use crate::replicate::keeper::Keeper;
+use crate::replicate::ParkedReason;
 use crate::replicate::outbox::Outbox;
-use crate::replicate::parked::{ParkedEntry, ParkedReason};
 use crate::replicate::sink::Stop;
+use crate::scylla::parked::ParkedEntry;
+use crate::scylla::state::Keeper;
 
 /// The first event of a stream that is held.
 #[derive(Clone, Copy, Debug)]

@@ -13,7 +13,7 @@ use super::ask;
 use super::connect::has_row;
 use super::judge::Place;
 use super::watermark::taken;
-use crate::replicate::state::Replica;
+use crate::scylla::state::Replica;
 
 pub(super) struct Probe {
     pub wire: Arc<dyn Wire>,

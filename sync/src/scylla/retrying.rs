@@ -12,10 +12,11 @@ use super::park::{Change, EntryKey, Pending};
 use super::parking::Held;
 use super::sink::ScyllaSink;
 use super::turns::{BATCH_BYTES, MAX_EVENT_BYTES};
-use crate::replicate::keeper::Keeper;
+use crate::replicate::ParkedReason;
 use crate::replicate::outbox::Outbox;
-use crate::replicate::parked::{ParkedEntry, ParkedReason};
 use crate::replicate::sink::Stop;
+use crate::scylla::parked::ParkedEntry;
+use crate::scylla::state::Keeper;
 
 /// A stream that is being tried.
 pub(super) struct Retrying {

@@ -13,9 +13,9 @@ use super::probe::Probed;
 use super::sink::ScyllaSink;
 use super::turns::Formed;
 use super::watermark::{Advance, Noted, watermark};
-use crate::replicate::keeper::Keeper;
 use crate::replicate::outbox::Outbox;
 use crate::replicate::sink::{Sink, Stop};
+use crate::scylla::state::Keeper;
 
 /// A connection that was silent for so long is asked whether it lives before it is used.
 const SILENT: Duration = Duration::from_secs(5);

@@ -8,17 +8,20 @@ use std::time::Duration;
 use futures_util::stream::StreamExt;
 use tidelog_backends::commits::{Commit, CommitEnd};
 use tidelog_backends::wire::{Wire, WireError};
-use tidelog_core::{Error, IdSource, Ticks};
+use tidelog_core::{Error, IdSource, StreamId, Ticks};
 
 use super::ask::trouble;
 use super::connect::Caller;
 use super::doubting::Doubting;
 use super::link::Link;
 use super::watermark::stop;
-use crate::replicate::keeper::Keeper;
+use crate::replicate::outbox::Identity;
 use crate::replicate::outbox::Outbox;
-use crate::replicate::sink::{After, Begin, Load, Sink, SinkMessage, Step, Stop};
-use crate::replicate::status::Counts;
+use crate::replicate::sink::{After, Asked, Begin, Load, Other, Sink, Step, Stop};
+use crate::scylla::parked::ReplicationParked;
+use crate::scylla::state::Keeper;
+use crate::scylla::state::SinkState;
+use crate::scylla::status::{Counts, ReplicationStatus};
 
 /// Answers worked through before others are let in.
 const TURNS: usize = 64;
@@ -42,6 +45,26 @@ pub(crate) struct ScyllaOptions {
     pub overlap: u64,
     pub ids: Arc<dyn IdSource>,
     pub ticks: Arc<dyn Ticks>,
+}
+
+/// What a user asks of the sink.
+pub(crate) enum SinkMessage {
+    /// Tries a parked stream as it is.
+    Retry(StreamId),
+    /// Goes on in an epoch of its own.
+    Fork(Other),
+    /// Sends everything again.
+    Resync,
+}
+
+impl Asked for SinkMessage {
+    fn needs_connection(&self) -> bool {
+        matches!(self, Self::Retry(_))
+    }
+
+    fn changes_what_is_known(&self) -> bool {
+        matches!(self, Self::Fork(_))
+    }
 }
 
 pub(crate) struct ScyllaSink {
@@ -123,6 +146,15 @@ impl ScyllaSink {
 impl Sink for ScyllaSink {
     const NAME: &'static str = "scylla";
     const STATE: &'static str = "sink.scylla";
+
+    type Kept = SinkState;
+    type Ask = SinkMessage;
+    type Status = ReplicationStatus;
+
+    fn span(identity: &Identity) -> tracing::Span {
+        let (origin, epoch) = (identity.origin, identity.epoch);
+        tracing::info_span!("replication", sink = Self::NAME, %origin, %epoch)
+    }
 
     async fn connect<'a>(
         &'a mut self,
@@ -304,5 +336,11 @@ impl Sink for ScyllaSink {
 
     fn counts(&self) -> Counts {
         self.counts
+    }
+
+    fn listed(state: &SinkState) -> Arc<[ReplicationParked]> {
+        let entries = state.parked.values();
+        let listed = entries.filter(|entry| entry.resolved_at == 0);
+        listed.map(ReplicationParked::from).collect()
     }
 }

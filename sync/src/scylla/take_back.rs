@@ -6,8 +6,8 @@ use tidelog_core::Error;
 
 use super::connect::Caller;
 use super::parked_rows::{AcceptedParts, Recorded, entry};
-use crate::replicate::keeper::Keeper;
-use crate::replicate::state::SinkState;
+use crate::scylla::state::Keeper;
+use crate::scylla::state::SinkState;
 
 /// Bytes of the log read at once.
 const READ_BYTES: usize = 1 << 20;

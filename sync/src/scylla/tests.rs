@@ -21,9 +21,9 @@ use super::sink::{ScyllaOptions, ScyllaSink};
 use crate::replicate::embedded::Embedded;
 use crate::replicate::mailbox::{Mailbox, Message};
 use crate::replicate::replicator::{Env, Pace, Replicator};
-use crate::replicate::sink::SinkMessage;
-use crate::replicate::status::StatusCell;
-use crate::replicate::{ReplicationParked, ReplicationState, ReplicationStatus};
+use crate::scylla::sink::SinkMessage;
+use crate::scylla::status::StatusCell;
+use crate::scylla::{ReplicationParked, ReplicationState, ReplicationStatus};
 
 pub(super) fn meta() -> MetaRow {
     MetaRow {
@@ -38,7 +38,7 @@ pub(super) fn meta() -> MetaRow {
 pub(super) struct Node {
     pub clock: Arc<ManualClock>,
     pub status: Arc<StatusCell>,
-    pub mailbox: Arc<Mailbox>,
+    pub mailbox: Arc<Mailbox<SinkMessage>>,
     pub sleeper: ManualSleeper,
     /// Microseconds that the machine has slept.
     pub slept: Arc<AtomicU64>,
@@ -89,7 +89,7 @@ fn replicator_that_overlaps(
         ticks: env.ticks.clone(),
     };
     let status = Arc::new(StatusCell::new(store.identity().epoch));
-    let mailbox = Arc::<Mailbox>::default();
+    let mailbox = Arc::<Mailbox<SinkMessage>>::default();
     let replicator = Replicator {
         sink: ScyllaSink::new(Arc::new(wire.clone()), options),
         outbox: Arc::new(Embedded::new(store).unwrap()),

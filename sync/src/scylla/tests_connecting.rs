@@ -15,9 +15,10 @@ use uuid::Uuid;
 
 use super::sink::ScyllaSink;
 use super::tests::{Till, meta, server};
-use crate::replicate::ReplicationState;
+use crate::replicate::Other;
 use crate::replicate::mailbox::Message;
-use crate::replicate::sink::{Other, SinkMessage};
+use crate::scylla::sink::SinkMessage;
+use crate::scylla::status::ReplicationState;
 
 fn meta_of(wire: &FakeWire) -> Option<MetaRow> {
     match pollster::block_on(wire.another().ask(Request::Meta)) {

@@ -16,8 +16,8 @@ use super::tests::{Till, server};
 use super::turns::MAX_EVENT_BYTES;
 use crate::replicate::embedded::Embedded;
 use crate::replicate::mailbox::Message;
-use crate::replicate::sink::SinkMessage;
-use crate::replicate::{ReplicationState, ReplicationStatus};
+use crate::scylla::sink::SinkMessage;
+use crate::scylla::status::{ReplicationState, ReplicationStatus};
 
 #[test]
 fn an_event_from_before_that_is_too_large_is_parked_and_others_go_on() {

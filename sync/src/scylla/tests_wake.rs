@@ -9,13 +9,14 @@ use tidelog_backends::wire::Cql;
 use tidelog_backends::{KeyspaceReplication, ScyllaConfig, SledStore};
 use tidelog_core::{EventLog, SystemIds, Ticks};
 
-use super::sink::{ScyllaOptions, ScyllaSink};
+use super::sink::{ScyllaOptions, ScyllaSink, SinkMessage};
 use super::tests::append;
 use crate::replicate::embedded::Embedded;
 use crate::replicate::mailbox::Mailbox;
 use crate::replicate::replicator::{Env, Pace, Replicator};
-use crate::replicate::status::StatusCell;
-use crate::replicate::thread::{MachineTicks, Running, RuntimeSleeper};
+use crate::replicate::thread::{MachineTicks, Running};
+use crate::scylla::status::StatusCell;
+use crate::scylla::worker::RuntimeSleeper;
 
 #[path = "../../tests/tools/plain.rs"]
 #[allow(dead_code, reason = "shared with tests that do more")]
@@ -93,7 +94,7 @@ fn the_first_event_after_a_sleep_is_there_within_ten_seconds_although_connection
             ids: Arc::new(SystemIds),
         },
         pace: Pace::default(),
-        mailbox: Arc::<Mailbox>::default(),
+        mailbox: Arc::<Mailbox<SinkMessage>>::default(),
         status: Arc::clone(&status),
     };
     let running = Running::start(replicator, cql);

@@ -10,11 +10,11 @@ use super::lane::Item;
 use super::link::Link;
 use super::parking::{Held, note_accepted};
 use super::sink::ScyllaSink;
-use crate::replicate::keeper::Keeper;
+use crate::replicate::ParkedReason;
 use crate::replicate::outbox::{LocalEvent, Outbox};
-use crate::replicate::parked::ParkedReason;
 use crate::replicate::sink::Stop;
-use crate::replicate::state::SinkState;
+use crate::scylla::state::Keeper;
+use crate::scylla::state::SinkState;
 
 /// Most bytes of events written at once, unless one alone has more.
 pub(super) const BATCH_BYTES: usize = 100 << 10;

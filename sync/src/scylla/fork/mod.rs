@@ -12,11 +12,11 @@ use super::log_rows_window::Window;
 use super::park;
 use super::parked_rows::entry;
 use super::watermark::watermark;
-use crate::replicate::keeper::Keeper;
 use crate::replicate::outbox::{Identity, Outbox};
-use crate::replicate::parked::ParkedEntry;
 use crate::replicate::sink::{Other, Stop};
-use crate::replicate::state::{SinkState, Stretch};
+use crate::scylla::parked::ParkedEntry;
+use crate::scylla::state::Keeper;
+use crate::scylla::state::{SinkState, Stretch};
 
 /// Tries before it is given up; each looks at what the one before has done.
 const TRIES: usize = 3;

@@ -19,8 +19,8 @@ use super::super::test_log::{Ids, MemoryCopy};
 use super::super::tests::{append, meta, replicator};
 use super::*;
 use crate::replicate::mailbox::Message;
-use crate::replicate::sink::SinkMessage;
-use crate::replicate::status::{ReplicationState, ReplicationStatus};
+use crate::scylla::sink::SinkMessage;
+use crate::scylla::status::{ReplicationState, ReplicationStatus};
 
 /// Polls `work`, letting time pass, until `done`.
 fn drive(work: impl Future<Output = ()>, clock: &ManualClock, done: impl Fn() -> bool) {

@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use super::super::copy_target::{Claim, CopyTarget, Restorable};
 use super::super::parked_rows::{AcceptedParts, Recorded, entry};
-use crate::replicate::parked::ParkedEntry;
-use crate::replicate::state::{SinkState, Stretch};
+use crate::scylla::parked::ParkedEntry;
+use crate::scylla::state::{SinkState, Stretch};
 
 /// The name that the sink's state is saved under.
 const STATE: &str = "sink.scylla";
@@ -170,7 +170,7 @@ mod tests {
     };
     use super::super::{RestoreOptions, restore_to};
     use super::*;
-    use crate::replicate::parked::ParkedReason;
+    use crate::replicate::ParkedReason;
 
     fn part(name: &str, expected: ExpectedVersion) -> AppendBatch {
         let event = NewEvent::new("Sold", 1, ContentType::Json, "{}");

@@ -14,7 +14,7 @@ use super::super::restore::{RestoreOptions, restore_to};
 use super::disk::Disk;
 use super::net::SimWire;
 use super::outbox::SimLog;
-use crate::replicate::state::{SinkState, Stretch};
+use crate::scylla::state::{SinkState, Stretch};
 
 /// How a restore ended.
 pub(super) type Ended = Arc<Mutex<Option<Result<(), Error>>>>;

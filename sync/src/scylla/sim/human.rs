@@ -7,9 +7,10 @@ use tidelog_core::{
 };
 
 use super::world::{Node, World};
+use crate::replicate::Other;
 use crate::replicate::mailbox::{Message, Reply as MailReply};
-use crate::replicate::sink::{Other, SinkMessage};
-use crate::replicate::{ReplicationParked, ReplicationState};
+use crate::scylla::sink::SinkMessage;
+use crate::scylla::{ReplicationParked, ReplicationState};
 
 impl World {
     /// A direct client appends one event behind what stands there.
@@ -237,7 +238,7 @@ impl World {
         self.send(node, |reply| Message::Sink(message, reply));
     }
 
-    fn send(&mut self, node: usize, message: impl FnOnce(MailReply) -> Message) {
+    fn send(&mut self, node: usize, message: impl FnOnce(MailReply) -> Message<SinkMessage>) {
         if let Some(running) = &mut self.nodes[node].running {
             let (reply, answer) = oneshot::async_channel();
             running.asking = Some(Box::pin(async move {

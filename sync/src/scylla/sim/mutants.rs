@@ -5,8 +5,8 @@ use tidelog_backends::wire::{AppendRows, Expected, Reply, Request, Watermark};
 
 use super::net::Answer;
 use super::world::World;
-use crate::replicate::parked::ParkedReason;
-use crate::replicate::state::SinkState;
+use crate::replicate::ParkedReason;
+use crate::scylla::state::SinkState;
 
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tidelog_core::{BoxFuture, ManualSleeper, Sleeper};
 use uuid::Uuid;
 
-use super::super::sink::{ScyllaOptions, ScyllaSink};
+use super::super::sink::{ScyllaOptions, ScyllaSink, SinkMessage};
 use super::copy::{self, Ended};
 use super::net::SimWire;
 use super::outbox::SimLog;
@@ -15,12 +15,12 @@ use super::world::Sizes;
 use crate::replicate::mailbox::Mailbox;
 use crate::replicate::outbox::Outbox;
 use crate::replicate::replicator::{Env, Replicator};
-use crate::replicate::status::StatusCell;
+use crate::scylla::status::StatusCell;
 
 /// A future, and what it is asked and told by.
 pub(super) struct Running {
     pub future: BoxFuture<'static, ()>,
-    pub mailbox: Arc<Mailbox>,
+    pub mailbox: Arc<Mailbox<SinkMessage>>,
     pub status: Arc<StatusCell>,
     /// How it ended, if it is a restore.
     pub ended: Option<Ended>,
@@ -53,7 +53,7 @@ impl Sleeper for SimSleeper {
 /// The replicator of a store.
 pub(super) fn start(log: &SimLog, sizes: Sizes) -> Running {
     let status = Arc::new(StatusCell::new(log.identity().epoch));
-    let mailbox = Arc::<Mailbox>::default();
+    let mailbox = Arc::<Mailbox<SinkMessage>>::default();
     let env = Env {
         ticks: log.clock.clone(),
         sleeper: Arc::new(SimSleeper(log.clone())),

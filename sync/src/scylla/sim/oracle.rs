@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::disk::Disk;
 use super::world::Node;
-use crate::replicate::state::SinkState;
+use crate::scylla::state::SinkState;
 
 /// What the oracle remembers.
 pub(super) struct Oracle {

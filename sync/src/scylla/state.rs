@@ -9,7 +9,12 @@ use tidelog_backends::commits::CommitEnd;
 use tidelog_core::{Batch, Error, EventId, StreamId};
 use uuid::Uuid;
 
-use super::parked::{ParkedEntry, ParkedReason};
+use super::parked::ParkedEntry;
+use crate::replicate::ParkedReason;
+use crate::replicate::keeper::KeptState;
+use crate::replicate::outbox::Identity;
+
+pub(crate) type Keeper = crate::replicate::keeper::Keeper<SinkState>;
 
 /// The format of the bytes.
 const FORMAT: u32 = 1;
@@ -184,6 +189,40 @@ impl SinkState {
                 .collect(),
             parked,
         })
+    }
+}
+
+impl KeptState for SinkState {
+    fn unknown(identity: &Identity) -> Self {
+        Self::new(identity.origin, identity.epoch, identity.genesis())
+    }
+
+    fn origin(&self) -> Uuid {
+        self.origin
+    }
+
+    fn epoch(&self) -> Uuid {
+        self.epoch
+    }
+
+    fn session(&self) -> Uuid {
+        self.session
+    }
+
+    fn settled(&self) -> CommitEnd {
+        self.settled
+    }
+
+    fn set_settled(&mut self, settled: CommitEnd) {
+        self.settled = settled;
+    }
+
+    fn encode(&self) -> Result<Bytes, Error> {
+        Self::encode(self)
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, String> {
+        Self::decode(bytes)
     }
 }
 
