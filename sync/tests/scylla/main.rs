@@ -27,6 +27,7 @@ mod proxy;
 mod restore;
 mod secrets;
 mod servers;
+#[allow(dead_code, reason = "what a broker is to be")]
 #[path = "../tools/services.rs"]
 mod services;
 mod stop;

@@ -172,7 +172,7 @@ fn without_java_tests_are_left_out_loudly_and_fail_in_ci() {
     let run = |ci: &str| {
         Command::new(python.trim())
             .args([
-                services::SERVICES,
+                services::services().to_str().unwrap(),
                 "run",
                 "--",
                 python.trim(),

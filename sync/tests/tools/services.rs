@@ -2,13 +2,19 @@
 
 use std::io::Write;
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// What starts and ends them.
-pub const SERVICES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/services/services");
+/// What starts and ends them, from whichever package of the project a test is of.
+pub fn services() -> PathBuf {
+    let folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let mut found = folders.map(|folder| folder.join("sync/services/services"));
+    found
+        .find(|path| path.is_file())
+        .expect("it is a part of the project")
+}
 
 /// The server that all tests share, as `host:port`: that of `TIDELOG_TEST_SCYLLA`, or else one that
 /// is started now and left for `services down`. `None` where that cannot be, which is said.
@@ -36,8 +42,8 @@ fn shared(variable: &str, service: &str) -> Option<String> {
     if !can_start(service) {
         return None;
     }
-    call(Command::new(SERVICES).args(["up", service]));
-    let printed = Command::new(SERVICES)
+    call(Command::new(services()).args(["up", service]));
+    let printed = Command::new(services())
         .args(["env", service])
         .output()
         .unwrap();
@@ -76,25 +82,61 @@ fn is_there(tool: &str) -> bool {
     std::env::split_paths(&path).any(|folder| folder.join(tool).is_file())
 }
 
-/// A Cassandra of a test's own, which it may hurt. It goes, with its data, when this is dropped.
+/// A server of a test's own, which it may hurt. It goes, with its data, when this is dropped.
 #[derive(Debug)]
 pub struct Own {
+    service: &'static str,
     name: String,
     port: u16,
-    storage: u16,
+    environment: Vec<(&'static str, String)>,
+}
+
+/// What a broker is to be.
+#[derive(Debug, Default)]
+pub struct Broker<'a> {
+    /// Settings of the broker's own, such as `auto.create.topics.enable`.
+    pub settings: &'a [(&'a str, &'a str)],
+    /// Who may come to [`Own::with_password`], by PLAIN or SCRAM.
+    pub user: Option<(&'a str, &'a str)>,
+    /// A file with a key and its certificate, for [`Own::by_tls`].
+    pub tls: Option<&'a Path>,
 }
 
 impl Own {
-    /// Starts it on free ports. `None` where that cannot be, which is said.
+    /// Starts a Cassandra on free ports. `None` where that cannot be, which is said.
     pub fn start() -> Option<Self> {
-        if !can_start("cassandra") {
+        Self::begin(
+            "cassandra",
+            "CQL_PORT",
+            vec![("CQL_STORAGE_PORT", free_port().to_string())],
+        )
+    }
+
+    /// Starts a Kafka broker on free ports. `None` where that cannot be, which is said.
+    pub fn kafka() -> Option<Self> {
+        Self::kafka_with(&Broker::default())
+    }
+
+    /// The same, otherwise than the one that all share.
+    pub fn kafka_with(broker: &Broker<'_>) -> Option<Self> {
+        Self::begin("kafka", "KAFKA_PORT", broker.environment())
+    }
+
+    fn begin(
+        service: &'static str,
+        port_variable: &'static str,
+        mut environment: Vec<(&'static str, String)>,
+    ) -> Option<Self> {
+        if !can_start(service) {
             return None;
         }
         let port = free_port();
+        environment.push((port_variable, port.to_string()));
         let own = Self {
+            service,
             name: format!("{}-{port}", std::process::id()),
             port,
-            storage: free_port(),
+            environment,
         };
         own.tell("up");
         Some(own)
@@ -103,6 +145,23 @@ impl Own {
     /// Where it answers.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Where a broker asks for the name and password of its [`Broker::user`].
+    pub fn with_password(&self) -> String {
+        self.listener("KAFKA_SASL_PORT")
+    }
+
+    /// Where a broker speaks TLS.
+    pub fn by_tls(&self) -> String {
+        self.listener("KAFKA_TLS_PORT")
+    }
+
+    fn listener(&self, variable: &str) -> String {
+        let mut all = self.environment.iter();
+        let port = all.find(|(name, _)| *name == variable);
+        let (_, port) = port.expect("it was started with such a listener");
+        format!("127.0.0.1:{port}")
     }
 
     /// Ends it by SIGKILL; its data stays.
@@ -125,16 +184,29 @@ impl Own {
         self.tell("resume");
     }
 
+    /// Where its data is.
+    pub fn folder(&self) -> PathBuf {
+        let dir = std::env::var_os("SERVICES_DIR").map(PathBuf::from);
+        let dir = dir.unwrap_or_else(|| services().join("../../../target/services"));
+        let state = dir.join(format!("state-{}.json", self.name));
+        let state = std::fs::read_to_string(state).unwrap();
+        // {"dir": "…", …}, as `services` writes it.
+        let mut parts = state.split('"').skip_while(|part| *part != "dir");
+        Path::new(parts.nth(2).unwrap()).join(self.service)
+    }
+
     fn tell(&self, verb: &str) {
         call(&mut self.command(verb));
     }
 
     fn command(&self, verb: &str) -> Command {
-        let mut command = Command::new(SERVICES);
-        command.args([verb, "cassandra"]);
+        let mut command = Command::new(services());
+        command.args([verb, self.service]);
         command.env("SERVICES_NAME", &self.name);
-        command.env("CQL_PORT", self.port.to_string());
-        command.env("CQL_STORAGE_PORT", self.storage.to_string());
+        for variable in OPTIONS {
+            command.env_remove(variable);
+        }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 }
@@ -145,11 +217,38 @@ impl Drop for Own {
     }
 }
 
+/// What an environment may say of the broker that all share, and not of one of a test's own.
+const OPTIONS: [&str; 5] = [
+    "KAFKA_SET",
+    "KAFKA_SASL_PORT",
+    "KAFKA_USER",
+    "KAFKA_TLS_PORT",
+    "KAFKA_TLS_PEM",
+];
+
+impl Broker<'_> {
+    fn environment(&self) -> Vec<(&'static str, String)> {
+        let settings = self.settings.iter();
+        let settings: Vec<_> = settings
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        let mut environment = vec![
+            ("KAFKA_CONTROLLER_PORT", free_port().to_string()),
+            ("KAFKA_SET", settings.join("\n")),
+        ];
+        if let Some((name, password)) = self.user {
+            environment.push(("KAFKA_SASL_PORT", free_port().to_string()));
+            environment.push(("KAFKA_USER", format!("{name}:{password}")));
+        }
+        if let Some(file) = self.tls {
+            environment.push(("KAFKA_TLS_PORT", free_port().to_string()));
+            environment.push(("KAFKA_TLS_PEM", file.display().to_string()));
+        }
+        environment
+    }
+}
+
 fn call(command: &mut Command) {
-    assert!(
-        Path::new(SERVICES).is_file(),
-        "{SERVICES} is a part of the project"
-    );
     let done = command.stdin(Stdio::null()).output().unwrap();
     assert!(
         done.status.success(),
