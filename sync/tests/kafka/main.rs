@@ -4,10 +4,15 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test that fails shall stop"
+    clippy::cast_possible_truncation,
+    reason = "a test that fails shall stop, and its numbers are small"
 )]
 
 mod brokers;
+mod checking;
+#[allow(dead_code, reason = "shared with other tests")]
+#[path = "../tools/consumer.rs"]
+mod consumer;
 #[allow(dead_code, reason = "shared with the tests against Cassandra")]
 #[path = "../tools/services.rs"]
 mod services;
