@@ -499,6 +499,70 @@ fn a_branch_whose_beginning_is_lost_is_found_out_and_must_be_accepted() {
     store.verify().unwrap();
 }
 
+/// Copies all of the log over its hole, as far as it can be copied: the copy, and why it went no further.
+fn copied_as_far_as_it_goes(store: &SledStore, to: &Path) -> (LogCopy, Error) {
+    let commits: Vec<Commit> = store.commits(0).next(usize::MAX).unwrap();
+    let records = commits.iter().flat_map(Commit::each);
+    let hole = records.filter_map(|record| record.unwrap().holes());
+    let hole = hole.last().unwrap()[0];
+    let (origin, first) = (store.identity().origin, store.epochs().unwrap()[0].id);
+    let options = SledStore::builder(to).segment_size(64 << 10);
+    let mut copy = LogCopy::open(to, origin, first, &options).unwrap();
+    for commit in &commits {
+        if commit.number > hole.last_commit && copy.next().number + 1 == hole.first_commit {
+            copy.skip(&hole).unwrap();
+        }
+        let before = copy.next();
+        if let Err(refused) = copy.push(commit.number, &commit.body, commit.hash) {
+            assert_eq!(copy.next(), before, "nothing was taken");
+            let again = copy.push(commit.number, &commit.body, commit.hash);
+            let again = again.map_err(|again| again.to_string());
+            assert_eq!(again, Err(refused.to_string()), "the copy goes on as it is");
+            return (copy, refused);
+        }
+    }
+    panic!("all of it was copied");
+}
+
+#[test]
+fn a_log_that_lost_where_a_branch_began_is_not_copied_past_the_loss() {
+    let (root, dir) = new_dir();
+    let store = branched(&dir);
+    store.close_blocking().unwrap();
+    // As above: event 6 of the branch follows event 5 of what gave way, under another name.
+    let store = repaired(root.path(), &dir, 2, FIRST_FRAME + 100);
+    let to = root.path().join("copy");
+    let (copy, refused) = copied_as_far_as_it_goes(&store, &to);
+    assert!(matches!(refused, Error::Damaged { .. }), "{refused}");
+    assert!(refused.to_string().contains("Test/a"), "{refused}");
+    let end = copy.next();
+    drop(copy);
+    let (origin, first) = (store.identity().origin, store.epochs().unwrap()[0].id);
+    let options = SledStore::builder(&to).segment_size(64 << 10);
+    let copy = LogCopy::open(&to, origin, first, &options).unwrap();
+    assert_eq!(copy.next(), end);
+    copy.store().verify().unwrap();
+}
+
+#[test]
+fn a_stream_that_goes_back_behind_a_loss_is_not_copied() {
+    let (root, dir) = new_dir();
+    let store = open(&dir);
+    append(&store, "a", 0..5);
+    supersede(&store, "a", 2, Vec::new());
+    append(&store, "a", 20..22);
+    append(&store, "b", 104..300);
+    store.close_blocking().unwrap();
+    // The commit of the branch: events 2 and 3 stand behind 5 then.
+    let store = repaired(root.path(), &dir, 2, FIRST_FRAME + 100);
+    let to = root.path().join("copy");
+    let (copy, refused) = copied_as_far_as_it_goes(&store, &to);
+    assert!(matches!(refused, Error::Damaged { .. }), "{refused}");
+    assert_eq!(sequences(copy.store(), "a").len(), 5);
+    assert_eq!(sequences(copy.store(), "b").len(), 0);
+    copy.store().verify().unwrap();
+}
+
 #[test]
 fn a_repair_without_the_format_file_knows_that_there_are_branches() {
     let (root, dir) = new_dir();

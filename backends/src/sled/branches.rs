@@ -125,6 +125,11 @@ impl Lineage {
         self.branch_at(position).map_or(1, |branch| branch.from)
     }
 
+    /// Whether a branch began at this position.
+    pub(crate) fn has(&self, at: u64) -> bool {
+        self.branches.iter().any(|branch| branch.at == at)
+    }
+
     fn branch_at(&self, position: u64) -> Option<&Branch> {
         let branches = self.branches.iter().rev();
         branches.into_iter().find(|branch| branch.at <= position)

@@ -253,13 +253,18 @@ impl Committer {
         &self.shared
     }
 
+    /// Refuses a branch whose own events have ids that the stream knows.
+    pub(crate) fn refuse_known(&mut self, what: &Supersession) -> Result<(), Error> {
+        self.begin_group(self.last_recorded);
+        self.group.refuse_known(&self.shared, what)
+    }
+
     /// Begins the branch that `what` asks for, whose head was looked at; durable when this returns.
     pub(crate) fn begin_branch(&mut self, what: &Supersession) -> Result<AppendReceipt, Error> {
-        let recorded = self.shared.clock.now().max(self.last_recorded);
-        self.begin_group(recorded);
-        self.group.refuse_known(&self.shared, what)?;
+        self.refuse_known(what)?;
         // Builds that know no branches must not meet one.
         self.shared.add_flag(format::BRANCHES)?;
+        let recorded = self.shared.clock.now().max(self.last_recorded);
         self.begin_group(recorded);
         let receipt = self.group.begin_branch(&self.shared, what)?;
         self.about = About::BRANCHES;
@@ -298,7 +303,7 @@ impl Committer {
             self.shared.add_flag(format::GAPS)?;
         }
         self.begin_group(recorded);
-        self.group.copy(&self.shared, &commit.body).map_err(not)?;
+        self.group.copy(&self.shared, commit)?;
         self.about = about;
         let done = self.write(Durability::Process);
         self.about = About::EVENTS;
@@ -365,8 +370,7 @@ impl Committer {
         let body_len = self.group.body().len();
         let frame_len = frame::frame_len(body_len as u64);
         let end = self.active.offset + frame_len;
-        let asks_for_front = self.about != About::EVENTS && self.about != self.segment_about;
-        let elsewhere = asks_for_front || self.gap.is_some();
+        let elsewhere = self.belongs_in_front(self.about) || self.gap.is_some();
         let began = if elsewhere || mark::place(self.active.capacity, end).is_none() {
             Some(self.begin_segment(frame_len)?)
         } else {
@@ -414,6 +418,18 @@ impl Committer {
             self.shared.indexer.seal(sealed);
         }
         Ok(())
+    }
+
+    /// Whether what is about this begins a segment, since the present one is not all about it.
+    fn belongs_in_front(&self, about: About) -> bool {
+        about != About::EVENTS && about != self.segment_about
+    }
+
+    /// The segment that would begin with what is about this, and the length of the one before it;
+    /// `None` when it may stand in the present one.
+    pub(crate) fn needs_front(&self, about: About) -> Option<(u64, u64)> {
+        let begins = self.belongs_in_front(about);
+        begins.then_some((self.active.number + 1, self.active.capacity))
     }
 
     fn sync(&mut self) -> Result<(), Error> {

@@ -72,8 +72,9 @@ impl LogCopy {
     /// readers when this returns; survives a power cut after the next [`sync`](Self::sync).
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] when it does not follow, is not whole, or is not what `hash` says: nothing
-    /// was taken. [`Error::Refused`], [`Error::Closed`], [`Error::Io`].
+    /// [`Error::InvalidInput`] when it does not follow, is not whole, or is not what `hash` says;
+    /// [`Error::Damaged`] when one of its streams goes back and the record of that was lost by a repair
+    /// of the log: nothing was taken. [`Error::Refused`], [`Error::Closed`], [`Error::Io`].
     pub fn push(&mut self, number: u64, body: &[u8], hash: [u8; 32]) -> Result<(), Error> {
         let next = self.next();
         if number != next.number + 1 {

@@ -21,6 +21,8 @@ pub(crate) struct Preparer {
 struct State {
     asked: Option<(u64, u64)>,
     number: u64,
+    /// The newest segment that went into use.
+    taken: u64,
     ready: Option<Result<Prepared, Error>>,
     failed: Option<Error>,
     stopped: bool,
@@ -52,6 +54,21 @@ impl Preparer {
         capacity.saturating_mul(2).min(self.largest)
     }
 
+    /// Waits until segment `number` is made, or went into use, or nothing is made any more: whoever
+    /// takes it is told why.
+    pub(crate) fn wait(&self, number: u64, capacity: u64) {
+        self.ask(number, capacity);
+        let mut state = self.state.lock();
+        while state.number == number
+            && state.taken < number
+            && state.ready.is_none()
+            && state.failed.is_none()
+            && !state.stopped
+        {
+            self.changed.wait(&mut state);
+        }
+    }
+
     /// Waits for segment `number`.
     pub(crate) fn take(&self, number: u64, capacity: u64) -> Result<Prepared, Error> {
         self.ask(number, capacity);
@@ -64,7 +81,13 @@ impl Preparer {
                     state.asked = Some((number, self.next_capacity(capacity)));
                     self.changed.notify_all();
                 }
-                Some(ready) => return ready,
+                Some(ready) => {
+                    if ready.is_ok() {
+                        state.taken = number;
+                        self.changed.notify_all();
+                    }
+                    return ready;
+                }
                 None => {}
             }
             if let Some(error) = &state.failed {

@@ -7,6 +7,8 @@ use tidelog_core::{
 };
 
 use super::commit::Committer;
+use super::format;
+use super::segment::About;
 use super::shared::Shared;
 use super::store::SledStore;
 
@@ -25,6 +27,13 @@ impl Supersede for SledStore {
         what.check(&self.shared().limits)?;
         let handle = self.handle_arc();
         self.read(move |shared| {
+            // A segment is made in milliseconds: not under the lock, where appends wait for it.
+            let segment = handle.lock().ask_segment_for(&what)?;
+            shared.add_flag(format::BRANCHES)?;
+            if let Some((number, capacity)) = segment {
+                shared.preparer.wait(number, capacity);
+                shared.indexer.wait_for_room()?;
+            }
             let done = {
                 let mut committer = handle.lock();
                 let done = committer.supersede(&what);
@@ -63,6 +72,20 @@ pub(crate) fn check_head(shared: &Arc<Shared>, what: &Supersession) -> Result<()
 }
 
 impl Committer {
+    /// The segment, and the length of the one before it, that is to be ready when events give way now;
+    /// `None` where they may do so in the present one.
+    ///
+    /// # Errors
+    /// As [`supersede`](Self::supersede), which looks again.
+    fn ask_segment_for(&mut self, what: &Supersession) -> Result<Option<(u64, u64)>, Error> {
+        if let Some(refusal) = self.refusal() {
+            return Err(refusal);
+        }
+        check_head(self.shared(), what)?;
+        self.refuse_known(what)?;
+        Ok(self.needs_front(About::BRANCHES))
+    }
+
     /// Lets events give way to others; durable when this returns.
     pub(crate) fn supersede(&mut self, what: &Supersession) -> Result<AppendReceipt, Error> {
         if let Some(refusal) = self.refusal() {

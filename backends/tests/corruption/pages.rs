@@ -77,11 +77,17 @@ fn generation(dir: &Path) -> PathBuf {
 }
 
 fn with_tree<T>(dir: &Path, work: impl FnOnce(&sled::Tree) -> T) -> T {
-    let db = sled::Config::new()
-        .path(generation(dir))
-        .flush_every_ms(None)
-        .open()
-        .unwrap();
+    let config = sled::Config::new();
+    let config = config.path(generation(dir)).flush_every_ms(None);
+    let db = loop {
+        match config.open() {
+            // Threads of a database dropped a moment ago may still hold its lock, as the store knows.
+            Err(sled::Error::Io(held)) if held.to_string().contains("acquire lock") => {
+                std::thread::yield_now();
+            }
+            opened => break opened.unwrap(),
+        }
+    };
     let done = work(&db.open_tree("index").unwrap());
     db.flush().unwrap();
     done
