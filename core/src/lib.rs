@@ -70,8 +70,8 @@ pub use halt::Halt;
 pub use id::{CommandId, EventId, IdSource, SystemIds};
 pub use limits::Limits;
 pub use listener::{
-    CheckpointClaim, CheckpointStore, EventListener, ListenerState, MAX_CHECKPOINT_BYTES, Mark,
-    Settled, check_listener_name,
+    Applied, CheckpointClaim, CheckpointStore, EventListener, InOrder, Ledger, ListenerState,
+    MAX_CHECKPOINT_BYTES, Mark, Settled, check_listener_name,
 };
 pub use metadata::{
     ACTOR, CAUSATION_ID, CORRELATION_ID, Metadata, MetadataIter, TRACE_ID, TRACEPARENT, Tags,

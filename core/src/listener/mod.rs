@@ -1,6 +1,7 @@
 //! Listeners: what reacts to events outside the log.
 
 mod checkpoints;
+mod in_order;
 mod settled;
 mod state;
 
@@ -13,6 +14,7 @@ use crate::superseded::Superseded;
 pub use checkpoints::{
     CheckpointClaim, CheckpointStore, MAX_CHECKPOINT_BYTES, check_listener_name,
 };
+pub use in_order::{Applied, InOrder, Ledger};
 pub use settled::{Mark, Settled};
 pub use state::ListenerState;
 

@@ -1,158 +1,164 @@
-//! Lanes: the events of each stream, waiting in order, one at a time.
+//! Lanes: what is to be handled of each key, waiting in order, one at a time.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use tidelog_core::{EventEnvelope, StreamId, Timestamp};
+use tidelog_core::Timestamp;
 
-/// A payload up to this size is copied when it is queued: it must not keep the whole read alive
-/// that it came with.
-const COPIED_BYTES: usize = 4 << 10;
-/// What an envelope takes beside its payload, roughly.
-const ENVELOPE_BYTES: usize = 512;
+/// What waits in a lane.
+pub(crate) trait Queued {
+    /// What it takes of the memory, roughly.
+    fn bytes(&self) -> usize;
+}
 
 /// All lanes that hold something.
-#[derive(Default)]
-pub(super) struct Lanes {
-    by_stream: HashMap<StreamId, Lane>,
-    ready: VecDeque<StreamId>,
-    /// The streams an event of which is being handled, and since when: as many as handlers run.
-    running: HashMap<StreamId, Timestamp>,
+pub(crate) struct Lanes<K, E> {
+    by_key: HashMap<K, Lane<E>>,
+    ready: VecDeque<K>,
+    /// The keys of which something is being handled, and since when: as many as handlers run.
+    running: HashMap<K, Timestamp>,
     bytes: usize,
 }
 
-struct Lane {
+struct Lane<E> {
     /// The first is the one that is handled; it stays until it is settled.
-    queue: VecDeque<Arc<EventEnvelope>>,
+    queue: VecDeque<Arc<E>>,
     attempts: u32,
-    /// Whether it takes what is held of a parked stream, not what comes from the log.
+    /// Whether it takes what is held of a parked key, not what comes by itself.
     held: bool,
 }
 
-impl Lanes {
+impl<K, E> Default for Lanes<K, E> {
+    fn default() -> Self {
+        Self {
+            by_key: HashMap::new(),
+            ready: VecDeque::new(),
+            running: HashMap::new(),
+            bytes: 0,
+        }
+    }
+}
+
+impl<K: Clone + Eq + Hash, E: Queued> Lanes<K, E> {
     /// Bytes of all that waits or is handled.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// When the longest-running attempt began.
-    pub(super) fn oldest(&self) -> Option<Timestamp> {
+    pub(crate) fn oldest(&self) -> Option<Timestamp> {
         self.running.values().min().copied()
     }
 
-    /// Whether the lane of `stream` takes what is held of it.
-    pub(super) fn is_held(&self, stream: &StreamId) -> bool {
-        self.by_stream.get(stream).is_some_and(|lane| lane.held)
+    /// Whether the lane of `key` takes what is held of it.
+    pub(crate) fn is_held(&self, key: &K) -> bool {
+        self.by_key.get(key).is_some_and(|lane| lane.held)
     }
 
-    /// An event from the log.
-    pub(super) fn push(&mut self, event: EventEnvelope) {
-        self.queue(event, false);
+    /// What came by itself.
+    pub(crate) fn push(&mut self, key: K, event: E) {
+        self.queue(key, event, false);
     }
 
-    /// Opens the lane of a parked stream, with nothing in it yet.
-    pub(super) fn open_held(&mut self, stream: &StreamId) {
-        self.by_stream.insert(stream.clone(), Lane::new(true));
+    /// Opens the lane of a parked key, with nothing in it yet.
+    pub(crate) fn open_held(&mut self, key: &K) {
+        self.by_key.insert(key.clone(), Lane::new(true));
     }
 
-    /// An event that is held of a parked stream.
-    pub(super) fn push_held(&mut self, event: EventEnvelope) {
-        self.queue(event, true);
+    /// What is held of a parked key.
+    pub(crate) fn push_held(&mut self, key: K, event: E) {
+        self.queue(key, event, true);
     }
 
-    fn queue(&mut self, mut event: EventEnvelope, held: bool) {
-        if event.event.len() <= COPIED_BYTES {
-            event.event = Bytes::copy_from_slice(&event.event);
-        }
-        self.bytes += size(&event);
-        let stream = event.stream.clone();
+    fn queue(&mut self, key: K, event: E, held: bool) {
+        self.bytes += event.bytes();
         let lane = self
-            .by_stream
-            .entry(stream.clone())
+            .by_key
+            .entry(key.clone())
             .or_insert_with(|| Lane::new(held));
         lane.queue.push_back(Arc::new(event));
         if lane.queue.len() == 1 {
-            self.ready.push_back(stream);
+            self.ready.push_back(key);
         }
     }
 
-    /// The next event whose turn it is.
-    pub(super) fn begin(&mut self, now: Timestamp) -> Option<Arc<EventEnvelope>> {
+    /// The next one whose turn it is.
+    pub(crate) fn begin(&mut self, now: Timestamp) -> Option<Arc<E>> {
         loop {
-            let stream = self.ready.pop_front()?;
-            if self.running.contains_key(&stream) {
+            let key = self.ready.pop_front()?;
+            if self.running.contains_key(&key) {
                 continue;
             }
-            let lane = self.by_stream.get(&stream);
+            let lane = self.by_key.get(&key);
             if let Some(event) = lane.and_then(|lane| lane.queue.front()) {
                 let event = Arc::clone(event);
-                self.running.insert(stream, now);
+                self.running.insert(key, now);
                 return Some(event);
             }
         }
     }
 
     /// The attempt failed: which one it was.
-    pub(super) fn failed(&mut self, stream: &StreamId) -> u32 {
-        self.running.remove(stream);
-        let Some(lane) = self.by_stream.get_mut(stream) else {
+    pub(crate) fn failed(&mut self, key: &K) -> u32 {
+        self.running.remove(key);
+        let Some(lane) = self.by_key.get_mut(key) else {
             return 0;
         };
         lane.attempts = lane.attempts.saturating_add(1);
         lane.attempts
     }
 
-    /// The event that failed may be tried again.
-    pub(super) fn again(&mut self, stream: StreamId) {
-        if self.by_stream.contains_key(&stream) {
-            self.ready.push_back(stream);
+    /// What failed may be tried again.
+    pub(crate) fn again(&mut self, key: K) {
+        if self.by_key.contains_key(&key) {
+            self.ready.push_back(key);
         }
     }
 
-    /// The event was handled. A lane that is empty by that is gone, unless it takes what is held.
-    pub(super) fn done(&mut self, stream: &StreamId) -> Next {
-        self.running.remove(stream);
-        let Some(lane) = self.by_stream.get_mut(stream) else {
+    /// It was handled. A lane that is empty by that is gone, unless it takes what is held.
+    pub(crate) fn done(&mut self, key: &K) -> Next {
+        self.running.remove(key);
+        let Some(lane) = self.by_key.get_mut(key) else {
             return Next::Empty;
         };
         lane.attempts = 0;
         if let Some(event) = lane.queue.pop_front() {
-            self.bytes -= size(&event);
+            self.bytes -= event.bytes();
         }
         if !lane.queue.is_empty() {
-            self.ready.push_back(stream.clone());
+            self.ready.push_back(key.clone());
             return Next::Ready;
         }
         if lane.held {
             return Next::Read;
         }
-        self.by_stream.remove(stream);
+        self.by_key.remove(key);
         Next::Empty
     }
 
     /// Ends the lane: what was in it, in order.
-    pub(super) fn close(&mut self, stream: &StreamId) -> VecDeque<Arc<EventEnvelope>> {
-        self.running.remove(stream);
-        let lane = self.by_stream.remove(stream);
+    pub(crate) fn close(&mut self, key: &K) -> VecDeque<Arc<E>> {
+        self.running.remove(key);
+        let lane = self.by_key.remove(key);
         let queue = lane.map(|lane| lane.queue).unwrap_or_default();
-        self.bytes -= queue.iter().map(|event| size(event)).sum::<usize>();
+        self.bytes -= queue.iter().map(|event| event.bytes()).sum::<usize>();
         queue
     }
 }
 
-/// What follows when an event was handled.
+/// What follows when something was handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
-    /// The next one of its stream waits.
+pub(crate) enum Next {
+    /// The next one of its key waits.
     Ready,
     /// More of what is held has to be read.
     Read,
-    /// Nothing of the stream waits.
+    /// Nothing of the key waits.
     Empty,
 }
 
-impl Lane {
+impl<E> Lane<E> {
     fn new(held: bool) -> Self {
         Self {
             queue: VecDeque::new(),
@@ -160,8 +166,4 @@ impl Lane {
             held,
         }
     }
-}
-
-fn size(event: &EventEnvelope) -> usize {
-    ENVELOPE_BYTES + event.event.len()
 }

@@ -9,7 +9,7 @@ use tidelog_core::{
 };
 
 use super::control::Reply;
-use super::session::{End, HeldPage, MAX_SPAN, Session};
+use super::session::{End, HeldPage, MAX_SPAN, Session, ready_to_wait};
 use super::unit::answer;
 
 /// Events of a parked stream that are read at once.
@@ -139,7 +139,8 @@ impl<S: EventLog + CheckpointStore> Session<'_, S> {
         for event in events {
             if event.kind != RecordKind::Control && self.unit.handler.takes(&event) {
                 any = true;
-                self.lanes.push_held(event);
+                self.lanes
+                    .push_held(event.stream.clone(), ready_to_wait(event));
             }
         }
         if !any {
@@ -179,7 +180,8 @@ impl<S: EventLog + CheckpointStore> Session<'_, S> {
         self.dirty = true;
         if may_be_handled {
             record.stream = what.stream.clone();
-            self.lanes.push(record);
+            self.lanes
+                .push(record.stream.clone(), ready_to_wait(record));
         } else {
             self.settle(position);
         }

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tidelog_core::{
     BoxFuture, CheckpointStore, Error, EventEnvelope, EventId, EventLog, EventStream, HandlerError,
@@ -13,13 +14,17 @@ use tidelog_core::{
 };
 
 use super::control::{Reply, Request};
-use super::lane::{Lanes, Next};
+use super::lane::{Lanes, Next, Queued};
 use super::parked::{Passed, passed_until};
 use super::unit::{Unit, answer};
 
 /// Most records taken above the settled mark: what bounds the memory of a listener one of whose
 /// handlers does not return.
 pub(super) const MAX_SPAN: usize = 10_000;
+/// A payload up to this size is copied when it is queued.
+const COPIED_BYTES: usize = 4 << 10;
+/// What an envelope takes beside its payload, roughly.
+const ENVELOPE_BYTES: usize = 512;
 /// Turns after which others are let in.
 const TURNS: u32 = 64;
 
@@ -34,7 +39,7 @@ pub(super) enum End {
 pub(super) struct Session<'a, S> {
     pub(super) unit: &'a Unit<S>,
     pub(super) settled: Settled,
-    pub(super) lanes: Lanes,
+    pub(super) lanes: Lanes<StreamId, EventEnvelope>,
     running: FuturesUnordered<BoxFuture<'static, Handled>>,
     retries: FuturesUnordered<BoxFuture<'static, StreamId>>,
     pub(super) reads: FuturesUnordered<BoxFuture<'static, HeldPage>>,
@@ -368,7 +373,7 @@ impl<'a, S: EventLog + CheckpointStore> Session<'a, S> {
             }
         };
         if wanted && is_free {
-            self.lanes.push(event);
+            self.lanes.push(event.stream.clone(), ready_to_wait(event));
         } else {
             self.settle(position);
         }
@@ -500,7 +505,24 @@ impl<'a, S: EventLog + CheckpointStore> Session<'a, S> {
     }
 }
 
-fn poll_in<T>(slot: &mut Option<BoxFuture<'static, T>>, cx: &mut Context<'_>) -> Poll<T> {
+impl Queued for EventEnvelope {
+    fn bytes(&self) -> usize {
+        ENVELOPE_BYTES + self.event.len()
+    }
+}
+
+/// An event that waits must not keep the whole read alive that it came with.
+pub(crate) fn ready_to_wait(mut event: EventEnvelope) -> EventEnvelope {
+    if event.event.len() <= COPIED_BYTES {
+        event.event = Bytes::copy_from_slice(&event.event);
+    }
+    event
+}
+
+pub(crate) fn poll_in<T>(
+    slot: &mut Option<BoxFuture<'static, T>>,
+    cx: &mut Context<'_>,
+) -> Poll<T> {
     let Some(future) = slot else {
         return Poll::Pending;
     };

@@ -3,5 +3,7 @@
 //! | file | subject |
 //! |---|---|
 //! | `feed` | Kafka as a listener's session sees it |
+//! | `offsets` | how far one place is |
 
 pub(crate) mod feed;
+mod offsets;
