@@ -46,9 +46,9 @@ pub struct TidelogBuilder {
     projections: Registrations<SledStore>,
     managers: Vec<Manager>,
     progress: Option<ProgressCallback>,
-    #[cfg(feature = "scylla")]
+    #[cfg(any(feature = "scylla", feature = "kafka"))]
     limits: Limits,
-    #[cfg(feature = "scylla")]
+    #[cfg(any(feature = "scylla", feature = "kafka"))]
     distributed: crate::distributed::DistributedConfig,
 }
 
@@ -68,20 +68,20 @@ impl TidelogBuilder {
             projections: Registrations::default(),
             managers: Vec::new(),
             progress: None,
-            #[cfg(feature = "scylla")]
+            #[cfg(any(feature = "scylla", feature = "kafka"))]
             limits: Limits::default(),
-            #[cfg(feature = "scylla")]
+            #[cfg(any(feature = "scylla", feature = "kafka"))]
             distributed: crate::distributed::DistributedConfig::default(),
         }
     }
 
     /// Sends the log to where `config` says, while the store is open: everything that is in it and
     /// everything that comes, once it survives a power cut here. Appends and reads do not depend on
-    /// it: what cannot be sent waits in the log. [`Tidelog::replication`] tells how far it is.
+    /// it: what cannot be sent waits in the log. `Tidelog::replication` and `Tidelog::publishing` tell how far it is.
     ///
     /// Opening does not wait for the network. Switched on late, the whole log is sent from its
     /// beginning. What goes is what stands in the log: encrypted payloads stay encrypted.
-    #[cfg(feature = "scylla")]
+    #[cfg(any(feature = "scylla", feature = "kafka"))]
     pub fn distributed(mut self, config: crate::DistributedConfig) -> Self {
         self.distributed = config;
         self
@@ -213,7 +213,7 @@ impl TidelogBuilder {
     /// What the store takes at most. Of one that is distributed, an event has at most 7 MiB: more is no
     /// server's to take.
     pub fn limits(mut self, limits: Limits) -> Self {
-        #[cfg(feature = "scylla")]
+        #[cfg(any(feature = "scylla", feature = "kafka"))]
         {
             self.limits = limits;
         }
@@ -295,9 +295,11 @@ impl TidelogBuilder {
     /// option or projection, [`Error::Damaged`], [`Error::Cancelled`], [`Error::Io`].
     pub fn open(self) -> Result<Tidelog, Error> {
         self.projections.check()?;
-        #[cfg(feature = "scylla")]
+        #[cfg(feature = "kafka")]
+        self.distributed.check()?;
+        #[cfg(any(feature = "scylla", feature = "kafka"))]
         let store = self.distributed.limited(self.store, self.limits);
-        #[cfg(not(feature = "scylla"))]
+        #[cfg(not(any(feature = "scylla", feature = "kafka")))]
         let store = self.store;
         let (store, callback) = (store.open()?, self.progress);
         let progress = |done, total| {

@@ -1,43 +1,66 @@
 //! What makes a store distributed: where its log is sent, and how.
 
+#[cfg(feature = "scylla")]
 use std::fmt;
+#[cfg(feature = "scylla")]
 use std::sync::Arc;
+#[cfg(feature = "scylla")]
 use std::time::Duration;
 
+#[cfg(feature = "scylla")]
+use tidelog_backends::ScyllaConfig;
+use tidelog_backends::SledStoreBuilder;
+#[cfg(feature = "scylla")]
 use tidelog_backends::wire::Wire;
-use tidelog_backends::{ScyllaConfig, SledStoreBuilder};
+#[cfg(feature = "kafka")]
+use tidelog_core::Error;
 use tidelog_core::Limits;
 
+#[cfg(feature = "kafka")]
+use crate::kafka::KafkaConfig;
+#[cfg(feature = "scylla")]
 use crate::replicate::replicator::Pace;
+#[cfg(feature = "scylla")]
 use crate::scylla::Pull;
 
 /// Servers take a mutation of half a commit log's segment, 16 MiB where nothing else is set, and write a
 /// conditional one twice.
+#[cfg(feature = "scylla")]
 const MAX_PAYLOAD: usize = 7 << 20;
+#[cfg(feature = "scylla")]
 const MAX_METADATA: usize = 512 << 10;
 
 /// Where a store's log is sent; given to
 /// [`TidelogBuilder::distributed`](crate::TidelogBuilder::distributed).
 ///
 /// ```
+/// # #[cfg(feature = "scylla")] {
 /// use tidelog::{DistributedConfig, ReplicationOptions, ScyllaConfig};
 /// let config = DistributedConfig::new()
 ///     .scylla(ScyllaConfig::new(["db1:9042", "db2:9042"]).keyspace("shop"))
 ///     .options(ReplicationOptions::new().name("till 3"));
 /// # drop(config);
+/// # }
 /// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct DistributedConfig {
+    #[cfg(feature = "scylla")]
     pub(crate) scylla: Option<ScyllaConfig>,
+    #[cfg(feature = "scylla")]
     pub(crate) options: ReplicationOptions,
+    #[cfg(feature = "scylla")]
     pub(crate) wire: Option<OtherWire>,
+    #[cfg(feature = "kafka")]
+    pub(crate) kafka: Option<KafkaConfig>,
 }
 
 /// A server's place taken by something else.
+#[cfg(feature = "scylla")]
 #[derive(Clone)]
 pub(crate) struct OtherWire(pub Arc<dyn Wire>);
 
+#[cfg(feature = "scylla")]
 impl fmt::Debug for OtherWire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("OtherWire")
@@ -52,31 +75,55 @@ impl DistributedConfig {
 
     /// To the keyspace of a ScyllaDB or Cassandra cluster, made by
     /// [`ScyllaStore::migrate`](crate::ScyllaStore::migrate).
+    #[cfg(feature = "scylla")]
     pub fn scylla(mut self, config: ScyllaConfig) -> Self {
         self.scylla = Some(config);
         self
     }
 
+    /// To topics of a Kafka cluster; with a replica beside it, what that has accepted.
+    #[cfg(feature = "kafka")]
+    pub fn kafka(mut self, config: KafkaConfig) -> Self {
+        self.kafka = Some(config);
+        self
+    }
+
+    /// Whether all of it can be; asks nobody.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        self.kafka.as_ref().map_or(Ok(()), KafkaConfig::check)
+    }
+
     /// The same store, which takes nothing that cannot be sent.
     pub(crate) fn limited(&self, store: SledStoreBuilder, limits: Limits) -> SledStoreBuilder {
-        if self.scylla.is_none() {
-            return store;
-        }
-        store.limits(Limits {
+        let unlimited = limits;
+        #[cfg(feature = "scylla")]
+        let limits = self.scylla.as_ref().map_or(limits, |_| Limits {
             payload_bytes: limits.payload_bytes.min(MAX_PAYLOAD),
             metadata_bytes: limits.metadata_bytes.min(MAX_METADATA),
             ..limits
-        })
+        });
+        #[cfg(feature = "kafka")]
+        let limits = self
+            .kafka
+            .as_ref()
+            .map_or(limits, |kafka| kafka.limited(limits));
+        if limits == unlimited {
+            return store;
+        }
+        store.limits(limits)
     }
 
     /// To what `wire` reaches instead of a server: for measurements.
     #[doc(hidden)]
+    #[cfg(feature = "scylla")]
     pub fn wire(mut self, wire: Arc<dyn Wire>) -> Self {
         self.wire = Some(OtherWire(wire));
         self
     }
 
     /// How it is sent.
+    #[cfg(feature = "scylla")]
     pub fn options(mut self, options: ReplicationOptions) -> Self {
         self.options = options;
         self
@@ -84,6 +131,7 @@ impl DistributedConfig {
 }
 
 /// How a log is sent; the defaults are meant to be kept.
+#[cfg(feature = "scylla")]
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ReplicationOptions {
@@ -94,6 +142,7 @@ pub struct ReplicationOptions {
     pub(crate) pull: Pull,
 }
 
+#[cfg(feature = "scylla")]
 impl Default for ReplicationOptions {
     fn default() -> Self {
         Self {
@@ -106,6 +155,7 @@ impl Default for ReplicationOptions {
     }
 }
 
+#[cfg(feature = "scylla")]
 impl ReplicationOptions {
     /// The defaults.
     pub fn new() -> Self {

@@ -56,7 +56,7 @@
 
 mod blocking;
 mod builder;
-#[cfg(feature = "scylla")]
+#[cfg(any(feature = "scylla", feature = "kafka"))]
 mod distributed;
 pub mod guide;
 mod inner;
@@ -81,11 +81,17 @@ mod tidelog;
 
 pub use blocking::BlockingTidelog;
 pub use builder::TidelogBuilder;
+#[cfg(any(feature = "scylla", feature = "kafka"))]
+pub use distributed::DistributedConfig;
 #[cfg(feature = "scylla")]
-pub use distributed::{DistributedConfig, ReplicationOptions};
+pub use distributed::ReplicationOptions;
 pub use jsonl::{
     ExportQuery, ExportReport, ImportError, ImportOptions, ImportReport, Sequences, export, import,
 };
+#[cfg(feature = "kafka")]
+pub use kafka::{KafkaConfig, PublishingOptions};
+#[cfg(feature = "kafka-tls")]
+pub use kafka::{KafkaTls, Scram};
 pub use kept::{BlockingKept, KeptRepository, KeptRow};
 pub use listeners::{
     BlockingListenerControl, ContainerBuilder, EventListenerContainer, ListenerControl,

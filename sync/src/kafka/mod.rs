@@ -2,6 +2,9 @@
 //!
 //! | file | subject |
 //! |---|---|
+//! | `config` | how the log is published |
+//! | `connection`, `settings`, `tls` | how the cluster is reached, by publisher and listeners alike |
+//! | `names` | which topic an aggregate type goes to |
 //! | `broker` | Kafka as the publisher sees it |
 //! | `listen` | listeners that hear from Kafka |
 
@@ -9,4 +12,14 @@
 #![allow(dead_code)]
 
 pub(crate) mod broker;
+pub(crate) mod config;
+pub(crate) mod connection;
 pub(crate) mod listen;
+pub(crate) mod names;
+pub(crate) mod settings;
+#[cfg(feature = "kafka-tls")]
+mod tls;
+
+pub use config::{KafkaConfig, PublishingOptions};
+#[cfg(feature = "kafka-tls")]
+pub use tls::{KafkaTls, Scram};
