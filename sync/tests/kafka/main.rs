@@ -13,6 +13,12 @@ mod checking;
 #[allow(dead_code, reason = "shared with other tests")]
 #[path = "../tools/consumer.rs"]
 mod consumer;
+#[path = "../tools/java.rs"]
+mod java;
+mod partitioner;
+#[path = "../tools/python.rs"]
+mod python;
+mod read_by_others;
 #[allow(dead_code, reason = "shared with the tests against Cassandra")]
 #[path = "../tools/services.rs"]
 mod services;

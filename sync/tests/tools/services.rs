@@ -53,7 +53,7 @@ fn shared(variable: &str, service: &str) -> Option<String> {
 }
 
 /// Whether this machine has what servers need. Where CI must have it, its absence fails the test.
-fn can_start(service: &str) -> bool {
+pub fn can_start(service: &str) -> bool {
     let missing: Vec<_> = ["python3", "java", "mvn"]
         .into_iter()
         .filter(|tool| !is_there(tool))
@@ -77,7 +77,7 @@ pub fn left_out(why: &str) {
     let _ = writeln!(std::io::stderr(), "*** LEFT OUT: {test}: {why}");
 }
 
-fn is_there(tool: &str) -> bool {
+pub fn is_there(tool: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(tool).is_file())
 }
