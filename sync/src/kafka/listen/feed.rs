@@ -12,8 +12,11 @@ pub(crate) trait Feed: Send + 'static {
     /// What comes next.
     fn poll_fed(&mut self, cx: &mut Context<'_>) -> Poll<Fed>;
 
-    /// Whether records are to come at all; heartbeats go on.
+    /// Whether records are to come at all; heartbeats go on. What is on its way may still come.
     fn pause(&mut self, paused: bool);
+
+    /// Whether records of one place are to come.
+    fn hold(&mut self, place: Place, held: bool);
 
     /// Begins to fetch a place that was assigned: none does by itself.
     fn begin(&mut self, places: Vec<Place>);
@@ -21,7 +24,9 @@ pub(crate) trait Feed: Send + 'static {
     /// Puts down what is to be read next of each place.
     fn commit(&self, offsets: Vec<(Place, i64)>) -> BoxFuture<'static, Result<(), FeedError>>;
 
-    /// Writes letters, changes of the parked set and offsets: all of it or nothing.
+    /// Writes letters, changes of the parked set and offsets: all of it or nothing. An entry without a
+    /// [`letter`](ParkedKey::letter) gets the place of the first letter of its key in this change.
+    /// Answers the places of the letters, in their order. Not called again before it has answered.
     fn park(&self, change: Parking) -> BoxFuture<'static, Result<Vec<LetterPlace>, FeedError>>;
 
     /// What is parked, by the whole group, up to now.
@@ -35,14 +40,18 @@ pub(crate) trait Feed: Send + 'static {
         from: LetterPlace,
     ) -> BoxFuture<'static, Result<Letters, FeedError>>;
 
-    /// Leaves the group.
+    /// Asks whoever owns the place to take a parked key in again: kept until an entry of the key is
+    /// written by which nothing is asked any more, or it is resumed.
+    fn ask(&self, key: RecordKey, asked: Asked) -> BoxFuture<'static, Result<(), FeedError>>;
+
+    /// Leaves the group, without waiting for what is under way.
     fn leave(&mut self) -> BoxFuture<'static, ()>;
 }
 
 /// What comes.
 pub(crate) enum Fed {
     Records(Vec<Record>),
-    /// These places are this member's from now on; `next` is what was committed, if anything was.
+    /// These places are this member's from now on.
     Assigned(Vec<Place>),
     /// These are to be given up. With `lost` another member may have them already. `done` is sent, or
     /// dropped, when nothing of them is under way any more.
@@ -51,8 +60,14 @@ pub(crate) enum Fed {
         lost: bool,
         done: oneshot::Sender<()>,
     },
-    /// Somebody asked for a parked key.
-    Asked(ParkedKey),
+    /// Somebody, perhaps this member, asked for a parked key.
+    Asked(RecordKey, Asked),
+    /// An entry of the parked set was written, by any member; `asked` says nothing here.
+    Parked(ParkedKey),
+    /// An entry of the parked set is gone.
+    Resumed(RecordKey),
+    /// The offsets that places will write next, as far as they are known.
+    Ends(Vec<(Place, i64)>),
     /// It is tried again by itself.
     Trouble(Error),
     /// Nothing will come any more.
@@ -136,6 +151,7 @@ pub(crate) struct ParkedKey {
     /// Where its first letter stands; `None` until that is written.
     pub letter: Option<LetterPlace>,
     pub attempts: u32,
+    /// Read: what somebody asks for since. Written: `None` ends what was asked.
     pub asked: Option<Asked>,
 }
 
