@@ -1,4 +1,19 @@
 //! What makes a store distributed: where its log is sent, and how.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `toml`, `env` | the same as text |
+//! | `table` | everything that text can say |
+//! | `texts` | what was said, read as what it means |
+//! | `sections` | configurations of it |
+
+mod env;
+mod sections;
+mod table;
+#[cfg(test)]
+mod tests;
+mod texts;
+mod toml;
 
 #[cfg(feature = "scylla")]
 use std::fmt;
@@ -53,6 +68,8 @@ pub struct DistributedConfig {
     pub(crate) wire: Option<OtherWire>,
     #[cfg(feature = "kafka")]
     pub(crate) kafka: Option<KafkaConfig>,
+    /// What of it was said as text.
+    texts: texts::Texts,
 }
 
 /// A server's place taken by something else.
@@ -71,6 +88,12 @@ impl DistributedConfig {
     /// Nowhere yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Every name that [`from_toml`](Self::from_toml) and [`from_env`](Self::from_env) know, what it
+    /// means, and what counts without it: as a table of Markdown, which stands in the README.
+    pub fn documented() -> String {
+        table::documented()
     }
 
     /// To the keyspace of a ScyllaDB or Cassandra cluster, made by
