@@ -145,7 +145,8 @@ impl KafkaConfig {
     /// Whether all of it can be; asks nobody.
     pub(crate) fn check(&self) -> Result<(), Error> {
         self.names.check()?;
-        self.connection.check(Role::Publisher)
+        self.connection.check(Role::Publisher)?;
+        self.connection.check(Role::Transactional)
     }
 
     /// The producer of events.
@@ -171,7 +172,6 @@ impl KafkaConfig {
     pub(crate) fn marker(&self, origin: uuid::Uuid) -> Result<ClientConfig, Error> {
         let mut config = self.connection.client(Role::Transactional)?;
         config.set("transactional.id", format!("tidelog-{origin}"));
-        config.set("transaction.timeout.ms", "10000");
         self.named(&mut config);
         Ok(config)
     }

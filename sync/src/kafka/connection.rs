@@ -172,6 +172,11 @@ impl Connection {
         for (name, value) in settings::fixed(role, is_classic) {
             config.set(name, value);
         }
+        if role == Role::Transactional {
+            for (name, value) in settings::OF_TRANSACTIONS {
+                config.set(*name, *value);
+            }
+        }
         config.set("bootstrap.servers", self.brokers.join(","));
         self.log_in(&mut config);
         // More than that is said when it is asked for.

@@ -6,12 +6,15 @@
 //! | `connection`, `settings`, `tls` | how the cluster is reached, by publisher and listeners alike |
 //! | `names` | which topic an aggregate type goes to |
 //! | `broker` | Kafka as the publisher sees it |
+//! | `client` | it over librdkafka |
+//! | `voice` | what librdkafka says |
 //! | `listen` | listeners that hear from Kafka |
 
 // Contracts first: what stands behind them follows.
 #![allow(dead_code)]
 
 pub(crate) mod broker;
+pub(crate) mod client;
 pub(crate) mod config;
 pub(crate) mod connection;
 pub(crate) mod listen;
@@ -20,6 +23,17 @@ pub(crate) mod settings;
 #[cfg(feature = "kafka-tls")]
 mod tls;
 
+pub(crate) mod voice;
+
 pub use config::{KafkaConfig, PublishingOptions};
 #[cfg(feature = "kafka-tls")]
 pub use tls::{KafkaTls, Scram};
+
+#[cfg(test)]
+#[allow(dead_code, reason = "shared with the tests against servers")]
+#[path = "../../tests/tools/services.rs"]
+mod services;
+#[cfg(test)]
+#[allow(dead_code, reason = "shared with the tests against servers")]
+#[path = "../../tests/tools/topics.rs"]
+mod topics;

@@ -207,6 +207,12 @@ const FIXED_OF_WRITERS: &[(&str, &str)] = &[
 
 const FIXED_OF_PUBLISHERS: &[(&str, &str)] = &[("message.timeout.ms", "0")];
 
+/// Whoever leaves a transaction open holds up readers so long; a request may not take longer.
+pub(crate) const OF_TRANSACTIONS: &[(&str, &str)] = &[
+    ("transaction.timeout.ms", "10000"),
+    ("socket.timeout.ms", "10000"),
+];
+
 const FIXED_OF_READERS: &[(&str, &str)] = &[
     ("isolation.level", "read_committed"),
     ("enable.auto.commit", "false"),
