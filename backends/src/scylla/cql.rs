@@ -438,11 +438,13 @@ impl Asking<'_> {
                 epoch,
                 seen,
                 to,
+                published,
             } => {
                 let mut values = vec![
                     Value::of(to.position),
                     Value::Blob(&to.hash),
                     Value::of(to.commit_number),
+                    Value::of(published),
                 ];
                 values.extend(standing(origin, epoch, &seen));
                 self.whether(&statements.advance, values).await

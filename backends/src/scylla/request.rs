@@ -149,6 +149,8 @@ pub enum Request {
         seen: Watermark,
         /// What it stands at then; `session` is the same.
         to: Watermark,
+        /// [`OriginRow::published`] from then on.
+        published: u64,
     },
     /// Makes a new epoch known, and retires an old one in the same step. Answer:
     /// [`Reply::Applied`].
@@ -429,6 +431,8 @@ pub struct OriginRow {
     pub parent: Option<(Uuid, u64, [u8; 32])>,
     /// How far it is.
     pub watermark: Watermark,
+    /// Everything up to here is published: where a store that is restored goes on publishing.
+    pub published: u64,
     /// The epoch that took its place, when it was given up.
     pub successor: Option<Uuid>,
     /// What the store calls itself, for people.

@@ -370,6 +370,7 @@ pub(crate) struct OriginColumns {
     position: Option<i64>,
     hash: Option<Bytes>,
     commit_number: Option<i64>,
+    published: Option<i64>,
     state: Option<i8>,
     successor: Option<Uuid>,
     name: Option<Box<str>>,
@@ -410,6 +411,7 @@ impl OriginColumns {
                 hash: hash(self.hash.as_ref().ok_or_else(|| lacks("hash"))?)?,
                 commit_number: self.commit_number.unwrap_or(0).cast_unsigned(),
             },
+            published: self.published.unwrap_or(0).cast_unsigned(),
             successor,
             name: self.name.unwrap_or_default(),
         })
@@ -434,6 +436,7 @@ pub(crate) fn origin_values(row: &OriginRow) -> Vec<Value<'_>> {
         Value::of(row.watermark.position),
         Value::Blob(&row.watermark.hash),
         Value::of(row.watermark.commit_number),
+        Value::of(row.published),
         Value::Tiny(state),
         Value::set(row.successor.map(Value::Uuid)),
         Value::Text(&row.name),

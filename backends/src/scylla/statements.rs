@@ -55,15 +55,16 @@ const LOG_ENDS: &str = "SELECT position, event_id, commit_number, commit_first, 
     WHERE origin = ? AND epoch = ? AND chunk = ? AND position >= ?";
 
 const ALL_ORIGINS: &str = "SELECT origin, epoch, first_epoch, parent, parent_position, parent_hash,
-    session, position, hash, commit_number, state, successor, name FROM {ks}.origins";
+    session, position, hash, commit_number, published, state, successor, name FROM {ks}.origins";
 const OF_ORIGIN: &str = " WHERE origin = ?";
 const REGISTER: &str = "INSERT INTO {ks}.origins
     (origin, epoch, first_epoch, parent, parent_position, parent_hash, session, position, hash,
-    commit_number, state, successor, name)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) IF NOT EXISTS";
+    commit_number, published, state, successor, name)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) IF NOT EXISTS";
 const CLAIM: &str = "UPDATE {ks}.origins SET session = ? WHERE origin = ? AND epoch = ?
     IF session = ? AND position = ? AND hash = ? AND state = 0";
-const ADVANCE: &str = "UPDATE {ks}.origins SET position = ?, hash = ?, commit_number = ?
+const ADVANCE: &str =
+    "UPDATE {ks}.origins SET position = ?, hash = ?, commit_number = ?, published = ?
     WHERE origin = ? AND epoch = ? IF session = ? AND position = ? AND hash = ? AND state = 0";
 const RETIRE: &str = "UPDATE {ks}.origins SET state = 1, successor = ?
     WHERE origin = ? AND epoch = ? IF session = ? AND position = ? AND hash = ? AND state = 0";

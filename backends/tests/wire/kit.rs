@@ -297,6 +297,7 @@ impl Ask {
             first_epoch: self.uuid(2),
             parent: None,
             watermark: self.mark(0),
+            published: 0,
             successor: None,
             name: "till 3".into(),
         }

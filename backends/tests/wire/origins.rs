@@ -13,7 +13,7 @@ cases![
     a_claim_gives_the_epoch_to_another_session,
     a_claim_wants_everything_as_it_was_seen,
     a_claim_of_an_unknown_epoch_makes_none,
-    the_watermark_moves_and_keeps_its_session,
+    the_watermark_moves_with_what_is_published_and_keeps_its_session,
     the_watermark_may_go_back,
     the_watermark_moves_from_where_it_was_seen_alone,
     an_advance_of_an_unknown_epoch_makes_none,
@@ -44,6 +44,7 @@ fn advance(ask: &Ask, seen: Watermark, to: Watermark) -> Request {
         epoch: ask.uuid(2),
         seen,
         to,
+        published: to.position / 3,
     }
 }
 
@@ -53,6 +54,7 @@ fn fork(ask: &Ask, retires: Option<Watermark>) -> ForkRows {
         row: OriginRow {
             parent: Some((ask.uuid(2), 5, [5; 32])),
             watermark: ask.mark(5),
+            published: 4,
             ..ask.origin_row(3)
         },
         retires: retires.map(|seen| (ask.uuid(2), seen)),
@@ -86,6 +88,7 @@ async fn an_epoch_is_registered_once(ask: Ask) {
     row.name = "Kasse \u{1f30a}".into();
     row.parent = Some((ask.uuid(9), 1 << 40, [7; 32]));
     row.watermark = ask.mark(1 << 41);
+    row.published = 1 << 39;
     assert!(ask.applied(register(&row)).await);
     assert!(!ask.applied(register(&ask.origin_row(2))).await);
     assert_eq!(ask.origins().await, [row]);
@@ -133,13 +136,14 @@ async fn a_claim_of_an_unknown_epoch_makes_none(ask: Ask) {
     assert!(ask.origins().await.is_empty());
 }
 
-async fn the_watermark_moves_and_keeps_its_session(ask: Ask) {
+async fn the_watermark_moves_with_what_is_published_and_keeps_its_session(ask: Ask) {
     assert!(ask.applied(register(&ask.origin_row(2))).await);
     assert!(ask.applied(advance(&ask, ask.mark(0), ask.mark(8))).await);
     assert!(!ask.applied(advance(&ask, ask.mark(0), ask.mark(8))).await);
     assert!(ask.applied(advance(&ask, ask.mark(8), ask.mark(200))).await);
     let mut wanted = ask.origin_row(2);
     wanted.watermark = ask.mark(200);
+    wanted.published = 66;
     assert_eq!(ask.origins().await, [wanted]);
 }
 

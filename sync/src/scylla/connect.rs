@@ -31,6 +31,8 @@ pub(super) struct Greeting {
     pub identity: Identity,
     /// What the server has confirmed.
     pub watermark: Watermark,
+    /// What it was told to be published.
+    pub published: u64,
     /// Everything up to here is settled.
     pub settled: CommitEnd,
     /// Everything up to here was settled once: it is looked for before it is written.
@@ -176,6 +178,7 @@ impl Caller<'_> {
                     .await?
                     .map(|watermark| (watermark, at, was_lost)),
             };
+            let known = rows.iter().find(|row| row.epoch == identity.epoch);
             if let Some((watermark, settled, was_lost)) = greeting {
                 let state = keeper.change();
                 // A rewind is kept as a state that has settled nothing.
@@ -189,6 +192,7 @@ impl Caller<'_> {
                     replica,
                     identity,
                     watermark,
+                    published: known.map_or(0, |row| row.published),
                     settled,
                     verify_below: 0,
                     was_lost,
@@ -291,6 +295,7 @@ impl Caller<'_> {
             first_epoch: identity.first_epoch,
             parent,
             watermark,
+            published: 0,
             successor: None,
             name: self.name.into(),
         };

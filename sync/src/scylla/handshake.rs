@@ -267,6 +267,7 @@ mod tests {
                 hash: at.hash,
                 commit_number: at.number,
             },
+            published: 0,
             successor: None,
             name: "till".into(),
         }

@@ -133,6 +133,7 @@ mod tests {
                 hash: [0; 32],
                 commit_number: 0,
             },
+            published: 0,
             successor: None,
             name: "".into(),
         }

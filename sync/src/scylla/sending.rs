@@ -59,6 +59,7 @@ impl ScyllaSink {
                     epoch: link.greeting.identity.epoch,
                     seen,
                     to: watermark(seen.session, settled),
+                    published: link.greeting.published,
                 };
                 link.noting = Some(Box::pin(advance.run()));
             }

@@ -196,6 +196,7 @@ impl TestLog {
                 hash: end.hash,
                 commit_number: end.number,
             },
+            published: 0,
             successor: None,
             name: "till".into(),
         }

@@ -119,6 +119,7 @@ fn h7_a_claim_that_is_never_taken_is_somebody_elses_store() {
                 epoch: identity.epoch,
                 seen: *seen,
                 to,
+                published: 0,
             };
             let moved = wire.with_server(|server| server.execute(&advance, &mut |_| true));
             assert_eq!(moved, Ok(Reply::Applied(true)));

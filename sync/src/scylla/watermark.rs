@@ -22,6 +22,8 @@ pub(super) struct Advance {
     /// What the server confirmed last.
     pub seen: Watermark,
     pub to: Watermark,
+    /// What is published by then.
+    pub published: u64,
 }
 
 /// What came of it.
@@ -54,6 +56,7 @@ impl Advance {
                 epoch: self.epoch,
                 seen: self.seen,
                 to: self.to,
+                published: self.published,
             };
             match applied(&*self.wire, request).await {
                 Ok(true) => return Ok(Noted::At(self.to)),

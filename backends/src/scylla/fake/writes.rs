@@ -185,12 +185,17 @@ impl Tables {
                 ..
             } => self.change_origin(*origin, *epoch, |row| row.watermark.session = *session),
             Request::Advance {
-                origin, epoch, to, ..
+                origin,
+                epoch,
+                to,
+                published,
+                ..
             } => self.change_origin(*origin, *epoch, |row| {
                 row.watermark = Watermark {
                     session: row.watermark.session,
                     ..*to
                 };
+                row.published = *published;
             }),
             Request::Fork(fork) => {
                 self.put_origin(&fork.row);

@@ -54,6 +54,7 @@ fn advance(wire: &FakeWire, log: &TestLog, epoch: Uuid, to: u64) {
         epoch,
         seen: seen.watermark,
         to: log.row(epoch, None, to).watermark,
+        published: 0,
     };
     assert_eq!(ask(wire, request), Reply::Applied(true));
 }

@@ -276,6 +276,7 @@ impl Caller<'_> {
             first_epoch: identity.first_epoch,
             parent: parting.map(|p| (p.old.epoch, p.at.position, p.at.hash)),
             watermark: watermark(session, state.settled),
+            published: parting.map_or(0, |p| p.old.published.min(p.at.position)),
             successor: None,
             name: self.name.into(),
         };

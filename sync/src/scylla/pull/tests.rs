@@ -124,6 +124,7 @@ fn what_comes_later_is_fetched_and_subscribers_see_it() {
         epoch: id(2),
         seen: row.watermark,
         to: log.row(id(2), None, 13).watermark,
+        published: 0,
     };
     assert_eq!(ask(&wire, advance), Reply::Applied(true));
     turns(&mut puller);

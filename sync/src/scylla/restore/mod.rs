@@ -494,6 +494,7 @@ impl<W: Wire + ?Sized> Work<'_, W> {
                 hash: settled.hash,
                 commit_number: settled.number,
             },
+            published: from.published.min(position),
             successor: None,
             name,
         };

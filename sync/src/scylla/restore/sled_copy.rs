@@ -209,6 +209,7 @@ mod tests {
                 hash: end.hash,
                 commit_number: end.number,
             },
+            published: 0,
             successor: None,
             name: "till".into(),
         };

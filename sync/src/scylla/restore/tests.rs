@@ -326,6 +326,7 @@ fn events_that_come_meanwhile_are_fetched_before_the_old_epoch_is_given_up() {
                 epoch: id(1),
                 seen: more.row(id(1), None, 21).watermark,
                 to: more.row(id(1), None, 26).watermark,
+                published: 0,
             };
             assert_eq!(ask(&busy, advance), Reply::Applied(true));
         }
