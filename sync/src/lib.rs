@@ -67,7 +67,7 @@ mod kept;
 mod listeners;
 mod processes;
 mod projections;
-#[cfg(feature = "scylla")]
+#[cfg(any(feature = "scylla", feature = "kafka"))]
 mod replicate;
 #[cfg(feature = "scylla")]
 mod replication;
@@ -102,7 +102,7 @@ pub use projections::{
     BlockingReadModel, ProjectionOptions, ProjectionState, ProjectionStatus, Projections,
     ProjectionsBuilder, ReadModel,
 };
-#[cfg(feature = "scylla")]
+#[cfg(any(feature = "scylla", feature = "kafka"))]
 pub use replicate::{Other, ParkedReason, Stage};
 #[cfg(feature = "scylla")]
 pub use replication::{BlockingReplication, Replication};

@@ -17,6 +17,9 @@
 //! | `stage` | how far an event has come |
 //! | `wake` | that the machine has slept |
 
+// Until the publisher stands.
+#![cfg_attr(feature = "kafka", allow(dead_code))]
+
 pub(crate) mod backoff;
 pub(crate) mod embedded;
 pub(crate) mod keeper;

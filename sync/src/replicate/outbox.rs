@@ -33,6 +33,17 @@ pub(crate) struct LocalEvent {
     pub batch: Batch,
 }
 
+/// Whether an event may be sent now.
+#[cfg(feature = "kafka")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pass {
+    Yes,
+    /// Its stream, or its append, is held somewhere before.
+    Held,
+    /// It gave way to another origin's.
+    Superseded,
+}
+
 /// What replication needs of the local store. Calls that are not futures may read a file, none waits
 /// for the network. Every call answers [`Error::Closed`] once the store is closed.
 pub(crate) trait Outbox: Send + Sync + 'static {
@@ -84,6 +95,19 @@ pub(crate) trait Outbox: Send + Sync + 'static {
 
     /// Whether the event of this sequence and position has given way to another branch.
     fn is_superseded(&self, stream: &StreamId, sequence: u64, position: u64) -> bool;
+
+    /// Whether the event of `stream` may be sent: what is durable may not always.
+    #[cfg(feature = "kafka")]
+    fn passes(&self, stream: &StreamId, event: &LocalEvent) -> Pass {
+        let (_, _) = (stream, event);
+        Pass::Yes
+    }
+
+    /// Ends when an event that was held may pass.
+    #[cfg(feature = "kafka")]
+    fn gate_news(&self) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::pending())
+    }
 
     /// All epochs of the log, oldest first.
     fn epochs(&self) -> Result<Vec<EpochInfo>, Error>;

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tidelog_backends::machine;
+#[cfg(feature = "kafka")]
+use tidelog_core::Error;
 use tidelog_core::{BoxFuture, Halt, Ticks};
 
 use super::mailbox::{Mailbox, Message};
@@ -29,6 +31,59 @@ pub(crate) trait Worker: Send + Sync + 'static {
 
     /// Ends it, after its work.
     fn stop(&self) -> BoxFuture<'static, ()>;
+}
+
+/// A thread for a sink whose work needs no runtime.
+#[cfg(feature = "kafka")]
+pub(crate) struct OwnThread {
+    work: Mutex<Option<oneshot::Sender<BoxFuture<'static, ()>>>>,
+    ended: Mutex<Option<oneshot::AsyncReceiver<()>>>,
+}
+
+#[cfg(feature = "kafka")]
+impl OwnThread {
+    /// Starts it; it waits for work.
+    pub(crate) fn start(name: &'static str) -> Result<Self, Error> {
+        let (work, given) = oneshot::channel::<BoxFuture<'static, ()>>();
+        let (end, ended) = oneshot::async_channel();
+        let thread = thread::Builder::new().name(name.into());
+        let started = thread.spawn(move || {
+            if let Ok(work) = given.recv() {
+                pollster::block_on(work);
+            }
+            // Nobody waits when this fails.
+            let _ = end.send(());
+        });
+        started.map_err(|error| Error::io("start a thread", name, error))?;
+        Ok(Self {
+            work: Mutex::new(Some(work)),
+            ended: Mutex::new(Some(ended)),
+        })
+    }
+}
+
+#[cfg(feature = "kafka")]
+impl Worker for OwnThread {
+    fn spawn(&self, work: BoxFuture<'static, ()>) {
+        if let Some(give) = self.work.lock().take() {
+            // The thread does nothing but wait for it.
+            let _ = give.send(work);
+        }
+    }
+
+    fn may_be_waited_for(&self) -> bool {
+        true
+    }
+
+    fn stop(&self) -> BoxFuture<'static, ()> {
+        let ended = self.ended.lock().take();
+        Box::pin(async {
+            if let Some(ended) = ended {
+                // Dropped unsent when it panicked.
+                let _ = ended.await;
+            }
+        })
+    }
 }
 
 /// A replicator that runs until it is stopped.
@@ -160,5 +215,26 @@ impl Ticks for MachineTicks {
 
     fn slept(&self) -> Duration {
         machine::slept()
+    }
+}
+
+#[cfg(all(test, feature = "kafka"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_of_its_own_ends_with_its_work_and_without_any() {
+        let worker = OwnThread::start("tidelog-test").unwrap();
+        let (done, told) = oneshot::channel();
+        worker.spawn(Box::pin(async move {
+            done.send(thread::current().name().map(str::to_owned))
+                .unwrap();
+        }));
+        assert_eq!(told.recv().unwrap().as_deref(), Some("tidelog-test"));
+        pollster::block_on(worker.stop());
+        let idle = OwnThread::start("tidelog-idle").unwrap();
+        let ended = idle.stop();
+        drop(idle);
+        pollster::block_on(ended);
     }
 }
