@@ -431,6 +431,12 @@ fn rows_and_checkpoints_are_before_or_after_whatever_fails() {
 
         let store = open(dir.path());
         let found = store.slots("accounts", continues).unwrap();
+        let rebuilt = store.info().unwrap().index_rebuilt;
+        if rebuilt.is_some_and(|why| why.contains("cannot write sled's files through")) {
+            // On such a filesystem a crash costs all rows.
+            assert!(found.active.is_none() && found.building.is_none());
+            continue;
+        }
         let (active, checkpoint) = found.active.unwrap();
         let value = store.get(&active, Space::Rows, b"ada").unwrap();
         let expected: Option<&[u8]> = match point {

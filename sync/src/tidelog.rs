@@ -369,7 +369,8 @@ impl Tidelog {
     }
 
     /// Waits for what is under way, then closes the store: all clones answer [`Error::Closed`]
-    /// from now on, and the lock is free when this returns.
+    /// from now on, and the lock is free when this returns. What waits to be replicated is sent when it
+    /// is opened again; a connected server is told how far it is, for which this waits a second at most.
     ///
     /// # Errors
     /// As [`SledStore::close`].

@@ -16,6 +16,9 @@ use super::report::Report;
 use super::sink::{Begin, Sink, Step, Stop};
 use super::wake::Wake;
 
+/// How long the server is waited for when the store is closed, at most.
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+
 /// A connection at work.
 pub(super) struct Session<'a, S: Sink> {
     of: &'a mut Replicator<S>,
@@ -129,7 +132,10 @@ impl<'a, S: Sink> Session<'a, S> {
     async fn turned(&mut self, turn: Turn<S::Ask>) -> Result<(), Ended> {
         match turn {
             Turn::Asked(message) => match self.of.told(message, self.keeper).await {
-                Told::Close => Err(Ended::Closed),
+                Told::Close => {
+                    self.say_last().await;
+                    Err(Ended::Closed)
+                }
                 Told::Again | Told::Failed => Err(Ended::Again),
                 Told::Nothing => Ok(()),
             },
@@ -160,6 +166,27 @@ impl<'a, S: Sink> Session<'a, S> {
                 Ok(())
             }
         }
+    }
+
+    /// Tells the server how far this is before all of it ends: others would not see the newest events
+    /// until the store is opened again. Whoever closes the store waits for this.
+    async fn say_last(&mut self) {
+        let mut over = self.of.env.sleeper.sleep(CLOSE_WITHIN);
+        let (sink, outbox, keeper) = (&mut self.of.sink, &self.of.outbox, &mut *self.keeper);
+        poll_fn(|cx| {
+            while !sink.is_level() && over.as_mut().poll(cx).is_pending() {
+                sink.note(keeper);
+                let saved = keeper.poll(cx, outbox);
+                match (sink.poll_step(cx, outbox, keeper), saved) {
+                    (Poll::Ready(Ok(Step::Progress)), Poll::Ready(Ok(())) | Poll::Pending)
+                    | (Poll::Pending, Poll::Ready(Ok(()))) => {}
+                    (Poll::Pending, Poll::Pending) => return Poll::Pending,
+                    (Poll::Ready(_), _) | (_, Poll::Ready(Err(_))) => break,
+                }
+            }
+            Poll::Ready(())
+        })
+        .await;
     }
 
     fn stepped(&mut self, step: Step) -> Result<(), Ended> {

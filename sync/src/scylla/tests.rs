@@ -243,6 +243,37 @@ impl Till {
         panic!("there is no answer");
     }
 
+    /// Closes it in order, while no more than `time` passes.
+    fn close_within(&mut self, time: Duration) {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let until = Ticks::now(&*self.node.clock) + time;
+        self.node.mailbox.send(Message::Close);
+        let mut work = self.work.take().unwrap();
+        for _ in 0..200_000 {
+            if work.as_mut().poll(cx).is_ready() {
+                return;
+            }
+            if Ticks::now(&*self.node.clock) < until {
+                self.node.clock.advance_micros(10_000);
+            }
+            // Its state is saved by another thread.
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        panic!("it is not closed");
+    }
+
+    /// How far the server knows its log.
+    fn watermark(&self) -> u64 {
+        let request = Request::Origins(self.store.identity().origin);
+        let reply = self
+            .wire
+            .with_server(|server| server.execute(&request, &mut |_| true));
+        let Ok(Reply::Origins(rows)) = reply else {
+            panic!("no origins")
+        };
+        rows[0].watermark.position
+    }
+
     pub(super) fn parked(&self) -> Vec<(String, &'static str, u64, bool)> {
         let parked = self.node.status.parked();
         let of = |parked: &ReplicationParked| {
@@ -330,6 +361,34 @@ fn what_is_appended_is_settled_and_stands_there() {
     for stream in ["T/0", "T/4"] {
         assert_eq!(till.remote(stream), till.local(stream));
     }
+}
+
+#[test]
+fn a_store_that_is_closed_tells_how_far_it_is() {
+    let mut till = Till::new(server());
+    till.append("T/a", 3);
+    till.settle();
+    let last = till.append("T/a", 2);
+    till.run_until(|status| status.settled == last);
+    assert_eq!(till.watermark(), 3, "it is told once a second");
+    till.close_within(Duration::ZERO);
+    assert_eq!(till.watermark(), last);
+}
+
+#[test]
+fn a_server_that_does_not_answer_holds_up_no_close_for_longer_than_a_second() {
+    let mut till = Till::new(server());
+    till.append("T/a", 3);
+    till.settle();
+    let last = till.append("T/a", 2);
+    till.run_until(|status| status.settled == last);
+    till.wire.set_faults(|_| Fault::Silence);
+    till.close_within(Duration::from_secs(1));
+    // One that is away is not waited for at all.
+    let mut away = Till::new(server());
+    away.wire.set_faults(|_| Fault::NotSent);
+    away.run_until(|status| matches!(status.state, ReplicationState::Waiting { .. }));
+    away.close_within(Duration::ZERO);
 }
 
 #[test]

@@ -115,3 +115,28 @@ async fn without_a_server_appends_go_on_and_closing_does_not_wait() {
     log.close().await.unwrap();
     assert_eq!(log.replication().status().state, ReplicationState::Closed);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn others_see_all_that_was_settled_once_the_store_is_closed() {
+    let Some(server) = services::scylla() else {
+        return;
+    };
+    let keyspace = plain::keyspace("closed");
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path(), config(&server, &keyspace));
+    let mut last = append(&log, "T/a", 0).await;
+    log.wait_for(last, Stage::Replicated).await.unwrap();
+    // The server is told once a second.
+    for at in 1..20 {
+        last = append(&log, "T/a", at).await;
+    }
+    log.wait_for(last, Stage::Replicated).await.unwrap();
+    log.close().await.unwrap();
+    let session = plain::session(&server).await;
+    let text = format!("SELECT position FROM {keyspace}.origins");
+    let rows = session.query_unpaged(text, ()).await.unwrap();
+    let rows = rows.into_rows_result().unwrap();
+    let told = rows.rows::<(i64,)>().unwrap().map(|row| row.unwrap().0);
+    assert_eq!(told.collect::<Vec<_>>(), [last.cast_signed()]);
+    plain::drop_keyspace(&session, &keyspace).await;
+}

@@ -24,6 +24,8 @@ pub(super) struct Running {
     pub status: Arc<StatusCell>,
     /// How it ended, if it is a restore.
     pub ended: Option<Ended>,
+    /// It is closed in order, and may end.
+    pub closes: bool,
     /// What somebody asked of it and waits for.
     pub asking: Option<BoxFuture<'static, ()>>,
 }
@@ -85,6 +87,7 @@ pub(super) fn start(log: &SimLog, sizes: Sizes) -> Running {
         mailbox,
         status,
         ended: None,
+        closes: false,
         asking: None,
     }
 }
@@ -97,6 +100,7 @@ pub(super) fn restore(log: &SimLog, origin: Uuid, epoch: Uuid) -> Running {
         mailbox: Arc::default(),
         status: Arc::new(StatusCell::new(epoch)),
         ended: Some(ended),
+        closes: false,
         asking: None,
     }
 }

@@ -2,6 +2,8 @@
 //! and every way to break off there.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
 
 use tidelog_backends::fake::Table;
 use tidelog_core::StreamId;
@@ -42,6 +44,10 @@ enum Do {
     Append(usize, &'static [(&'static str, usize)], bool),
     /// Everything that is under way arrives, until nothing is and nobody waits for less than this.
     Settle,
+    /// The same for a tenth of a second: the server is not told how far all is.
+    Arrive,
+    /// The machine's store is closed in order, and opened again.
+    Close(usize),
     /// A direct client writes.
     Direct(&'static str),
     /// The server's events take the place of a stream's held ones, and those come again.
@@ -68,8 +74,8 @@ pub(super) struct Script {
 
 pub(super) fn scripts() -> Vec<Script> {
     use Do::{
-        Append, Clone, Direct, Down, KeepImage, LoseLast, PutImageBack, Reopen, Resolve, Settle,
-        Take, Truncate, Up,
+        Append, Arrive, Clone, Close, Direct, Down, KeepImage, LoseLast, PutImageBack, Reopen,
+        Resolve, Settle, Take, Truncate, Up,
     };
     const A: &[(&str, usize)] = &[("a", 1)];
     const B: &[(&str, usize)] = &[("b", 2)];
@@ -81,6 +87,23 @@ pub(super) fn scripts() -> Vec<Script> {
     };
     vec![
         script("first contact", 1, vec![Append(0, A, true), Settle]),
+        script(
+            "closed in order",
+            1,
+            vec![
+                Append(0, A, true),
+                Settle,
+                Append(0, BOTH, true),
+                Arrive,
+                Close(0),
+                Append(0, B, true),
+                Arrive,
+                Down,
+                Close(0),
+                Up,
+                Settle,
+            ],
+        ),
         script(
             "steady",
             1,
@@ -301,6 +324,8 @@ impl Player {
                 world.append(*node, &to, *durable);
             }
             Do::Settle => return self.settle(),
+            Do::Arrive => return self.settle_for(Duration::from_millis(100)),
+            Do::Close(node) => return self.close(*node),
             Do::Direct(name) => world.write_directly(&stream(name))?,
             Do::Take(node, name, again) => {
                 let running = world.nodes[*node].running.as_ref();
@@ -345,8 +370,38 @@ impl Player {
         world.run()
     }
 
+    /// A store that was connected has told the server how far it is; no server is waited for longer
+    /// than a second.
+    fn close(&mut self, node: usize) -> Result<(), String> {
+        let begun = self.world.net.lock().now;
+        let running = self.world.nodes[node].running.as_ref();
+        let status = running.map(|running| Arc::clone(&running.status));
+        self.world.close(node);
+        self.settle_for(Duration::from_secs(1))?;
+        if self.world.closes(node) {
+            return Err("a store is not closed within a second".to_owned());
+        }
+        let settled = status.map_or(0, |status| status.status().settled);
+        let told = self.world.watermark(node);
+        let took = self.world.net.lock().now.saturating_sub(begun);
+        let is_broken_off = self.at.is_some_and(|(at, _)| at < self.met);
+        if self.world.is_up && !is_broken_off && told != settled {
+            return Err(format!(
+                "{settled} is settled, and {told} is what the server knows"
+            ));
+        }
+        self.world
+            .note(|| format!("closed in {took:?}, {told} of {settled} told"));
+        self.world.start(node);
+        self.world.run()
+    }
+
     /// Everything under way arrives, first come first served, for three seconds after nothing is.
     fn settle(&mut self) -> Result<(), String> {
+        self.settle_for(Duration::from_secs(3))
+    }
+
+    fn settle_for(&mut self, quiet: Duration) -> Result<(), String> {
         let mut until = None;
         for _ in 0..5_000 {
             let world = &mut self.world;
@@ -362,7 +417,7 @@ impl Player {
                 world.run_job(key);
             } else {
                 let now = world.net.lock().now;
-                let until = *until.get_or_insert(now + std::time::Duration::from_secs(3));
+                let until = *until.get_or_insert(now + quiet);
                 match world.next_timer().filter(|when| *when <= until) {
                     Some(when) => world.advance_to(when),
                     None => return Ok(()),

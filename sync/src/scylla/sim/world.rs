@@ -21,6 +21,8 @@ use super::node::{self, Running};
 use super::oracle::Oracle;
 use super::outbox::SimLog;
 use super::rng::{Ids, Rng};
+use crate::replicate::mailbox::Message;
+use crate::replicate::outbox::Outbox;
 use crate::replicate::replicator::Pace;
 
 /// How large everything is in one schedule.
@@ -213,6 +215,33 @@ impl World {
         if power {
             self.nodes[node].log.disk.lock().cut_power();
         }
+    }
+
+    /// The store of a machine is closed in order; what runs there ends when it has told what it has to.
+    pub(super) fn close(&mut self, node: usize) {
+        self.note(|| format!("node {node} closes its store"));
+        if let Some(running) = &mut self.nodes[node].running {
+            running.closes = true;
+            running.mailbox.send(Message::Close);
+        }
+    }
+
+    /// Whether the store of a machine is being closed.
+    pub(super) fn closes(&self, node: usize) -> bool {
+        let running = self.nodes[node].running.as_ref();
+        running.is_some_and(|running| running.closes)
+    }
+
+    /// How far the server knows the log of a machine.
+    pub(super) fn watermark(&mut self, node: usize) -> u64 {
+        let identity = self.nodes[node].log.identity();
+        let request = Request::Origins(identity.origin);
+        let Ok(Reply::Origins(rows)) = self.server.execute(&request, &mut |_| true) else {
+            return 0;
+        };
+        let mut rows = rows.iter();
+        let row = rows.find(|row| row.epoch == identity.epoch);
+        row.map_or(0, |row| row.watermark.position)
     }
 
     /// A second machine with a copy of the disk of `node`, as it stands.
@@ -494,6 +523,10 @@ impl World {
                     .poll(&mut Context::from_waker(&waker))
                     .is_ready()
                 {
+                    if running.closes {
+                        node.running = None;
+                        continue;
+                    }
                     if node.restores.is_none() {
                         return Err(format!("what runs on node {number} has ended"));
                     }
