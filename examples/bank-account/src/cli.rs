@@ -1,6 +1,8 @@
 //! The command line.
 
 #[cfg(feature = "scylla")]
+mod destination;
+#[cfg(feature = "scylla")]
 mod replication;
 mod transfers;
 
@@ -14,12 +16,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tidelog::{Error, ExecuteError, StreamQuery, Tidelog, repair};
 
 #[cfg(feature = "scylla")]
-pub use replication::{Replica, ReplicationAction};
+pub use destination::{Destination, Wait};
+#[cfg(feature = "scylla")]
+pub use replication::ReplicationAction;
 
 use crate::aggregate::BankAccount;
 use crate::commands::{CloseAccount, Deposit, OpenAccount, Refusal, Withdraw};
 use crate::event::{BankAccountEvent, CDS};
-use crate::import::{ImportError, Report, import};
+use crate::import::{Customers, ImportError, Report, import_of};
 use crate::money;
 use crate::read_models;
 use crate::transfer::{RequestTransfer, TransferRefusal, Transfers};
@@ -38,10 +42,10 @@ pub struct Cli {
         default_value = "./.data/bank"
     )]
     pub store: PathBuf,
-    /// Where it is replicated to.
+    /// Where its log goes.
     #[cfg(feature = "scylla")]
     #[command(flatten)]
-    pub replica: Replica,
+    pub destination: Destination,
     /// What to do.
     #[command(subcommand)]
     pub action: Action,
@@ -57,6 +61,9 @@ pub enum Action {
         /// Stop at the first bad line.
         #[arg(long)]
         strict: bool,
+        /// Whose purchases: everybody's, or those of customers with odd or even numbers.
+        #[arg(long, value_enum, default_value_t)]
+        customers: Customers,
     },
     /// Open an account.
     Open {
@@ -113,7 +120,11 @@ pub enum Action {
         id: String,
     },
     /// Show the bank in numbers.
-    Report,
+    Report {
+        /// The sums alone, in JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Check the whole store.
     Verify,
     /// Copy all that is whole of a damaged store to a new directory.
@@ -219,14 +230,17 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
     }
     #[cfg(feature = "scylla")]
     let (bank, imports) = (
-        cli.replica.switch_on(bank),
+        cli.destination.switch_on(bank)?,
         matches!(cli.action, Action::Import { .. }),
     );
     let bank = bank.open()?;
     let done = act(&bank, &store, cli.action, &mut io::stdout()).await;
     #[cfg(feature = "scylla")]
     let done = match done {
-        Ok(()) => cli.replica.follow(&bank, imports, &mut io::stdout()).await,
+        Ok(()) => {
+            let (to, out) = (&cli.destination, &mut io::stdout());
+            to.follow(&bank, imports, out).await
+        }
         failed => failed,
     };
     // The first failure is the one to tell.
@@ -284,9 +298,13 @@ async fn act(
     out: &mut impl Write,
 ) -> Result<(), CliError> {
     match action {
-        Action::Import { file, strict } => {
+        Action::Import {
+            file,
+            strict,
+            customers,
+        } => {
             let progress = progress_bar();
-            let imported = import(bank, &file, strict, &progress).await;
+            let imported = import_of(bank, &file, customers, strict, &progress).await;
             progress.finish_and_clear();
             let report = Report::read(bank, store, Some(imported?)).await?;
             write!(out, "{report}")?;
@@ -331,7 +349,17 @@ async fn act(
         }
         Action::Show { id } => show(bank, &id, out).await?,
         Action::History { id } => history(bank, &id, out).await?,
-        Action::Report => write!(out, "{}", Report::read(bank, store, None).await?)?,
+        Action::Report { json: true } => {
+            let sums = Report::read(bank, store, None).await?.totals();
+            writeln!(
+                out,
+                r#"{{"accounts":{},"deposits":{},"deposited_cents":{},"cds":{}}}"#,
+                sums.accounts, sums.deposits, sums.deposited_cents, sums.cds
+            )?;
+        }
+        Action::Report { json: false } => {
+            write!(out, "{}", Report::read(bank, store, None).await?)?;
+        }
         Action::Verify => {
             let found = bank.verify().await?;
             writeln!(

@@ -1,7 +1,7 @@
 //! The tidelog example: a bank account, and a real ledger imported into it.
 //!
 //! One file a building block, to be copied: [`event`], [`aggregate`], [`commands`], [`query`], [`read_models`],
-//! [`transfer`].
+//! [`transfer`], [`mirror`].
 //! The program around them is [`cli`], the import of the ledger [`import`].
 
 pub mod aggregate;
@@ -9,6 +9,7 @@ pub mod cli;
 pub mod commands;
 pub mod event;
 pub mod import;
+pub mod mirror;
 pub mod money;
 pub mod query;
 pub mod read_models;

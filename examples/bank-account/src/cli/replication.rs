@@ -1,14 +1,12 @@
-//! Replication on the command line: switched on by a flag, followed to its end, and its conflicts.
+//! Replication on the command line: how far it is, and its conflicts.
 
 use std::io::Write;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
+use clap::Subcommand;
 use tidelog::{
-    Aggregate, Conflict, DistributedConfig, Error, HandlerError, KeyspaceReplication, NewEvent,
-    Other, ReplicationParked, ReplicationState, ReplicationStatus, ScyllaConfig, StreamId,
-    StreamQuery, Tidelog, TidelogBuilder,
+    Aggregate, Conflict, Error, HandlerError, NewEvent, Other, ReplicationParked, ReplicationState,
+    ReplicationStatus, StreamId, StreamQuery, Tidelog,
 };
 
 use super::CliError;
@@ -16,24 +14,10 @@ use crate::aggregate::BankAccount;
 use crate::event::BankAccountEvent;
 use crate::money;
 
-/// How often the bar moves.
+/// How often it is looked.
 const LOOK: Duration = Duration::from_millis(100);
-/// A command that records one event does not wait longer for the server.
+/// What is asked does not wait longer for the server.
 const SHORT: Duration = Duration::from_secs(10);
-
-/// Where the bank is replicated to.
-#[derive(Clone, Debug, Args)]
-pub struct Replica {
-    /// Replicate to this node of ScyllaDB or Cassandra.
-    #[arg(long, global = true, value_name = "HOST:PORT")]
-    pub scylla: Option<String>,
-    /// The keyspace there.
-    #[arg(long, global = true, default_value = "bank")]
-    pub keyspace: String,
-    /// Make the keyspace, with one copy of everything, and its tables, if they are not there.
-    #[arg(long, global = true)]
-    pub migrate: bool,
-}
 
 /// What can be asked of replication.
 #[derive(Debug, Subcommand)]
@@ -58,63 +42,6 @@ pub enum ReplicationAction {
         #[arg(long)]
         other_lives: bool,
     },
-}
-
-impl Replica {
-    /// `bank`, replicating if that is wanted.
-    pub(super) fn switch_on(&self, bank: TidelogBuilder) -> TidelogBuilder {
-        let Some(node) = &self.scylla else {
-            return bank;
-        };
-        let mut config = ScyllaConfig::new([node]).keyspace(&self.keyspace);
-        if self.migrate {
-            config = config
-                .replication(KeyspaceReplication::Simple(1))
-                .migrate_at_connect();
-        }
-        bank.distributed(DistributedConfig::new().scylla(config))
-    }
-
-    /// Follows replication until the server has all, or it stands still; what changes one account
-    /// waits only for a moment, since what is left is sent next time.
-    pub(super) async fn follow(
-        &self,
-        bank: &Tidelog,
-        all: bool,
-        out: &mut impl Write,
-    ) -> Result<(), CliError> {
-        if self.scylla.is_none() {
-            return Ok(());
-        }
-        let last = bank.last_position();
-        let bar = bar();
-        let follows = async {
-            loop {
-                let status = bank.replication().status();
-                bar.set_length(last);
-                bar.set_position(status.settled.min(last));
-                bar.set_message(state_of(&status));
-                match &status.state {
-                    _ if status.settled >= last => return Ok(status),
-                    ReplicationState::Halted(halt) => {
-                        return Err(Error::Halted(Box::new(halt.clone())));
-                    }
-                    _ => tokio::time::sleep(LOOK).await,
-                }
-            }
-        };
-        let patience = if all { Duration::MAX } else { SHORT };
-        let followed = tokio::time::timeout(patience, follows).await;
-        bar.finish_and_clear();
-        match followed {
-            Ok(status) => show(&status?, out)?,
-            Err(_) => writeln!(
-                out,
-                "not at the server yet; it is sent when the bank runs next with --scylla"
-            )?,
-        }
-        Ok(())
-    }
 }
 
 /// Does what is asked of replication.
@@ -237,7 +164,7 @@ fn applied(account: Option<BankAccount>, event: &BankAccountEvent) -> Result<Ban
         .map_err(|error| Error::invalid("account", format!("{event:?}"), error.to_string()))
 }
 
-fn show(status: &ReplicationStatus, out: &mut impl Write) -> Result<(), CliError> {
+pub(super) fn show(status: &ReplicationStatus, out: &mut impl Write) -> Result<(), CliError> {
     writeln!(out, "replication  {}", state_of(status))?;
     writeln!(
         out,
@@ -265,9 +192,9 @@ fn show(status: &ReplicationStatus, out: &mut impl Write) -> Result<(), CliError
     Ok(())
 }
 
-fn state_of(status: &ReplicationStatus) -> String {
+pub(super) fn state_of(status: &ReplicationStatus) -> String {
     match &status.state {
-        ReplicationState::Off => "is off; give --scylla HOST:PORT".to_owned(),
+        ReplicationState::Off => "is off; give --scylla HOST:PORT or --config FILE".to_owned(),
         ReplicationState::Halted(halt) => format!("stands still: {halt}"),
         ReplicationState::Waiting { failures, next_in } => format!(
             "tries again in {:.1} s, after {failures} failures",
@@ -295,14 +222,4 @@ fn list(parked: &ReplicationParked, out: &mut impl Write) -> Result<(), CliError
         parked.reason
     )?;
     Ok(())
-}
-
-fn bar() -> ProgressBar {
-    let bar = ProgressBar::new(0);
-    let template = "{bar:30} {human_pos} of {human_len} records at the server  {per_sec}  {msg}";
-    // The template is constant; if it were wrong, the plain bar would do.
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-    bar
 }
