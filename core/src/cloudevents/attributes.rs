@@ -1,4 +1,4 @@
-//! The attributes of one line, taken out one by one.
+//! The attributes of one line or message, taken out one by one.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,8 +17,51 @@ use crate::error::Error;
 use crate::metadata::{Metadata, Tags};
 use crate::stream_id::StreamId;
 
-/// What is left of a line, in its order.
-pub(super) struct Attributes<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+/// What is left of a line, or of a message's headers, in its order.
+pub(super) struct Attributes<'a> {
+    left: Vec<(Cow<'a, str>, Value<'a>)>,
+    payload: Payload,
+}
+
+/// Where the payload stands.
+enum Payload {
+    /// In attributes of its own.
+    Within,
+    /// Beside the attributes, if there is one.
+    Beside(Option<Bytes>),
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum Value<'a> {
+    Json(&'a RawValue),
+    /// Of a header, which says no more of its type.
+    Text(&'a str),
+}
+
+impl<'a> Value<'a> {
+    /// As it stands there.
+    pub(super) fn get(self) -> &'a str {
+        match self {
+            Self::Json(json) => json.get(),
+            Self::Text(text) => text,
+        }
+    }
+
+    /// Text as it is, anything else as its JSON.
+    pub(super) fn as_text(self) -> Cow<'a, str> {
+        self.text().unwrap_or(Cow::Borrowed(self.get()))
+    }
+
+    fn text(self) -> Option<Cow<'a, str>> {
+        match self {
+            Self::Json(json) => {
+                let text = serde_json::from_str::<Text<'a>>(json.get());
+                text.ok().map(|Text(text)| text)
+            }
+            Self::Text(text) => Some(Cow::Borrowed(text)),
+        }
+    }
+}
 
 /// A payload, and whether it stood there as JSON.
 pub(super) enum Data<'a> {
@@ -34,28 +77,53 @@ impl<'a> Attributes<'a> {
         })
     }
 
+    /// Those of headers, without what their names begin with, and the payload beside them.
+    pub(super) fn of_headers(
+        headers: Vec<(Cow<'a, str>, &'a str)>,
+        payload: Option<Bytes>,
+    ) -> Self {
+        let headers = headers.into_iter();
+        let payload = Payload::Beside(payload);
+        let left = headers.map(|(name, text)| (name, Value::Text(text)));
+        let left = left.collect();
+        Self { left, payload }
+    }
+
+    /// Whether they are those of headers.
+    pub(super) fn is_of_headers(&self) -> bool {
+        matches!(self.payload, Payload::Beside(_))
+    }
+
     pub(super) fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|(known, _)| known == name)
+        self.left.iter().any(|(known, _)| known == name)
+    }
+
+    pub(super) fn is_empty_text(&self, name: &str) -> bool {
+        let mut all = self.left.iter();
+        let found = all.find(|(known, _)| known == name);
+        found.is_some_and(|(_, value)| value.text().is_some_and(|text| text.is_empty()))
     }
 
     /// By the standard an attribute that is null is none; a payload may be.
     pub(super) fn forget_unset(&mut self) {
-        self.0
-            .retain(|(name, value)| name == "data" || value.get() != "null");
+        self.left.retain(|(name, value)| match value {
+            Value::Json(json) => name == "data" || json.get() != "null",
+            Value::Text(_) => true,
+        });
     }
 
-    pub(super) fn take(&mut self, name: &str) -> Option<&'a RawValue> {
-        let at = self.0.iter().position(|(known, _)| known == name)?;
-        Some(self.0.remove(at).1)
+    pub(super) fn take(&mut self, name: &str) -> Option<Value<'a>> {
+        let at = self.left.iter().position(|(known, _)| known == name)?;
+        Some(self.left.remove(at).1)
     }
 
     pub(super) fn optional_text(&mut self, name: &str) -> Result<Option<Cow<'a, str>>, Error> {
         let Some(value) = self.take(name) else {
             return Ok(None);
         };
-        match serde_json::from_str::<Text<'a>>(value.get()) {
-            Ok(Text(text)) => Ok(Some(text)),
-            Err(_) => Err(refused(name, value.get(), "it must be text")),
+        match value.text() {
+            Some(text) => Ok(Some(text)),
+            None => Err(refused(name, value.get(), "it must be text")),
         }
     }
 
@@ -78,11 +146,12 @@ impl<'a> Attributes<'a> {
         number(name, &text)
     }
 
-    /// A JSON number, when it is there.
+    /// A JSON number, or one of a header, when it is there.
     pub(super) fn count(&mut self, name: &str) -> Result<Option<u32>, Error> {
-        let count = self.take(name).map(|value| {
-            serde_json::from_str(value.get())
-                .map_err(|_| refused(name, value.get(), "it must be a number below 2^32"))
+        let count = self.take(name).map(|value| match value {
+            Value::Json(json) => serde_json::from_str(json.get())
+                .map_err(|_| refused(name, json.get(), "it must be a number below 2^32")),
+            Value::Text(text) => number(name, text),
         });
         count.transpose()
     }
@@ -133,11 +202,18 @@ impl<'a> Attributes<'a> {
     }
 
     pub(super) fn data(&mut self) -> Result<Option<Data<'a>>, Error> {
+        if let Payload::Beside(payload) = &mut self.payload {
+            return Ok(payload.take().map(Data::Bytes));
+        }
         let json = self.take("data");
         let base64 = self.optional_text("data_base64")?;
         match (json, base64) {
             (None, None) => Ok(None),
-            (Some(json), None) => Ok(Some(Data::Json(json))),
+            (Some(Value::Json(json)), None) => Ok(Some(Data::Json(json))),
+            // Those of headers were answered above.
+            (Some(Value::Text(text)), None) => {
+                Ok(Some(Data::Bytes(text.as_bytes().to_vec().into())))
+            }
             (None, Some(base64)) => {
                 let bytes = STANDARD.decode(base64.as_bytes()).map_err(|_| {
                     let begin: String = base64.chars().take(20).collect();
@@ -153,8 +229,8 @@ impl<'a> Attributes<'a> {
     }
 
     /// What is left.
-    pub(super) fn rest(self) -> impl Iterator<Item = (Cow<'a, str>, &'a RawValue)> {
-        self.0.into_iter()
+    pub(super) fn rest(self) -> impl Iterator<Item = (Cow<'a, str>, Value<'a>)> {
+        self.left.into_iter()
     }
 }
 
@@ -201,7 +277,7 @@ impl<'de> Deserialize<'de> for Attributes<'de> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut attributes: Vec<(Cow<'de, str>, &'de RawValue)> = Vec::with_capacity(20);
+                let mut attributes: Vec<(Cow<'de, str>, Value<'de>)> = Vec::with_capacity(20);
                 while let Some(Text(name)) = map.next_key()? {
                     if attributes.iter().any(|(known, _)| *known == name) {
                         let twice = format!("attribute {name:?} stands twice");
@@ -211,9 +287,12 @@ impl<'de> Deserialize<'de> for Attributes<'de> {
                     if attributes.len() >= 256 {
                         return Err(serde::de::Error::custom("more than 256 attributes"));
                     }
-                    attributes.push((name, map.next_value()?));
+                    attributes.push((name, Value::Json(map.next_value()?)));
                 }
-                Ok(Attributes(attributes))
+                Ok(Attributes {
+                    left: attributes,
+                    payload: Payload::Within,
+                })
             }
         }
         deserializer.deserialize_map(Line)

@@ -1,6 +1,4 @@
-//! Lines of other systems: new events here.
-
-use std::borrow::Cow;
+//! Lines and messages of other systems: new events here.
 
 use serde_json::value::RawValue;
 
@@ -11,12 +9,40 @@ use crate::envelope::NewEvent;
 use crate::error::Error;
 use crate::id::EventId;
 use crate::metadata::{Metadata, TRACEPARENT};
+use crate::stream_id::StreamId;
 
 pub(super) fn read(source: &str, mut line: Attributes<'_>) -> Result<LineEvent, Error> {
     line.forget_unset();
+    let stream = line.subject()?;
+    Ok(LineEvent {
+        stream,
+        sequence: None,
+        batch: BatchPlace::ALONE,
+        event: event(source, line)?,
+    })
+}
+
+/// An event, and its stream when its subject names one; another subject becomes metadata.
+pub(super) fn read_any(
+    source: &str,
+    mut message: Attributes<'_>,
+) -> Result<(Option<StreamId>, NewEvent), Error> {
+    message.forget_unset();
+    let subject = message.optional_text("subject")?;
+    let stream = subject.as_deref().and_then(|subject| {
+        let (aggregate_type, aggregate_id) = subject.split_once('/')?;
+        StreamId::new(aggregate_type, aggregate_id).ok()
+    });
+    let mut event = event(source, message)?;
+    if let (Some(subject), None) = (subject, &stream) {
+        event.metadata.insert("cloudevents-subject", subject);
+    }
+    Ok((stream, event))
+}
+
+fn event(source: &str, mut line: Attributes<'_>) -> Result<NewEvent, Error> {
     let id = line.text("id")?;
     let event_type = line.text("type")?;
-    let stream = line.subject()?;
     let event_time = line.time("time", "time")?;
     let content_type = line.optional_text("datacontenttype")?;
     let content_type = content_type
@@ -41,18 +67,13 @@ pub(super) fn read(source: &str, mut line: Attributes<'_>) -> Result<LineEvent, 
         Some(Data::Json(json)) => of_json(content_type, json)?,
     };
     for (name, value) in line.rest() {
-        metadata.insert(format!("cloudevents-{name}"), as_text(value));
+        metadata.insert(format!("cloudevents-{name}"), value.as_text());
     }
     let mut event = NewEvent::new(event_type.as_ref(), 1, content_type, payload)
         .with_id(event_id)
         .with_metadata(metadata);
     event.event_time = event_time;
-    Ok(LineEvent {
-        stream,
-        sequence: None,
-        batch: BatchPlace::ALONE,
-        event,
-    })
+    Ok(event)
 }
 
 /// The payload of `data`: JSON as it stands, or of another content type the text in it.
@@ -90,9 +111,4 @@ fn derived(source: &str, id: &str) -> EventId {
     let mut bytes = [0; 16];
     hasher.finalize_xof().fill(&mut bytes);
     EventId::from_uuid(uuid::Builder::from_custom_bytes(bytes).into_uuid())
-}
-
-/// Text as it is, anything else as its JSON.
-fn as_text(value: &RawValue) -> Cow<'_, str> {
-    serde_json::from_str::<String>(value.get()).map_or(Cow::Borrowed(value.get()), Cow::Owned)
 }

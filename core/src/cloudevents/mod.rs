@@ -1,4 +1,5 @@
-//! One recorded event as one line of JSON, by CloudEvents 1.0, and back without loss.
+//! One recorded event as one line of JSON or one message of Kafka, by CloudEvents 1.0, and back
+//! without loss.
 //!
 //! | attribute | what | form |
 //! |---|---|---|
@@ -24,8 +25,12 @@
 //! Lines of other systems are read as well: `id`, `source`, `type`, a `subject` of the form
 //! `type/id`, and `data` suffice. Such an event is new here; attributes that have no place in an
 //! event become metadata, `cloudevents-<attribute>`.
+//!
+//! A message of Kafka has the same attributes, with the same texts, as headers `ce_<attribute>`, and the
+//! payload as its value; or its value is the line, without its line break ([`to_message`]).
 
 mod attributes;
+mod binding;
 mod foreign;
 mod headers;
 mod own;
@@ -36,6 +41,7 @@ use crate::error::Error;
 use crate::stream_id::StreamId;
 
 use self::attributes::Attributes;
+pub use self::binding::{MessageEvent, MessageMode, from_message, to_message};
 pub use self::headers::Headers;
 pub use self::write::write_line;
 

@@ -1,4 +1,4 @@
-//! Lines that a tidelog has written.
+//! Lines and messages that a tidelog has written.
 
 use uuid::Uuid;
 
@@ -8,7 +8,16 @@ use crate::content_type::ContentType;
 use crate::envelope::{Birth, NewEvent};
 use crate::error::Error;
 use crate::id::EventId;
-use crate::metadata::TRACEPARENT;
+use crate::metadata::{CAUSATION_ID, CORRELATION_ID, TRACE_ID, TRACEPARENT};
+
+/// Attributes that say again what stands in the metadata, for others; the first one in lines, all of
+/// them in headers.
+pub(super) const FOR_OTHERS: [(&str, &str); 4] = [
+    (TRACEPARENT, TRACEPARENT),
+    ("traceid", TRACE_ID),
+    ("correlationid", CORRELATION_ID),
+    ("causationid", CAUSATION_ID),
+];
 
 pub(super) fn read(origin: Uuid, mut line: Attributes<'_>) -> Result<LineEvent, Error> {
     let event_id = EventId::from_uuid(line.uuid("id")?);
@@ -30,11 +39,13 @@ pub(super) fn read(origin: Uuid, mut line: Attributes<'_>) -> Result<LineEvent, 
     let batch = batch(&mut line)?;
     let metadata = line.metadata()?;
     let tags = line.tags()?;
-    // It stands in the metadata; this one is for others.
-    let traceparent = line.optional_text(TRACEPARENT)?;
-    if let Some(other) = traceparent.filter(|text| metadata.get(TRACEPARENT) != Some(text)) {
-        let reason = "the metadata has another one";
-        return Err(refused(TRACEPARENT, &other, reason));
+    let known = if line.is_of_headers() { 4 } else { 1 };
+    for (name, key) in FOR_OTHERS.into_iter().take(known) {
+        let said = line.optional_text(name)?;
+        if let Some(other) = said.filter(|text| metadata.get(key) != Some(text)) {
+            let reason = "the metadata has another one";
+            return Err(refused(name, &other, reason));
+        }
     }
     let payload = match line.data()?.ok_or_else(|| missing("data"))? {
         Data::Json(_) if content_type != ContentType::Json => {

@@ -9,12 +9,13 @@ use serde_json::value::RawValue;
 use super::BatchPlace;
 use crate::clock::Timestamp;
 use crate::content_type::ContentType;
-use crate::envelope::EventEnvelope;
+use crate::envelope::{Birth, EventEnvelope};
 use crate::metadata::TRACEPARENT;
 use crate::store::LogIdentity;
 
 /// The first microsecond of the year 1, and the last one of 9999.
-const YEARS: std::ops::RangeInclusive<i64> = -62_135_596_800_000_000..=253_402_300_799_999_999;
+pub(super) const YEARS: std::ops::RangeInclusive<i64> =
+    -62_135_596_800_000_000..=253_402_300_799_999_999;
 
 /// Appends the line of `envelope`, which was read from the log `log`, with its line break.
 pub fn write_line(
@@ -23,18 +24,12 @@ pub fn write_line(
     batch: BatchPlace,
     out: &mut Vec<u8>,
 ) {
-    let (origin, epoch, position, recorded_time) = match &envelope.birth {
-        Some(birth) => (
-            birth.origin,
-            birth.epoch,
-            birth.position,
-            birth.recorded_time,
-        ),
-        None => {
-            let position = envelope.position.unwrap_or_default();
-            (log.origin, log.epoch, position, envelope.recorded_time)
-        }
-    };
+    let Birth {
+        origin,
+        epoch,
+        position,
+        recorded_time,
+    } = birth(envelope, log);
     let mut line = Line { out };
     line.begin();
     line.text("id", &envelope.event_id.to_string());
@@ -68,6 +63,17 @@ pub fn write_line(
     line.end();
 }
 
+/// Where an event was recorded first.
+pub(super) fn birth(envelope: &EventEnvelope, log: &LogIdentity) -> Birth {
+    let here = || Birth {
+        origin: log.origin,
+        epoch: log.epoch,
+        position: envelope.position.unwrap_or_default(),
+        recorded_time: envelope.recorded_time,
+    };
+    envelope.birth.as_deref().copied().unwrap_or_else(here)
+}
+
 /// Whether the payload is read back byte for byte when it stands in the line as it is.
 fn stands_as_it_is(envelope: &EventEnvelope) -> bool {
     let payload = &envelope.event;
@@ -80,7 +86,7 @@ fn stands_as_it_is(envelope: &EventEnvelope) -> bool {
 }
 
 /// JSON of texts, which always encode.
-fn json<T: serde::Serialize + ?Sized>(value: &T) -> String {
+pub(super) fn json<T: serde::Serialize + ?Sized>(value: &T) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 

@@ -8,6 +8,7 @@
 //! | `broker` | Kafka as the publisher sees it |
 //! | `client` | it over librdkafka |
 //! | `voice` | what librdkafka says |
+//! | `message` | events as messages |
 //! | `listen` | listeners that hear from Kafka |
 
 // Contracts first: what stands behind them follows.
@@ -18,6 +19,7 @@ pub(crate) mod client;
 pub(crate) mod config;
 pub(crate) mod connection;
 pub(crate) mod listen;
+pub(crate) mod message;
 pub(crate) mod names;
 pub(crate) mod settings;
 #[cfg(feature = "kafka-tls")]
