@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use fail::FailScenario;
 use tidelog_backends::SledStore;
-use tidelog_backends::commits::LogCopy;
+use tidelog_backends::commits::{Commit, LogCopy};
 use tidelog_core::*;
 use tools::{event, read_all, segment, segments, stream};
 
@@ -482,5 +482,51 @@ fn a_copy_that_is_interrupted_while_it_is_finished_is_finished_by_the_same_call(
     let made = again.finish(epoch).unwrap();
     assert_eq!(made.epochs().unwrap().len(), 2);
     assert_eq!(read_all(&made).unwrap()[..10], read_all(&store).unwrap());
+    scenario.teardown();
+}
+
+#[test]
+fn a_segment_that_is_made_again_but_not_put_in_its_place_stands_as_before_and_is_made_anew() {
+    let scenario = FailScenario::setup();
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    fill(&store, 0, 330);
+    store.drain().unwrap();
+    let (commits, before) = (
+        store.commits(0).next(usize::MAX).unwrap(),
+        read_all(&store).unwrap(),
+    );
+    let path = segment(dir.path(), 2);
+    tools::make_writable(&path);
+    let mut damaged = fs::read(&path).unwrap();
+    damaged[5_000] ^= 1;
+    fs::write(&path, &damaged).unwrap();
+    assert!(matches!(store.verify(), Err(Error::Damaged { .. })));
+    let mend = |store: &SledStore| {
+        let mut mend = store.mend(2).unwrap();
+        let (from, to) = (mend.next().number, mend.last().number);
+        let within = |commit: &&Commit| from < commit.number && commit.number <= to;
+        for commit in commits.iter().filter(within) {
+            mend.push(commit.number, &commit.body, commit.hash).unwrap();
+        }
+        mend.finish()
+    };
+    fail::cfg("mend_rename", "1*return").unwrap();
+    let failed = mend(&store).err();
+    assert!(matches!(failed, Some(Error::Closed)), "{failed:?}");
+    assert_eq!(fs::read(&path).unwrap(), damaged, "as before");
+    assert!(matches!(store.verify(), Err(Error::Damaged { .. })));
+    // Also with what is left of the first try, in another process.
+    store.crash();
+    let store = open(dir.path());
+    mend(&store).unwrap();
+    store.verify().unwrap();
+    assert!(read_all(&store).unwrap() == before);
+    let log = fs::read_dir(dir.path().join("log")).unwrap();
+    let left = log.filter(|entry| {
+        let name = entry.as_ref().unwrap().file_name();
+        name.to_string_lossy().ends_with(".new")
+    });
+    assert_eq!(left.count(), 0, "nothing is left beside it");
     scenario.teardown();
 }

@@ -425,6 +425,31 @@ fn losing_what_gave_way_is_no_loss_of_its_stream() {
 }
 
 #[test]
+fn what_is_lost_in_part_of_what_gave_way_is_lost_in_part() {
+    let (root, dir) = new_dir();
+    let store = open(&dir);
+    append(&store, "a", 0..3);
+    let three = (3..6).map(|n| event(n, 300)).collect();
+    let three = AppendBatch::new(stream("a"), ExpectedVersion::Any, three);
+    store.blocking().append(three).unwrap();
+    append(&store, "a", 6..7);
+    supersede(&store, "a", 5, foreign(10..12));
+    store.close_blocking().unwrap();
+    // Events 4 to 6, of which 5 and 6 gave way, with 7 behind them.
+    let bytes = fs::read(segment(&dir, 1)).unwrap();
+    let fourth = (0..3).fold(FIRST_FRAME, |at, _| next_frame(&bytes, at));
+    let store = repaired(root.path(), &dir, 1, fourth + 100);
+    let losses = store.losses().unwrap();
+    assert_eq!(losses.streams[0].sequences, [4..=4]);
+    store.verify().unwrap();
+    store.accept_all_losses().unwrap();
+    let numbers: Vec<_> = sequences(&store, "a").iter().map(|(n, _)| *n).collect();
+    assert_eq!(numbers, [1, 2, 3, 5, 6]);
+    store.rebuild_index().unwrap();
+    store.verify().unwrap();
+}
+
+#[test]
 fn a_branch_without_events_goes_on_where_it_begins_though_what_stood_before_is_lost() {
     let (root, dir) = new_dir();
     let store = open(&dir);

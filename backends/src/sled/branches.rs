@@ -101,6 +101,11 @@ impl Branches {
         self.of(stream)?.superseded_at(sequence, position)
     }
 
+    /// The lowest sequence from which events of `stream` up to `position` have given way since.
+    pub(crate) fn gives_way_from(&self, stream: &StreamId, position: u64) -> Option<u64> {
+        self.superseded_between(stream, (position, u64::MAX))
+    }
+
     /// The lowest sequence of `stream` that was superseded at a position above `after`, up to `to`.
     pub(crate) fn superseded_between(
         &self,

@@ -110,12 +110,12 @@ fn check_log(
                     let losses = &shared.log.losses;
                     let branches = &shared.log.branches;
                     // What a repair lost of events that gave way is missed by nobody.
-                    let gave_way = |of: &StreamId| {
-                        let at = branches.superseded_at(of, head + 1, parsed.position);
-                        at.is_some() && !losses.is_none()
-                    };
                     let explains = |of: StreamId| {
-                        losses.explains(&of, head, next, info.number) || gave_way(&of)
+                        let from = branches.gives_way_from(&of, parsed.position);
+                        let from = from.map_or(next, |from| from.clamp(head + 1, next));
+                        (from == head + 1 && !losses.is_none())
+                            || losses.explains(&of, head, from, info.number)
+                            || losses.explains(&of, head, next, info.number)
                     };
                     parsed.stream().is_some_and(explains)
                 });

@@ -16,6 +16,7 @@
     reason = "a test that fails shall stop, and its numbers are small"
 )]
 
+mod branched;
 mod cases;
 mod consumers;
 mod damage;
