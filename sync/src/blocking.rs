@@ -86,6 +86,20 @@ impl BlockingTidelog {
         self.log.replication().blocking()
     }
 
+    /// See [`Tidelog::status`].
+    pub fn status(&self) -> crate::Status {
+        self.log.status()
+    }
+
+    /// See [`Tidelog::stage_of`].
+    ///
+    /// # Errors
+    /// As there.
+    #[cfg(any(feature = "scylla", feature = "kafka"))]
+    pub fn stage_of(&self, position: u64) -> Result<Option<crate::Reached>, Error> {
+        pollster::block_on(self.log.stage_of(position))
+    }
+
     /// See [`Tidelog::wait_for`].
     ///
     /// # Errors

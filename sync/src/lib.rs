@@ -75,6 +75,7 @@ mod repositories;
 #[cfg(feature = "scylla")]
 mod scylla;
 mod signal;
+mod status;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod tidelog;
@@ -112,6 +113,9 @@ pub use scylla::{
     ReplicationState, ReplicationStatus, Resolved, RestoreOptions, RestoreReport, Vector, mend,
     mend_blocking, restore, restore_blocking,
 };
+#[cfg(any(feature = "scylla", feature = "kafka"))]
+pub use status::Reached;
+pub use status::Status;
 pub use tidelog::Tidelog;
 
 pub use tidelog_backends::*;

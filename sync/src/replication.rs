@@ -225,6 +225,12 @@ impl Replication {
         handle.map_or_else(Vec::new, |handle| handle.status.parked().to_vec())
     }
 
+    /// Whether the event at `position` of `stream` is at the server; `None` when replication is off.
+    pub(crate) fn has(&self, stream: &StreamId, position: u64) -> Option<Result<bool, Error>> {
+        let handle = self.handle.as_deref()?;
+        Some(handle.status.has(stream, position))
+    }
+
     /// Returns once everything up to `position` is at the server.
     pub(crate) async fn wait_for(&self, position: u64) -> Result<(), Error> {
         self.handle()?.status.wait_for(position).await

@@ -284,6 +284,47 @@ impl Tidelog {
         self.inner().replication()
     }
 
+    /// How far the store is, here and elsewhere: one picture of all of it.
+    pub fn status(&self) -> crate::Status {
+        // What is furthest behind first: the log only grows meanwhile.
+        #[cfg(feature = "scylla")]
+        let replicated = Some(self.replication().status())
+            .filter(|status| status.state != crate::ReplicationState::Off);
+        let durable = self.store().durable_position();
+        crate::Status {
+            committed: self.last_position(),
+            durable,
+            #[cfg(feature = "scylla")]
+            replicated,
+        }
+    }
+
+    /// How far the event at `position` has come, and what keeps it from going on if its stream is set
+    /// aside; `None` when nothing stands there. An event that gave way to another one has come as far as
+    /// that did.
+    ///
+    /// # Errors
+    /// What reading the log meets.
+    #[cfg(any(feature = "scylla", feature = "kafka"))]
+    pub async fn stage_of(&self, position: u64) -> Result<Option<crate::Reached>, Error> {
+        let mut found = self.read_all(LogQuery::from(position).limit(1));
+        let found = found.next().await.transpose()?;
+        let Some(event) = found.filter(|event| event.position == Some(position)) else {
+            return Ok(None);
+        };
+        let mut reached = crate::Reached {
+            stage: crate::Stage::Committed,
+            parked: None,
+        };
+        #[cfg(feature = "scylla")]
+        match self.replication().has(&event.stream, position) {
+            Some(Ok(true)) => reached.stage = crate::Stage::Replicated,
+            Some(Err(parked)) => reached.parked = Some(parked),
+            Some(Ok(false)) | None => {}
+        }
+        Ok(Some(reached))
+    }
+
     /// Returns once everything up to `position` has come as far as `stage` says. Dropping the future
     /// only ends the waiting.
     ///

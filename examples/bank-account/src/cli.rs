@@ -23,7 +23,7 @@ pub use replication::ReplicationAction;
 use crate::aggregate::BankAccount;
 use crate::commands::{CloseAccount, Deposit, OpenAccount, Refusal, Withdraw};
 use crate::event::{BankAccountEvent, CDS};
-use crate::import::{Customers, ImportError, Report, import_of};
+use crate::import::{Customers, ImportError, Report, Selection, import_of};
 use crate::money;
 use crate::read_models;
 use crate::transfer::{RequestTransfer, TransferRefusal, Transfers};
@@ -64,6 +64,9 @@ pub enum Action {
         /// Whose purchases: everybody's, or those of customers with odd or even numbers.
         #[arg(long, value_enum, default_value_t)]
         customers: Customers,
+        /// Most purchases in a second.
+        #[arg(long)]
+        pace: Option<u32>,
     },
     /// Open an account.
     Open {
@@ -137,6 +140,9 @@ pub enum Action {
         /// The account; all of them if left out.
         id: Option<String>,
     },
+    /// Show how far all of it is, here and elsewhere.
+    #[cfg(feature = "scylla")]
+    Status,
     /// Look after what is replicated.
     #[cfg(feature = "scylla")]
     Replication {
@@ -302,9 +308,15 @@ async fn act(
             file,
             strict,
             customers,
+            pace,
         } => {
             let progress = progress_bar();
-            let imported = import_of(bank, &file, customers, strict, &progress).await;
+            let selection = Selection {
+                customers,
+                strict,
+                pace,
+            };
+            let imported = import_of(bank, &file, selection, &progress).await;
             progress.finish_and_clear();
             let report = Report::read(bank, store, Some(imported?)).await?;
             write!(out, "{report}")?;
@@ -382,6 +394,8 @@ async fn act(
             bank.accept_all_losses().await?;
             writeln!(out, "accepted: the bank goes on without what is gone")?;
         }
+        #[cfg(feature = "scylla")]
+        Action::Status => destination::status(bank, out).await?,
         #[cfg(feature = "scylla")]
         Action::Replication { action } => replication::act(bank, action, out).await?,
     }

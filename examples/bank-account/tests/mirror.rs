@@ -9,7 +9,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bank_account::import::{Customers, import_of};
+use bank_account::import::{Customers, Selection, import_of};
 use bank_account::mirror::Mirror;
 use bank_account::query::{Bank, Totals, TotalsAnswer};
 use bank_account::read_models;
@@ -31,9 +31,13 @@ fn some_lines(dir: &Path) -> PathBuf {
 async fn bank(path: &Path, file: &Path, customers: Customers) -> Tidelog {
     let bank = read_models::bank(path).open().unwrap();
     let progress = ProgressBar::hidden();
-    import_of(&bank, file, customers, true, &progress)
-        .await
-        .unwrap();
+    let selection = Selection {
+        customers,
+        strict: true,
+        pace: None,
+    };
+    let imported = import_of(&bank, file, selection, &progress).await;
+    imported.unwrap();
     bank
 }
 

@@ -11,49 +11,18 @@ use std::path::Path;
 
 use tidelog_backends::scylla_driver::client::session::Session;
 
+use bank_account::query::TotalsAnswer;
+
 mod common;
 use common::{EVENTS, TOTALS, data, ok};
+#[path = "common/server.rs"]
+mod server;
+use server::totals;
 #[path = "../../../sync/tests/tools/plain.rs"]
 mod plain;
 #[allow(dead_code, reason = "nothing is hurt here")]
 #[path = "../../../sync/tests/tools/services.rs"]
 mod services;
-
-/// A varint as postcard writes it, and what follows.
-fn varint(bytes: &[u8]) -> (u64, &[u8]) {
-    let length = bytes.iter().position(|byte| byte & 0x80 == 0).unwrap() + 1;
-    let (number, rest) = bytes.split_at(length);
-    let value = number
-        .iter()
-        .rev()
-        .fold(0, |value, byte| (value << 7) | u64::from(byte & 0x7f));
-    (value, rest)
-}
-
-/// Accounts, deposits, cents and CDs, as the payloads at the server have them.
-async fn totals(session: &Session, keyspace: &str) -> (u64, u64, u64, u64) {
-    use futures_util::TryStreamExt as _;
-    let text = format!(
-        "SELECT event_type, payload FROM {keyspace}.events_by_stream WHERE aggregate_type = 'BankAccount' ALLOW FILTERING"
-    );
-    let rows = session.query_iter(text, ()).await.unwrap();
-    let mut rows = rows.rows_stream::<(String, Vec<u8>)>().unwrap();
-    let mut totals = (0, 0, 0, 0);
-    while let Some((kind, payload)) = rows.try_next().await.unwrap() {
-        if kind == "Opened" {
-            totals.0 += 1;
-        } else {
-            let (cents, rest) = varint(&payload);
-            totals = (
-                totals.0,
-                totals.1 + 1,
-                totals.2 + cents,
-                totals.3 + varint(rest).0,
-            );
-        }
-    }
-    totals
-}
 
 async fn count(session: &Session, keyspace: &str, table: &str) -> u64 {
     let text = format!("SELECT count(*) FROM {keyspace}.{table}");
@@ -81,18 +50,28 @@ async fn an_import_stands_at_the_server_as_it_stands_here() {
         &[&["import", data().to_str().unwrap()], &to[..]].concat(),
     );
     assert!(said.contains("replication  is level"), "{said}");
-    let there = totals(&session, &keyspace).await;
-    let here = (
-        TOTALS.accounts,
-        TOTALS.deposits,
-        TOTALS.deposited_cents,
-        TOTALS.cds,
-    );
-    assert_eq!(there, here);
+    assert_eq!(totals(&session, &keyspace).await, TOTALS);
     assert_eq!(count(&session, &keyspace, "events_by_stream").await, EVENTS);
     assert_eq!(count(&session, &keyspace, "log_by_origin").await, EVENTS);
     let status = ok(store, &[&["replication", "status"], &to[..]].concat());
     assert!(status.contains("replication  is level"), "{status}");
+    // The same from a file, which the environment may contradict.
+    let file = dir.path().join("till.toml");
+    let text = format!("[scylla]\ncontact_points = [\"{server}\"]\nkeyspace = \"nowhere\"\n");
+    std::fs::write(&file, text).unwrap();
+    let args = ["status", "--config", file.to_str().unwrap()];
+    let mut command = common::bank(store, &args);
+    let output = command.env("TIDELOG_SCYLLA_KEYSPACE", &keyspace).output();
+    let status = String::from_utf8(output.unwrap().stdout).unwrap();
+    assert!(status.contains("93,149 of them safe"), "{status}");
+    assert!(status.contains("replication  is level"), "{status}");
+    // Nobody reads the environment unless told to.
+    let mut command = common::bank(store, &["status"]);
+    let output = command
+        .env("TIDELOG_SCYLLA_CONTACT_POINTS", &server)
+        .output();
+    let status = String::from_utf8(output.unwrap().stdout).unwrap();
+    assert!(!status.contains("replication"), "{status}");
     plain::drop_keyspace(&session, &keyspace).await;
 }
 
@@ -136,7 +115,13 @@ async fn an_account_changed_by_two_tills_is_parked_and_either_side_can_be_kept()
         status.contains("is level") && !status.contains("parked"),
         "{status}"
     );
-    assert_eq!(totals(&session, &keyspace).await, (3, 3, 2_500, 0));
+    let all = TotalsAnswer {
+        accounts: 3,
+        deposits: 3,
+        deposited_cents: 2_500,
+        cds: 0,
+    };
+    assert_eq!(totals(&session, &keyspace).await, all);
     plain::drop_keyspace(&session, &keyspace).await;
 }
 

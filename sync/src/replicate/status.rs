@@ -225,6 +225,17 @@ impl<S: SinkStatus> SinkCell<S> {
         }
     }
 
+    /// Whether the event at `position` of `stream` is settled, and not set aside.
+    pub(crate) fn has(&self, stream: &StreamId, position: u64) -> Result<bool, Error> {
+        let told = self.told.lock();
+        let mut held = told.parked.iter().filter(|parked| parked.holds());
+        let by = held.find(|held| held.stream() == stream && held.first_position() <= position);
+        match by {
+            Some(parked) => Err(Told::<S>::is_parked(parked)),
+            None => Ok(told.common.settled >= position),
+        }
+    }
+
     fn answer(&self, position: u64) -> Option<Result<(), Error>> {
         let told = self.told.lock();
         if told.common.settled >= position {
@@ -233,17 +244,23 @@ impl<S: SinkStatus> SinkCell<S> {
             }
             let held = told.parked.iter().filter(|parked| parked.holds());
             let first = held.min_by_key(|parked| parked.first_position())?;
-            return Some(Err(Error::Parked {
-                what: S::WHAT.into(),
-                stream: first.stream().clone(),
-                position: first.first_position(),
-                reason: first.reason().into(),
-            }));
+            return Some(Err(Told::<S>::is_parked(first)));
         }
         match &told.common.phase {
             Phase::Halted(halt) => Some(Err(Error::Halted(Box::new(halt.clone())))),
             Phase::Closed => Some(Err(Error::Closed)),
             _ => None,
+        }
+    }
+}
+
+impl<S: SinkStatus> Told<S> {
+    fn is_parked(parked: &S::Parked) -> Error {
+        Error::Parked {
+            what: S::WHAT.into(),
+            stream: parked.stream().clone(),
+            position: parked.first_position(),
+            reason: parked.reason().into(),
         }
     }
 }

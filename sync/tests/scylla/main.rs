@@ -30,6 +30,7 @@ mod servers;
 #[allow(dead_code, reason = "what a broker is to be")]
 #[path = "../tools/services.rs"]
 mod services;
+mod stages;
 mod stop;
 #[path = "../tools/streams.rs"]
 mod streams;

@@ -13,6 +13,7 @@ use tidelog::{
 };
 
 use super::{CliError, replication};
+use crate::money;
 
 /// How often the bar moves.
 const LOOK: Duration = Duration::from_millis(100);
@@ -61,6 +62,8 @@ impl From<Wait> for Stage {
 #[derive(Clone)]
 struct Far {
     settled: u64,
+    /// It is level, or stands still.
+    stands: bool,
     halt: Option<Halt>,
     says: String,
 }
@@ -158,6 +161,10 @@ fn far(bank: &Tidelog) -> Vec<Far> {
     if status.state != ReplicationState::Off {
         all.push(Far {
             settled: status.settled,
+            stands: matches!(
+                status.state,
+                ReplicationState::Live | ReplicationState::Halted(_)
+            ),
             halt: bank.replication().halt(),
             says: replication::state_of(&status),
         });
@@ -165,8 +172,24 @@ fn far(bank: &Tidelog) -> Vec<Far> {
     all
 }
 
-/// Shows how far all of it is.
-pub(super) fn show(bank: &Tidelog, out: &mut impl Write) -> Result<(), CliError> {
+/// Shows how far all of it is, once that is known, or a moment has passed.
+pub(super) async fn status(bank: &Tidelog, out: &mut impl Write) -> Result<(), CliError> {
+    let begun = Instant::now();
+    while begun.elapsed() < SHORT && far(bank).iter().any(|far| !far.stands) {
+        tokio::time::sleep(LOOK).await;
+    }
+    let status = bank.status();
+    writeln!(
+        out,
+        "log          {} records, {} of them safe from a power cut",
+        money::group(status.committed),
+        money::group(status.durable)
+    )?;
+    show(bank, out)
+}
+
+/// Shows how far each server is.
+fn show(bank: &Tidelog, out: &mut impl Write) -> Result<(), CliError> {
     let status = bank.replication().status();
     if status.state != ReplicationState::Off {
         replication::show(&status, out)?;

@@ -17,8 +17,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 use tidelog::{CommandId, Context, Error, ExecuteError, Tidelog};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
+use tokio::time::Interval;
 
 use crate::commands::{DepositForCds, OpenAccount, Refusal};
 
@@ -118,7 +119,18 @@ impl Customers {
     }
 }
 
-/// Imports `file` into `bank`, as [`import_of`] does for all customers.
+/// What of a file is imported, and how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Whose purchases.
+    pub customers: Customers,
+    /// Whether to stop at the first bad line.
+    pub strict: bool,
+    /// Most purchases deposited in a second; as many as go, unless set.
+    pub pace: Option<u32>,
+}
+
+/// Imports `file` into `bank`, for all customers and as fast as it goes.
 ///
 /// # Errors
 /// See [`ImportError`].
@@ -128,10 +140,14 @@ pub async fn import(
     strict: bool,
     progress: &ProgressBar,
 ) -> Result<Imported, ImportError> {
-    import_of(bank, file, Customers::All, strict, progress).await
+    let selection = Selection {
+        strict,
+        ..Selection::default()
+    };
+    import_of(bank, file, selection, progress).await
 }
 
-/// Imports the purchases of some customers.
+/// Imports a part of `file` into `bank`.
 ///
 /// Command ids derive from the file's name and the line, so importing again records nothing again.
 /// A bad line is reported on stderr and passed over, or ends the import when it is `strict`.
@@ -141,8 +157,7 @@ pub async fn import(
 pub async fn import_of(
     bank: &Tidelog,
     file: &Path,
-    customers: Customers,
-    strict: bool,
+    selection: Selection,
     progress: &ProgressBar,
 ) -> Result<Imported, ImportError> {
     let begun = Instant::now();
@@ -161,6 +176,10 @@ pub async fn import_of(
         name: name.into_owned(),
         progress: progress.clone(),
         counts: Counts::default(),
+        pace: selection.pace.map(|pace| {
+            let each = Duration::from_secs(1) / pace.max(1);
+            Mutex::new(tokio::time::interval(each))
+        }),
     });
     let read_ahead = Arc::new(Semaphore::new(READ_AHEAD));
     let mut tasks = JoinSet::new();
@@ -179,7 +198,7 @@ pub async fn import_of(
         }
         let purchase = match parse(&line.bytes) {
             Ok(purchase) => purchase,
-            Err(reason) if strict => {
+            Err(reason) if selection.strict => {
                 stopped = Some(ImportError::BadLine {
                     number: line.number,
                     reason,
@@ -193,7 +212,7 @@ pub async fn import_of(
                 continue;
             }
         };
-        if !customers.are(&purchase) {
+        if !selection.customers.are(&purchase) {
             progress.inc(1);
             continue;
         }
@@ -266,6 +285,8 @@ struct Shared {
     name: String,
     progress: ProgressBar,
     counts: Counts,
+    /// Ticks once for every deposit that may be made.
+    pace: Option<Mutex<Interval>>,
 }
 
 impl Shared {
@@ -320,13 +341,23 @@ impl Shared {
             cds: purchase.cds.into(),
         };
         let counts = &self.counts;
-        let counter = match self.bank.execute_with(command, context).await {
+        let done = self.bank.execute_with(command, context).await;
+        let is_new = done
+            .as_ref()
+            .is_ok_and(|response| !response.already_executed);
+        let counter = match done {
             Ok(response) if response.already_executed => &counts.already,
             Ok(_) => &counts.deposited,
             Err(ExecuteError::Rejected(_)) => &counts.refused,
             Err(error) => return Err(error),
         };
         counter.fetch_add(1, Ordering::Relaxed);
+        // What was there already costs nothing.
+        if let Some(pace) = self.pace.as_ref()
+            && is_new
+        {
+            pace.lock().await.tick().await;
+        }
         Ok(())
     }
 }
