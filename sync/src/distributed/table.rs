@@ -27,9 +27,11 @@ pub(super) enum Kind {
     File,
 }
 
-/// Of these, any name of librdkafka's may stand behind the dot.
-pub(super) const LIBRDKAFKA: &str = "kafka.settings.";
-const LIBRDKAFKA_VARIABLE: &str = "TIDELOG_KAFKA_SET_";
+/// Of these, any name of librdkafka's may stand behind the dot; and what the environment calls them.
+const LIBRDKAFKA: [(&str, &str); 2] = [
+    ("kafka.settings.", "TIDELOG_KAFKA_SET_"),
+    ("listener.settings.", "TIDELOG_LISTENER_SET_"),
+];
 /// What variables that are ours begin with.
 const PREFIX: &str = "TIDELOG_";
 
@@ -47,7 +49,7 @@ const fn setting(
     }
 }
 
-/// `kafka.settings.*` stands beside it.
+/// A `*` stands for any name of librdkafka's.
 pub(super) const SETTINGS: &[Setting] = &{
     use Kind::{File, Flag, List, Millis, Number, Secret, Text};
     [
@@ -248,13 +250,26 @@ pub(super) const SETTINGS: &[Setting] = &{
             "300000",
             "look whether topics were made again",
         ),
+        setting(
+            "kafka.settings.*",
+            Text,
+            "",
+            "any setting of librdkafka; `.` is `_` in the environment",
+        ),
     ]
 };
 
+/// The name of librdkafka's own that a path is about.
+pub(super) fn of_librdkafka(path: &str) -> Option<&str> {
+    let mut names = LIBRDKAFKA.iter();
+    let name = names.find_map(|(begins, _)| path.strip_prefix(begins))?;
+    (!name.is_empty()).then_some(name)
+}
+
 /// The setting of a path; librdkafka's own are text.
 pub(super) fn kind(path: &str) -> Option<Kind> {
-    if let Some(name) = path.strip_prefix(LIBRDKAFKA) {
-        return (!name.is_empty()).then_some(Kind::Text);
+    if of_librdkafka(path).is_some() {
+        return Some(Kind::Text);
     }
     let found = SETTINGS.iter().find(|setting| setting.path == path);
     found.map(|setting| setting.kind)
@@ -262,18 +277,23 @@ pub(super) fn kind(path: &str) -> Option<Kind> {
 
 /// What the environment calls a path.
 pub(super) fn variable(path: &str) -> String {
-    let of_librdkafka = path.strip_prefix(LIBRDKAFKA);
-    let (prefix, name) = of_librdkafka.map_or((PREFIX, path), |name| (LIBRDKAFKA_VARIABLE, name));
+    let mut sections = LIBRDKAFKA.iter();
+    let (prefix, name) = sections
+        .find_map(|(begins, variable)| Some((*variable, path.strip_prefix(begins)?)))
+        .unwrap_or((PREFIX, path));
     format!("{prefix}{}", name.to_ascii_uppercase().replace('.', "_"))
 }
 
 /// The path that a variable is about; `None` when it is nothing of ours.
 pub(super) fn path_of(variable: &str) -> Option<Result<String, Error>> {
-    if let Some(name) = variable.strip_prefix(LIBRDKAFKA_VARIABLE)
-        && !name.is_empty()
-    {
-        let name = name.to_ascii_lowercase().replace('_', ".");
-        return Some(Ok(format!("{LIBRDKAFKA}{name}")));
+    for (path, begins) in LIBRDKAFKA {
+        let name = variable
+            .strip_prefix(begins)
+            .filter(|name| !name.is_empty());
+        if let Some(name) = name {
+            let name = name.to_ascii_lowercase().replace('_', ".");
+            return Some(Ok(format!("{path}{name}")));
+        }
     }
     let mut paths = SETTINGS.iter().map(|setting| setting.path);
     if let Some(path) = paths.find(|path| self::variable(path) == variable) {
@@ -317,20 +337,14 @@ pub(super) fn unknown(
 /// The table as it stands in the README.
 pub(super) fn documented() -> String {
     let mut table = String::from("| TOML | environment | default | what |\n|---|---|---|---|\n");
-    let mut section = "";
-    let of_librdkafka = setting(
-        "kafka.settings.*",
-        Kind::Text,
-        "",
-        "any setting of librdkafka; `.` is `_` in the environment",
-    );
-    for setting in SETTINGS.iter().chain([&of_librdkafka]) {
+    let mut documented: Vec<&'static str> = Vec::new();
+    for setting in SETTINGS {
         let (of, name) = setting.path.split_once('.').unwrap_or_default();
-        let begins = std::mem::replace(&mut section, of) != of;
-        let head = if begins {
-            format!("`[{of}]` ")
-        } else {
+        let head = if documented.contains(&of) {
             String::new()
+        } else {
+            documented.push(of);
+            format!("`[{of}]` ")
         };
         let default = match setting.default {
             "" => "–".to_owned(),

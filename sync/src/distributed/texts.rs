@@ -40,7 +40,7 @@ impl Texts {
     pub(super) fn has_secrets(&self) -> bool {
         let mut paths = self.0.keys();
         paths.any(|path| {
-            let of_librdkafka = path.strip_prefix(table::LIBRDKAFKA);
+            let of_librdkafka = table::of_librdkafka(path);
             table::kind(path) == Some(Kind::Secret) || of_librdkafka.is_some_and(is_secret)
         })
     }
@@ -161,8 +161,10 @@ impl<'a> Section<'a> {
     /// Librdkafka's own settings.
     #[cfg(feature = "kafka")]
     pub(super) fn librdkafka(&self) -> impl Iterator<Item = (&'a str, &'a Secret)> {
+        let of_this = format!("{}.", self.name);
         let all = self.texts.0.iter();
-        all.filter_map(|(path, value)| Some((path.strip_prefix(table::LIBRDKAFKA)?, value)))
+        let all = all.filter(move |(path, _)| path.starts_with(&of_this));
+        all.filter_map(|(path, value)| Some((table::of_librdkafka(path)?, value)))
     }
 
     fn file(&self, name: &str) -> Result<Option<String>, Error> {

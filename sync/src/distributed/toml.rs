@@ -91,8 +91,8 @@ fn read(text: &str) -> Result<Texts, Error> {
 }
 
 fn put(texts: &mut Texts, path: &str, value: &Value) -> Result<(), Error> {
-    if let (true, Value::Table(of_librdkafka)) = (format!("{path}.") == table::LIBRDKAFKA, value) {
-        let mut all = of_librdkafka.iter();
+    if let (Some(_), Value::Table(settings)) = (table::kind(&format!("{path}.*")), value) {
+        let mut all = settings.iter();
         return all.try_for_each(|(name, value)| nested(texts, &format!("{path}.{name}"), value));
     }
     let Some(kind) = table::kind(path) else {
