@@ -90,7 +90,7 @@ pub use jsonl::{
     ExportQuery, ExportReport, ImportError, ImportOptions, ImportReport, Sequences, export, import,
 };
 #[cfg(feature = "kafka")]
-pub use kafka::{KafkaConfig, PublishingOptions};
+pub use kafka::{KafkaConfig, PublishingOptions, TopicDiffers, TopicSpec, TopicsReport};
 #[cfg(feature = "kafka-tls")]
 pub use kafka::{KafkaTls, Scram};
 pub use kept::{BlockingKept, KeptRepository, KeptRow};

@@ -5,6 +5,7 @@
 //! | `config` | how the log is published |
 //! | `connection`, `settings`, `tls` | how the cluster is reached, by publisher and listeners alike |
 //! | `names` | which topic an aggregate type goes to |
+//! | `ensure` | topics made on purpose |
 //! | `broker` | Kafka as the publisher sees it |
 //! | `client` | it over librdkafka |
 //! | `voice` | what librdkafka says |
@@ -18,6 +19,7 @@ pub(crate) mod broker;
 pub(crate) mod client;
 pub(crate) mod config;
 pub(crate) mod connection;
+pub(crate) mod ensure;
 pub(crate) mod listen;
 pub(crate) mod message;
 pub(crate) mod names;
@@ -28,6 +30,7 @@ mod tls;
 pub(crate) mod voice;
 
 pub use config::{KafkaConfig, PublishingOptions};
+pub use ensure::{TopicDiffers, TopicSpec, TopicsReport};
 #[cfg(feature = "kafka-tls")]
 pub use tls::{KafkaTls, Scram};
 

@@ -1,11 +1,15 @@
 //! What librdkafka says: lines for `tracing`, and the reason of what does not work.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel as Level;
+use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError;
+use rdkafka::producer::{DeliveryResult, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode as Code;
 use tidelog_core::Error;
 
@@ -142,6 +146,32 @@ impl Voice {
             reason,
         }
     }
+}
+
+/// Lets a client that nobody waits for reports of say what it has to say.
+pub(crate) struct Clients(pub Arc<Voice>);
+
+impl ClientContext for Clients {
+    fn log(&self, level: Level, facility: &str, line: &str) {
+        self.0.log(level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() != Some(Code::Fatal) {
+            self.0.complain(&error, reason);
+        }
+    }
+
+    fn stats_raw(&self, _: &[u8]) {}
+}
+
+impl ConsumerContext for Clients {}
+
+impl ProducerContext for Clients {
+    type DeliveryOpaque = ();
+
+    // The transaction fails with its messages.
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod checking;
 #[allow(dead_code, reason = "shared with other tests")]
 #[path = "../tools/consumer.rs"]
 mod consumer;
+mod ensure;
 #[path = "../tools/java.rs"]
 mod java;
 mod partitioner;

@@ -65,6 +65,14 @@ pub fn alter(address: &str, topic: &str, name: &str, value: &str) {
     done.unwrap().remove(0).unwrap();
 }
 
+/// What a setting of a topic is.
+pub fn setting(address: &str, topic: &str, name: &str) -> Option<String> {
+    let asked = [ResourceSpecifier::Topic(topic)];
+    let done = pollster::block_on(admin(address).describe_configs(&asked, &within()));
+    let found = done.unwrap().remove(0).unwrap();
+    found.get(name)?.value.clone()
+}
+
 /// How many partitions a topic has, asked anew; `None` when it is not there.
 pub fn partitions(address: &str, topic: &str) -> Option<usize> {
     let client: BaseProducer = client(address).create().unwrap();

@@ -13,13 +13,13 @@ use crate::kafka::broker::{BrokerError, Cluster, Offsets, Place};
 use crate::kafka::voice::Voice;
 
 /// How long an answer is waited for.
-pub(super) const ANSWER: Duration = Duration::from_secs(10);
+pub(crate) const ANSWER: Duration = Duration::from_secs(10);
 
 /// More topics than that are looked up among all that there are.
 const ONE_BY_ONE: usize = 3;
 
 /// A client that is asked.
-pub(super) struct Asked<'a, C: ClientContext> {
+pub(crate) struct Asked<'a, C: ClientContext> {
     pub client: &'a Client<C>,
     pub voice: &'a Voice,
     /// Lets it say what it has to say: why there is no answer, among others.
@@ -27,7 +27,7 @@ pub(super) struct Asked<'a, C: ClientContext> {
 }
 
 impl<C: ClientContext> Asked<'_, C> {
-    pub(super) fn cluster(&self, names: &[Box<str>]) -> Result<Cluster, BrokerError> {
+    pub(crate) fn cluster(&self, names: &[Box<str>]) -> Result<Cluster, BrokerError> {
         let action = "ask for its topics";
         let topics = if (1..=ONE_BY_ONE).contains(&names.len()) {
             let ask = |name: &str| {
@@ -61,7 +61,7 @@ impl<C: ClientContext> Asked<'_, C> {
         Ok(Cluster { id, topics })
     }
 
-    pub(super) fn offsets(&self, places: &[Place]) -> Result<Vec<Offsets>, BrokerError> {
+    pub(crate) fn offsets(&self, places: &[Place]) -> Result<Vec<Offsets>, BrokerError> {
         let ask = |place: &Place| {
             let found = self
                 .client
@@ -102,7 +102,7 @@ fn partitions(topic: Option<&MetadataTopic>) -> Result<Option<u32>, BrokerError>
 }
 
 /// What came instead of an answer.
-pub(super) fn passing(error: &KafkaError, action: &str, voice: &Voice) -> BrokerError {
+pub(crate) fn passing(error: &KafkaError, action: &str, voice: &Voice) -> BrokerError {
     if let Some(complaint) = voice.complaint().filter(|complaint| complaint.is_denied) {
         return BrokerError::Denied(complaint.reason);
     }

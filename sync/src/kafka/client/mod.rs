@@ -8,12 +8,12 @@
 //! | `asking` | topics and offsets |
 //! | `origins`, `origin_record` | handshake records |
 
-mod asking;
+pub(crate) mod asking;
 mod desk;
 mod generation;
 mod origin_record;
 mod origins;
-mod outcome;
+pub(crate) mod outcome;
 #[cfg(test)]
 mod tests;
 

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
-use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::types::RDKafkaErrorCode as Code;
-use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use rdkafka::{Offset, TopicPartitionList};
 use tidelog_core::Error;
 use uuid::Uuid;
 
@@ -18,7 +17,7 @@ use super::origin_record;
 use super::outcome;
 use crate::kafka::broker::{BrokerError, Cluster, Offsets, OriginRecord, Place};
 use crate::kafka::config::KafkaConfig;
-use crate::kafka::voice::Voice;
+use crate::kafka::voice::{Clients, Voice};
 
 /// How long the coordinator of transactions may take.
 const TRANSACTION: Duration = Duration::from_secs(30);
@@ -33,32 +32,6 @@ pub(super) struct Origins {
     topic: String,
     reader: Option<BaseConsumer<Clients>>,
     marker: Option<(Uuid, BaseProducer<Clients>)>,
-}
-
-/// Says what a client says.
-pub(super) struct Clients(Arc<Voice>);
-
-impl ClientContext for Clients {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        self.0.log(level, facility, line);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        if error.rdkafka_error_code() != Some(Code::Fatal) {
-            self.0.complain(&error, reason);
-        }
-    }
-
-    fn stats_raw(&self, _: &[u8]) {}
-}
-
-impl ConsumerContext for Clients {}
-
-impl ProducerContext for Clients {
-    type DeliveryOpaque = ();
-
-    // The transaction fails with its messages.
-    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
 }
 
 impl Origins {

@@ -6,7 +6,7 @@ use crate::kafka::broker::{NotSent, Outcome, Refusal, Trouble};
 
 /// What has come of a message that failed with `code`. What is not known here passes: nothing is
 /// parked by what is not understood.
-pub(super) fn of_report(code: Code, partition: i32) -> Outcome {
+pub(crate) fn of_report(code: Code, partition: i32) -> Outcome {
     match code {
         Code::MessageSizeTooLarge | Code::MessageBatchTooLarge => {
             Outcome::Refused(Refusal::TooLarge)
@@ -29,7 +29,7 @@ pub(super) fn of_report(code: Code, partition: i32) -> Outcome {
 }
 
 /// Why a message was not queued.
-pub(super) fn of_send(code: Option<Code>) -> NotSent {
+pub(crate) fn of_send(code: Option<Code>) -> NotSent {
     match code {
         Some(Code::QueueFull) => NotSent::Full,
         Some(Code::MessageSizeTooLarge) => NotSent::TooLarge,
@@ -40,7 +40,7 @@ pub(super) fn of_send(code: Option<Code>) -> NotSent {
 
 /// The topic, or the partition of it, is not there as far as is known. With `BrokerDestroy` the
 /// messages of a topic end that went while they waited.
-pub(super) fn is_no_topic(code: Code) -> bool {
+pub(crate) fn is_no_topic(code: Code) -> bool {
     matches!(
         code,
         Code::UnknownTopicOrPartition
@@ -52,7 +52,7 @@ pub(super) fn is_no_topic(code: Code) -> bool {
 }
 
 /// It will not be different without a person.
-pub(super) fn is_denied(code: Code) -> bool {
+pub(crate) fn is_denied(code: Code) -> bool {
     matches!(
         code,
         Code::TopicAuthorizationFailed
@@ -70,7 +70,7 @@ pub(super) fn is_denied(code: Code) -> bool {
 }
 
 /// Another copy of this store has taken the fence.
-pub(super) fn is_fenced(code: Code) -> bool {
+pub(crate) fn is_fenced(code: Code) -> bool {
     matches!(
         code,
         Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch
@@ -78,7 +78,7 @@ pub(super) fn is_fenced(code: Code) -> bool {
 }
 
 /// The broker does not know what it acknowledged.
-pub(super) fn is_lost_data(code: Code) -> bool {
+pub(crate) fn is_lost_data(code: Code) -> bool {
     matches!(
         code,
         Code::OutOfOrderSequenceNumber | Code::UnknownProducerId

@@ -11,7 +11,8 @@ use tidelog_core::cloudevents::Headers;
 
 use super::*;
 use crate::ThreadSleeper;
-use crate::kafka::broker::{Outcome, Refusal};
+use crate::kafka::broker::{Outcome, Refusal, Trouble};
+use crate::kafka::services::{self, Own};
 use crate::kafka::topics;
 
 /// Whoever has waited so long waits for ever.
@@ -63,7 +64,7 @@ fn tag(generation: u32, lane: u32) -> Tag {
 
 #[test]
 fn what_is_sent_stands_there_and_is_reported_with_its_tag() {
-    let Some(address) = crate::kafka::services::kafka() else {
+    let Some(address) = services::kafka() else {
         return;
     };
     let topic = topics::unique("sent");
@@ -116,7 +117,7 @@ fn what_is_sent_stands_there_and_is_reported_with_its_tag() {
 
 #[test]
 fn a_message_that_is_too_large_is_refused_here_or_there() {
-    let Some(address) = crate::kafka::services::kafka() else {
+    let Some(address) = services::kafka() else {
         return;
     };
     let topic = topics::unique("large");
@@ -190,7 +191,7 @@ fn record(origin: Uuid, session: u128, position: u64) -> OriginRecord {
 
 #[test]
 fn who_was_fenced_writes_nothing_and_the_newest_record_is_the_others() {
-    let Some(address) = crate::kafka::services::kafka() else {
+    let Some(address) = services::kafka() else {
         return;
     };
     let config = config(&address);
@@ -250,7 +251,7 @@ fn who_was_fenced_writes_nothing_and_the_newest_record_is_the_others() {
 
 #[test]
 fn an_open_transaction_of_another_copy_is_passed_over_and_ended_by_the_fence() {
-    let Some(address) = crate::kafka::services::kafka() else {
+    let Some(address) = services::kafka() else {
         return;
     };
     let config = config(&address);
@@ -288,7 +289,7 @@ fn an_open_transaction_of_another_copy_is_passed_over_and_ended_by_the_fence() {
 
 #[test]
 fn a_record_that_is_none_of_ours_is_said_and_never_taken_for_one() {
-    let Some(address) = crate::kafka::services::kafka() else {
+    let Some(address) = services::kafka() else {
         return;
     };
     let config = config(&address);
@@ -304,4 +305,71 @@ fn a_record_that_is_none_of_ours_is_said_and_never_taken_for_one() {
     };
     assert!(said.contains(&key) && said.contains(&topic), "{said}");
     topics::delete(&address, &[&topic]);
+}
+
+#[test]
+fn no_topic_appears_by_itself_at_a_broker_that_makes_them() {
+    let settings = [("auto.create.topics.enable", "true")];
+    let Some(own) = Own::kafka_with(&services::Broker {
+        settings: &settings,
+        ..services::Broker::default()
+    }) else {
+        return;
+    };
+    let address = own.address();
+    let topic = topics::unique("by-itself");
+    let mut broker = broker(&address);
+    broker.renew(1).unwrap();
+    assert_eq!(send(&mut broker, &topic, tag(1, 1), b"v"), Ok(()));
+    let came = reports(&mut broker, 1).unwrap();
+    assert_eq!(came[0].outcome, Outcome::Failed(Trouble::NoTopic));
+    for _ in 0..2 {
+        let names = vec![topic.as_str().into()];
+        let cluster = patient(broker.cluster(names)).unwrap();
+        assert_eq!(cluster.topics, [None]);
+    }
+    let place = Place {
+        topic: topic.as_str().into(),
+        partition: 0,
+    };
+    let offsets = patient(broker.offsets(vec![place])).unwrap();
+    assert_eq!(offsets, [Offsets::Missing]);
+    let origin = Uuid::from_u128(1);
+    assert!(patient(broker.record(origin)).is_err());
+    patient(broker.fence(origin)).unwrap();
+    assert!(patient(broker.mark(record(origin, 1, 1))).is_err());
+    assert_eq!(topics::partitions(&address, &topic), None);
+    let origins = broker.config.names.origins();
+    assert_eq!(topics::partitions(&address, &origins), None);
+    // This broker does make topics for those who let it.
+    let messages = [(Some(&b"key"[..]), Some(&b"value"[..]), &[][..])];
+    topics::write(&address, &topic, messages);
+    assert_eq!(topics::partitions(&address, &topic), Some(1));
+}
+
+#[test]
+fn a_wrong_password_is_denied_with_its_reason_and_never_shown() {
+    let Some(own) = Own::kafka_with(&services::Broker {
+        user: Some(("till", "right")),
+        ..services::Broker::default()
+    }) else {
+        return;
+    };
+    let address = own.with_password();
+    let of = |password: &str| KafkaBroker::new(config(&address).user("till", password));
+    let cluster = patient(of("right").cluster(vec!["t".into()])).unwrap();
+    assert_eq!(cluster.topics, [None]);
+
+    let mut wrong = of("hunter2-wrong");
+    let Err(BrokerError::Denied(reason)) = patient(wrong.cluster(vec!["t".into()])) else {
+        panic!("it was let in");
+    };
+    assert!(reason.contains("uthentication"), "{reason}");
+    assert!(!reason.contains("hunter2"), "{reason}");
+    // By a producer that is there, too.
+    wrong.renew(1).unwrap();
+    assert!(matches!(
+        patient(wrong.cluster(vec!["t".into()])),
+        Err(BrokerError::Denied(_))
+    ));
 }
