@@ -1,7 +1,7 @@
 //! Events of one stream on their way: one batch of a lane is in flight at a time, and what comes
 //! meanwhile goes together with the next.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
 use tidelog_backends::commits::CommitRecord;
@@ -100,10 +100,38 @@ pub(super) struct Lane {
     is_ready: bool,
 }
 
+/// The last events of so many streams are remembered, of twice as many at most.
+const TIPS: usize = 2_048;
+
+/// What lanes that are gone knew of their streams: the next event of one would have to be looked up in
+/// the log else, and most streams that are written to are written to again. The older half goes when
+/// the newer one is full.
+#[derive(Default)]
+struct Tips {
+    newer: HashMap<StreamId, Place>,
+    older: HashMap<StreamId, Place>,
+}
+
+impl Tips {
+    fn keep(&mut self, stream: StreamId, tip: Place) {
+        if self.newer.len() >= TIPS {
+            self.older = std::mem::take(&mut self.newer);
+        }
+        self.newer.insert(stream, tip);
+    }
+
+    fn take(&mut self, stream: &StreamId) -> Option<Place> {
+        let older = self.older.remove(stream);
+        self.newer.remove(stream).or(older)
+    }
+}
+
 /// All lanes that have something.
 #[derive(Default)]
 pub(super) struct Lanes {
-    streams: BTreeMap<StreamId, Lane>,
+    /// Looked up many times an event, and never gone through: that would be in another order each run.
+    streams: HashMap<StreamId, Lane>,
+    tips: Tips,
     /// Those that may send, whoever has waited longest first.
     ready: VecDeque<StreamId>,
     in_flight: usize,
@@ -116,11 +144,12 @@ impl Lanes {
     }
 
     pub(super) fn of(&mut self, stream: &StreamId) -> &mut Lane {
-        // Looked up first: most streams have one, and their name need not be copied.
-        if !self.streams.contains_key(stream) {
-            self.streams.insert(stream.clone(), Lane::default());
-        }
-        self.streams.entry(stream.clone()).or_default()
+        let tips = &mut self.tips;
+        self.streams.entry(stream.clone()).or_insert_with(|| Lane {
+            // A bucket that it ends is looked at again: the server may have lost it since.
+            tip: tips.take(stream).map(|tip| (tip, false)),
+            ..Lane::default()
+        })
     }
 
     pub(super) fn get_mut(&mut self, stream: &StreamId) -> Option<&mut Lane> {
@@ -134,10 +163,22 @@ impl Lanes {
         };
         let is_free = lane.in_flight.is_empty() && lane.parks == 0;
         if is_free && lane.queue.is_empty() {
-            self.streams.remove(stream);
+            if let Some((stream, lane)) = self.streams.remove_entry(stream)
+                && let Some((tip, _)) = lane.tip
+            {
+                self.tips.keep(stream, tip);
+            }
         } else if is_free && !lane.is_ready {
             lane.is_ready = true;
             self.ready.push_back(stream.clone());
+        }
+    }
+
+    /// What stands before the stream's next event is looked up in the log again.
+    pub(super) fn forget_tip(&mut self, stream: &StreamId) {
+        self.tips.take(stream);
+        if let Some(lane) = self.streams.get_mut(stream) {
+            lane.tip = None;
         }
     }
 
@@ -176,5 +217,62 @@ impl Lanes {
 
     pub(super) fn is_empty(&self) -> bool {
         self.streams.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(number: usize) -> StreamId {
+        StreamId::new("Test", &number.to_string()).unwrap()
+    }
+
+    fn place(number: usize) -> Place {
+        (number as u64, EventId::from_bytes([7; 16]))
+    }
+
+    /// As a lane that comes again has it: whether a bucket ends with it is to be looked at.
+    fn tip(number: usize) -> (Place, bool) {
+        (place(number), false)
+    }
+
+    /// A lane that comes, learns its tip and goes.
+    fn passes(lanes: &mut Lanes, number: usize) {
+        lanes.of(&stream(number)).tip = Some((place(number), true));
+        lanes.make_ready(&stream(number));
+        assert!(lanes.is_empty());
+    }
+
+    #[test]
+    fn a_lane_that_comes_again_knows_where_its_stream_ended() {
+        let mut lanes = Lanes::default();
+        passes(&mut lanes, 1);
+        assert_eq!(lanes.of(&stream(1)).tip, Some(tip(1)));
+        assert_eq!(lanes.of(&stream(2)).tip, None);
+    }
+
+    #[test]
+    fn a_tip_that_is_forgotten_does_not_come_back() {
+        let mut lanes = Lanes::default();
+        passes(&mut lanes, 1);
+        lanes.forget_tip(&stream(1));
+        assert_eq!(lanes.of(&stream(1)).tip, None);
+        lanes.of(&stream(1)).tip = Some(tip(1));
+        lanes.forget_tip(&stream(1));
+        assert_eq!(lanes.of(&stream(1)).tip, None);
+    }
+
+    #[test]
+    fn of_many_streams_the_newest_are_remembered() {
+        let mut lanes = Lanes::default();
+        for number in 0..10 * TIPS {
+            passes(&mut lanes, number);
+        }
+        assert!(lanes.tips.newer.len() + lanes.tips.older.len() <= 2 * TIPS);
+        for number in 9 * TIPS..10 * TIPS {
+            assert_eq!(lanes.of(&stream(number)).tip, Some(tip(number)));
+        }
+        assert_eq!(lanes.of(&stream(0)).tip, None);
     }
 }

@@ -280,8 +280,8 @@ impl ScyllaSink {
         let Some(link) = &mut self.link else {
             return;
         };
+        link.lanes.forget_tip(&what.stream);
         if let Some(lane) = link.lanes.get_mut(&what.stream) {
-            lane.tip = None;
             lane.goes_alone = false;
         }
         let of_stream = keeper.state().of(&what.stream);

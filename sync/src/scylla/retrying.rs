@@ -303,9 +303,8 @@ impl ScyllaSink {
             return;
         };
         if link.retrying.remove(stream).is_some() {
-            let lane = link.lanes.of(stream);
-            lane.parks -= 1;
-            lane.tip = None;
+            link.lanes.of(stream).parks -= 1;
+            link.lanes.forget_tip(stream);
             link.lanes.make_ready(stream);
         }
     }

@@ -24,10 +24,11 @@ impl ScyllaSink {
     /// Sends what may be sent.
     pub(super) fn send(
         &mut self,
+        now: Duration,
         outbox: &Arc<dyn Outbox>,
         keeper: &mut Keeper,
     ) -> Result<(), Stop> {
-        if self.pings() {
+        if self.pings(now) {
             return Ok(());
         }
         self.tell_of_parked(keeper);
@@ -68,8 +69,7 @@ impl ScyllaSink {
     }
 
     /// Whether it waits for an answer to be sure that there is still somebody who gives one.
-    fn pings(&mut self) -> bool {
-        let now = self.options.ticks.now();
+    fn pings(&mut self, now: Duration) -> bool {
         let Some(link) = &mut self.link else {
             return false;
         };

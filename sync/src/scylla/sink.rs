@@ -213,8 +213,9 @@ impl Sink for ScyllaSink {
     ) -> Poll<Result<Step, Stop>> {
         let mut has_moved = false;
         let settled = self.settled();
+        let now = self.options.ticks.now();
         for _ in 0..TURNS {
-            self.send(outbox, keeper)?;
+            self.send(now, outbox, keeper)?;
             if let Poll::Ready(noted) = self.poll_noting(cx) {
                 self.noted(noted, keeper)?;
                 has_moved = true;
@@ -224,7 +225,7 @@ impl Sink for ScyllaSink {
             };
             match link.running.poll_next_unpin(cx) {
                 Poll::Ready(Some(answer)) => {
-                    link.heard = self.options.ticks.now();
+                    link.heard = now;
                     self.answered(answer, outbox, keeper)?;
                     has_moved = true;
                 }
