@@ -122,7 +122,17 @@ const GOALS: &[(&str, Unit, Bound)] = &[
         AtLeast(0.8),
     ),
     (
+        "direct, 1 client, own thread: against a bare batch",
+        Unit::Times,
+        AtLeast(0.8),
+    ),
+    (
         "direct, 64 clients: against a bare batch",
+        Unit::Times,
+        AtLeast(0.8),
+    ),
+    (
+        "direct, 64 clients, own thread: against a bare batch",
         Unit::Times,
         AtLeast(0.8),
     ),

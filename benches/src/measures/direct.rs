@@ -1,5 +1,7 @@
 //! Appends directly on a server, beside the bare conditional batch of the driver: the same rows into
-//! the same table, by the same number of clients, in turn.
+//! the same table, by the same number of clients, in turn. All clients are tasks of one thread, on
+//! which the bare driver works, too. The store works there as well where the configuration names that
+//! runtime; by itself it has a thread of its own, and each call is handed over and back.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,16 +16,17 @@ use tidelog::{
     AppendBatch, ContentType, EventStore, ExpectedVersion, KeyspaceReplication, NewEvent,
     ScyllaConfig, ScyllaStore, StreamId,
 };
+use tokio::runtime::Handle;
 use uuid::Uuid;
 
-use super::{Figures, figures};
+use super::Figures;
 use crate::Outcome;
 
 /// Streams that one client appends to in turn.
 const STREAMS: u64 = 16;
 /// Turns of each, and how long one is.
 const TURNS: usize = 5;
-const TURN: Duration = Duration::from_millis(1_500);
+const TURN: Duration = Duration::from_millis(1_000);
 const PAYLOAD: usize = 256;
 
 const INSERT: &str = "INSERT INTO events_by_stream
@@ -50,46 +53,49 @@ pub fn run(server: &str) -> Outcome<Figures> {
             .keyspace(&keyspace)
             .replication(KeyspaceReplication::Simple(1))
             .migrate_at_connect();
-        let store = ScyllaStore::connect(config).await?;
+        let apart = ScyllaStore::connect(config.clone()).await?;
+        let near = ScyllaStore::connect(config.runtime(Handle::current())).await?;
         let bare = Bare::connect(server, &keyspace).await?;
-        let measured = both(&store, &bare).await;
+        let measured = all(&apart, &near, &bare).await;
         let drop = format!("DROP KEYSPACE \"{keyspace}\"");
         bare.0.session.query_unpaged(drop, &[]).await?;
-        store.close().await?;
+        near.close().await?;
+        apart.close().await?;
         measured
     })
 }
 
-async fn both(store: &ScyllaStore, bare: &Bare) -> Outcome<Figures> {
-    let mut all = Figures::new();
+/// Who appends.
+const WAYS: [&str; 3] = ["near", "apart", "bare"];
+
+async fn all(apart: &ScyllaStore, near: &ScyllaStore, bare: &Bare) -> Outcome<Figures> {
+    let mut found = Figures::new();
     for clients in [1, 64] {
-        let (mut direct_rates, mut bare_rates, mut ratios) = (vec![], vec![], vec![]);
+        let mut rates = WAYS.map(|_| Vec::new());
         for turn in 0..=TURNS {
-            let name = format!("{clients}.{turn}");
-            let direct = rate(clients, |client| {
-                direct_client(store.clone(), format!("{name}.{client}"))
-            });
-            let direct = direct.await?;
-            let bare = rate(clients, |client| {
-                bare_client(bare.clone(), format!("{name}.{client}"))
-            });
-            let bare = bare.await?;
-            // The first of each warms up: the server compiles what it runs.
-            if turn > 0 {
-                direct_rates.push(direct);
-                bare_rates.push(bare);
-                ratios.push(direct / bare);
+            for nth in 0..WAYS.len() {
+                let way = (turn + nth) % WAYS.len();
+                let name = format!("{clients}.{turn}");
+                let of = |client: u64| format!("{}.{name}.{client}", WAYS[way]);
+                let rate = match WAYS[way] {
+                    "bare" => rate(clients, |n| bare_client(bare.clone(), of(n))).await?,
+                    "near" => rate(clients, |n| direct_client(near.clone(), of(n))).await?,
+                    _ => rate(clients, |n| direct_client(apart.clone(), of(n))).await?,
+                };
+                // The first of each warms up: the server compiles what it runs.
+                if turn > 0 {
+                    rates[way].push(rate);
+                }
             }
         }
-        let names = ["direct", "bare", "ratio"].map(|what| format!("{what} {clients}"));
-        let [of_direct, of_bare, of_ratio] = &names;
-        all.extend(figures([
-            (of_direct, median(direct_rates)),
-            (of_bare, median(bare_rates)),
-            (of_ratio, median(ratios)),
-        ]));
+        let bare = rates[2].clone();
+        for (way, rates) in WAYS.iter().zip(rates) {
+            let ratios = rates.iter().zip(&bare).map(|(ours, bare)| ours / bare);
+            found.insert(format!("{way} ratio {clients}"), median(ratios.collect()));
+            found.insert(format!("{way} {clients}"), median(rates));
+        }
     }
-    Ok(all)
+    Ok(found)
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

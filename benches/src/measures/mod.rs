@@ -114,8 +114,10 @@ impl Measure {
                 options.replicated_events.unwrap_or_default()
             ),
             Self::Direct => "appends of one event of 256 bytes directly on the server of \
-                 TIDELOG_TEST_SCYLLA (its data in memory, on the same processors), by 1 and by 64 clients on streams of their \
-                 own, and the same rows by bare conditional batches of the driver, in turn"
+                 TIDELOG_TEST_SCYLLA (its data in memory, on the same processors), by 1 and by 64 clients on streams of \
+                 their own, tasks of one thread; the same rows by bare conditional batches of the driver, which works on \
+                 that thread, in turn. The store works there, too, as its configuration can say, or on a thread of its \
+                 own, as it does by itself"
                 .into(),
         }
     }

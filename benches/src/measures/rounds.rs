@@ -302,27 +302,27 @@ pub fn apart(options: &Options, found: &mut Found) -> Outcome<()> {
 /// Appends directly on a server, beside those of the driver alone.
 fn direct(options: &Options, found: &mut Found) -> Outcome<()> {
     let clients = [("1", "1 client"), ("64", "64 clients")];
+    let ways = [("near", ""), ("apart", ", own thread")];
+    let against = |name: &str, way: &str| format!("direct, {name}{way}: against a bare batch");
     if let Err(why) = super::direct::server() {
         for (_, name) in clients {
-            found.remark(format!("direct, {name}: against a bare batch"), why.into());
+            for (_, way) in ways {
+                found.remark(against(name, way), why.into());
+            }
         }
         return Ok(());
     }
     let figures = step(Step::Direct, &options.dir, options)?;
     for (number, name) in clients {
         let of = |what: &str| figure(&figures, &format!("{what} {number}"));
-        found.note(
-            format!("direct, {name}: appends"),
-            Unit::PerSecond,
-            of("direct"),
-        );
-        found.note(
-            format!("direct, {name}: bare batches"),
-            Unit::PerSecond,
-            of("bare"),
-        );
-        let against = format!("direct, {name}: against a bare batch");
-        found.note(against, Unit::Times, of("ratio"));
+        for (key, way) in ways {
+            let appends = format!("direct, {name}{way}: appends");
+            found.note(appends, Unit::PerSecond, of(key));
+            let ratio = of(&format!("{key} ratio"));
+            found.note(against(name, way), Unit::Times, ratio);
+        }
+        let batches = format!("direct, {name}: bare batches");
+        found.note(batches, Unit::PerSecond, of("bare"));
     }
     Ok(())
 }
