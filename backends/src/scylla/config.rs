@@ -257,7 +257,9 @@ impl ScyllaConfig {
     }
 
     /// Works on this runtime of tokio instead of a thread of its own. It must outlive the store,
-    /// and have I/O and time.
+    /// and have I/O and time. Calls of tasks that run there are not handed over to another thread and
+    /// back, which one client alone notices; the blocking face must not be used on its threads, or the
+    /// call may wait for itself.
     pub fn runtime(mut self, runtime: Handle) -> Self {
         self.runtime = Some(runtime);
         self
