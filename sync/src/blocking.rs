@@ -95,7 +95,7 @@ impl BlockingTidelog {
     ///
     /// # Errors
     /// As there.
-    #[cfg(any(feature = "scylla", feature = "kafka"))]
+    #[cfg(feature = "scylla")]
     pub fn stage_of(&self, position: u64) -> Result<Option<crate::Reached>, Error> {
         pollster::block_on(self.log.stage_of(position))
     }

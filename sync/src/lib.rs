@@ -113,7 +113,7 @@ pub use scylla::{
     ReplicationState, ReplicationStatus, Resolved, RestoreOptions, RestoreReport, Vector, mend,
     mend_blocking, restore, restore_blocking,
 };
-#[cfg(any(feature = "scylla", feature = "kafka"))]
+#[cfg(feature = "scylla")]
 pub use status::Reached;
 pub use status::Status;
 pub use tidelog::Tidelog;

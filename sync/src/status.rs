@@ -1,9 +1,9 @@
 //! One picture of a store: what it has, and how far that has come.
 
-#[cfg(any(feature = "scylla", feature = "kafka"))]
+#[cfg(feature = "scylla")]
 use tidelog_core::Error;
 
-#[cfg(any(feature = "scylla", feature = "kafka"))]
+#[cfg(feature = "scylla")]
 use crate::replicate::Stage;
 
 /// How far a store is, here and elsewhere; see [`Tidelog::status`](crate::Tidelog::status).
@@ -23,7 +23,7 @@ pub struct Status {
 }
 
 /// How far one event has come; see [`Tidelog::stage_of`](crate::Tidelog::stage_of).
-#[cfg(any(feature = "scylla", feature = "kafka"))]
+#[cfg(feature = "scylla")]
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Reached {

@@ -305,7 +305,7 @@ impl Tidelog {
     ///
     /// # Errors
     /// What reading the log meets.
-    #[cfg(any(feature = "scylla", feature = "kafka"))]
+    #[cfg(feature = "scylla")]
     pub async fn stage_of(&self, position: u64) -> Result<Option<crate::Reached>, Error> {
         let mut found = self.read_all(LogQuery::from(position).limit(1));
         let found = found.next().await.transpose()?;
