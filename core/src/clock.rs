@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::task::{Context, Poll, Waker};
@@ -14,6 +15,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::dyn_store::BoxFuture;
+use crate::error::Error;
 
 /// A moment in UTC, in microseconds since 1970-01-01T00:00:00Z.
 ///
@@ -50,6 +52,25 @@ impl Timestamp {
 impl From<DateTime<Utc>> for Timestamp {
     fn from(time: DateTime<Utc>) -> Self {
         Self(time.timestamp_micros())
+    }
+}
+
+/// Reads RFC 3339, which is how it is displayed.
+///
+/// ```
+/// use tidelog_core::Timestamp;
+/// let noon: Timestamp = "1997-01-01T11:59:59Z".parse()?;
+/// assert_eq!(noon.as_micros(), 852_119_999_000_000);
+/// assert!("noon".parse::<Timestamp>().is_err());
+/// # Ok::<(), tidelog_core::Error>(())
+/// ```
+impl FromStr for Timestamp {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let time = DateTime::parse_from_rfc3339(text);
+        let time = time.map_err(|error| Error::invalid("time", text, error.to_string()))?;
+        Ok(Self(time.timestamp_micros()))
     }
 }
 

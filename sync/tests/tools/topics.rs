@@ -83,11 +83,40 @@ pub fn partitions(address: &str, topic: &str) -> Option<usize> {
     led.then(|| found.partitions().len())
 }
 
-/// Writes messages, each with key, value and headers, in order; returns when all stand there.
-pub fn write<'a>(
+/// Key, value and headers of a message.
+pub type Written<'a> = (Option<&'a [u8]>, Option<&'a [u8]>, &'a [(&'a str, &'a str)]);
+
+/// Writes messages in order; returns when all stand there.
+pub fn write<'a>(address: &str, topic: &str, messages: impl IntoIterator<Item = Written<'a>>) {
+    send(address, topic, None, messages);
+}
+
+/// The same, to one partition.
+pub fn write_to<'a>(
     address: &str,
     topic: &str,
-    messages: impl IntoIterator<Item = (Option<&'a [u8]>, Option<&'a [u8]>, &'a [(&'a str, &'a str)])>,
+    partition: i32,
+    messages: impl IntoIterator<Item = Written<'a>>,
+) {
+    send(address, topic, Some(partition), messages);
+}
+
+/// Deletes what stands before an offset, as retention does.
+pub fn delete_until(address: &str, topic: &str, partition: i32, offset: i64) {
+    let mut until = TopicPartitionList::new();
+    let added = until.add_partition_offset(topic, partition, Offset::Offset(offset));
+    added.unwrap();
+    let done = pollster::block_on(admin(address).delete_records(&until, &within()));
+    for element in done.unwrap().elements() {
+        element.error().unwrap();
+    }
+}
+
+fn send<'a>(
+    address: &str,
+    topic: &str,
+    partition: Option<i32>,
+    messages: impl IntoIterator<Item = Written<'a>>,
 ) {
     let mut config = client(address);
     config.set("partitioner", "murmur2_random");
@@ -100,7 +129,7 @@ pub fn write<'a>(
                 all.insert(Header { key, value })
             });
         let mut record = BaseRecord::<[u8], [u8]>::to(topic).headers(headers);
-        (record.key, record.payload) = (key, value);
+        (record.key, record.payload, record.partition) = (key, value, partition);
         producer.send(record).map_err(|(error, _)| error).unwrap();
     }
     producer.flush(PATIENCE).unwrap();

@@ -1,0 +1,43 @@
+//! A message of librdkafka's as a record.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bytes::Bytes;
+use rdkafka::Message;
+use rdkafka::message::{BorrowedMessage, Headers as _};
+
+use crate::kafka::listen::feed::{Place, Record};
+
+/// Copies a message. Where its headers cannot be read the record goes without, and why is answered, too.
+pub(crate) fn record(message: &BorrowedMessage<'_>) -> (Record, Option<&'static str>) {
+    let (headers, unreadable) = match headers(message) {
+        Some(headers) => (headers, None),
+        None => (Vec::new(), Some("the name of a header is not UTF-8")),
+    };
+    let place = Place {
+        topic: message.topic().into(),
+        partition: message.partition(),
+    };
+    let record = Record {
+        place,
+        offset: message.offset(),
+        key: message.key().map(Bytes::copy_from_slice),
+        value: message.payload().map(Bytes::copy_from_slice),
+        headers,
+    };
+    (record, unreadable)
+}
+
+fn headers(message: &BorrowedMessage<'_>) -> Option<Vec<(Box<str>, Option<Bytes>)>> {
+    let Some(headers) = message.headers() else {
+        return Some(Vec::new());
+    };
+    // rdkafka panics at a name that is not UTF-8, which anybody may have written; nothing of it or of
+    // ours is left half done by that.
+    let all = catch_unwind(AssertUnwindSafe(|| {
+        let all = headers.iter();
+        all.map(|header| (header.key.into(), header.value.map(Bytes::copy_from_slice)))
+            .collect()
+    }));
+    all.ok()
+}
