@@ -30,6 +30,8 @@ def read():
         headers = dict(message.headers() or [])
         event = from_kafka(KafkaMessage(headers=headers, key=message.key(), value=message.value()), JSONFormat())
         data = event.get_data()
+        if isinstance(data, str) and "json" not in event.get_attributes()["datacontenttype"]:
+            data = data.encode()
         is_json = not isinstance(data, (bytes, type(None)))
         as_bytes = json.dumps(data, separators=(",", ":")).encode() if is_json else data
         attributes = event.get_attributes()
