@@ -14,15 +14,19 @@ mod checking;
 #[path = "../tools/consumer.rs"]
 mod consumer;
 mod ensure;
+#[path = "../tools/heard.rs"]
+mod heard;
 #[path = "../tools/java.rs"]
 mod java;
 mod partitioner;
 #[path = "../tools/python.rs"]
 mod python;
 mod read_by_others;
+mod secrets;
 #[allow(dead_code, reason = "shared with the tests against Cassandra")]
 #[path = "../tools/services.rs"]
 mod services;
+mod settings;
 #[allow(dead_code, reason = "shared with other tests")]
 #[path = "../tools/topics.rs"]
 mod topics;

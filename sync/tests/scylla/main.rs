@@ -16,6 +16,8 @@ mod compare;
 mod direct;
 mod faults;
 mod figures;
+#[path = "../tools/heard.rs"]
+mod heard;
 mod kill;
 mod mend;
 mod origins;

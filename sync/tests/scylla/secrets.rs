@@ -1,67 +1,18 @@
 //! What replication says, to whoever listens: no secret, whatever goes wrong.
 
-use std::fmt::{Debug, Write};
+use std::fmt::Write;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
 use tempfile::tempdir;
 use tidelog::{DistributedConfig, Secret};
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber};
 
+use crate::heard::Heard;
 use crate::proxy::Proxy;
 use crate::{plain, services, streams, till};
 
 const PASSWORD: &str = "hunter2-of-the-till";
 /// Set for the process that listens: there is one listener a process.
 const ALONE: &str = "TIDELOG_TEST_SECRETS";
-
-/// Everything that is said, the driver's own included, in words.
-#[derive(Clone, Default)]
-struct Heard {
-    text: Arc<Mutex<String>>,
-    spans: Arc<AtomicU64>,
-}
-
-struct Words<'a>(&'a mut String);
-
-impl Visit for Words<'_> {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        let _ = write!(self.0, " {field}={value:?}");
-    }
-}
-
-impl Subscriber for Heard {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
-    }
-
-    fn new_span(&self, span: &Attributes<'_>) -> Id {
-        let mut text = self.text.lock();
-        let _ = write!(text, "\nspan {}", span.metadata().name());
-        span.record(&mut Words(&mut text));
-        Id::from_u64(self.spans.fetch_add(1, Ordering::Relaxed) + 1)
-    }
-
-    fn record(&self, _: &Id, values: &Record<'_>) {
-        values.record(&mut Words(&mut self.text.lock()));
-    }
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        let mut text = self.text.lock();
-        let _ = write!(text, "\n{}", event.metadata().target());
-        event.record(&mut Words(&mut text));
-    }
-
-    fn enter(&self, _: &Id) {}
-
-    fn exit(&self, _: &Id) {}
-}
 
 #[test]
 fn no_secret_is_said_by_replication() {
@@ -85,7 +36,7 @@ fn no_secret_is_said_by_replication() {
     tracing::subscriber::set_global_default(heard.clone()).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let mut shown = runtime.block_on(replicated());
-    shown.push_str(&heard.text.lock());
+    shown.push_str(&heard.text());
     for said in [
         "span replication",
         "span commit",
