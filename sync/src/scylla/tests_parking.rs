@@ -1,10 +1,12 @@
 //! What the server does not take: events of one stream that are set aside, and when nothing is.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tidelog_backends::fake::Fault;
 use tidelog_backends::wire::Request;
+use tidelog_backends::{SledStore, repair};
 use tidelog_core::{
     AppendBatch, ContentType, EventLog, ExpectedVersion, Halt, Limits, NewEvent, StreamQuery,
 };
@@ -12,7 +14,7 @@ use tidelog_core::{
 use super::arbitrate::{End, Turn};
 use super::lane::Item;
 use super::resolve::tests::take_over;
-use super::tests::{Till, server};
+use super::tests::{Till, append, server};
 use super::turns::MAX_EVENT_BYTES;
 use crate::replicate::embedded::Embedded;
 use crate::replicate::mailbox::Message;
@@ -67,6 +69,55 @@ fn an_event_that_jumps_over_more_than_a_bucket_is_not_written() {
     let done = pollster::block_on(turn(far).run());
     assert!(matches!(done.end, End::Gap), "{done:?}");
     assert_eq!(till.wire.take_asked().len(), 0);
+}
+
+/// A store whose log had a byte changed in its second commit, repaired.
+fn repaired_without_the_second_commit(root: &Path, fill: impl FnOnce(&SledStore)) -> PathBuf {
+    let (damaged, whole) = (root.join("damaged"), root.join("repaired"));
+    let store = SledStore::builder(&damaged).sparse_segments();
+    let store = store.open().unwrap();
+    fill(&store);
+    store.close_blocking().unwrap();
+    let segment = damaged.join("log/00000001.seg");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let mut frames = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(b"TLF1"));
+    let second = frames.nth(1).unwrap();
+    bytes[second + 200] ^= 1;
+    std::fs::write(segment, bytes).unwrap();
+    repair(&damaged, &whole).unwrap();
+    whole
+}
+
+/// A repair lost more of a stream than a bucket holds.
+#[test]
+fn a_stream_that_goes_on_far_above_what_it_lost_is_parked_and_others_go_on() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = repaired_without_the_second_commit(root.path(), |store| {
+        append(store, "T/a", 3);
+        append(store, "T/a", 25);
+        append(store, "T/a", 1);
+        append(store, "T/b", 2);
+    });
+    let mut till = Till::with(server(), 64, |_| SledStore::builder(dir).sparse_segments());
+    till.store.accept_all_losses().unwrap();
+    till.append("T/a", 1);
+    till.append("T/b", 1);
+    till.settle();
+    assert_eq!(till.parked(), [("T/a".into(), "gap", 29, false)]);
+    assert_eq!(till.local("T/a").len(), 5);
+    assert_eq!(till.remote("T/a"), till.local("T/a")[..3]);
+    assert_eq!(till.remote("T/b"), till.local("T/b"));
+    let reason = till.node.status.parked()[0].reason.to_string();
+    till.crash();
+    till.settle();
+    assert_eq!(till.parked(), [("T/a".into(), "gap", 29, false)]);
+    assert_eq!(till.node.status.parked()[0].reason.to_string(), reason);
+    // Tried again as it is, it is set aside again.
+    let retry = SinkMessage::Retry("T/a".parse().unwrap());
+    till.ask(retry).unwrap();
+    till.settle();
+    assert_eq!(till.parked(), [("T/a".into(), "gap", 29, false)]);
+    assert_eq!(till.remote("T/a").len(), 3);
 }
 
 /// With one lane the first that is refused is all that is under way.
