@@ -174,8 +174,12 @@ impl<S: Sink> Replicator<S> {
         let mut backoff = Backoff::new();
         let mut report = Report::<S>::new(&self.status);
         let mut rewound = None;
+        // One for all: a sleep between two connections, or while one is made, is noticed as well.
+        let mut wake = Wake::new(&*self.env.ticks);
         loop {
-            let ended = self.connection(keeper, &mut backoff, &mut report).await;
+            let ended = self
+                .connection(keeper, &mut backoff, &mut report, &mut wake)
+                .await;
             report.counts(self.sink.counts());
             match ended {
                 Ended::Closed => return,
@@ -189,7 +193,7 @@ impl<S: Sink> Replicator<S> {
                         .map(|before| now.saturating_sub(before));
                     if since.is_some_and(|since| since < NOTE_EVERY)
                         && self
-                            .waits(NOTE_EVERY, keeper, &mut backoff, &mut report)
+                            .waits(NOTE_EVERY, keeper, &mut backoff, &mut report, &mut wake)
                             .await
                     {
                         return;
@@ -202,7 +206,10 @@ impl<S: Sink> Replicator<S> {
                     tracing::info!(sink = S::NAME, %error, ?delay, "{} waits", S::Status::WHAT);
                     report.retried();
                     self.tell_waiting(&backoff, delay, error);
-                    if self.waits(delay, keeper, &mut backoff, &mut report).await {
+                    if self
+                        .waits(delay, keeper, &mut backoff, &mut report, &mut wake)
+                        .await
+                    {
                         return;
                     }
                 }
@@ -243,8 +250,8 @@ impl<S: Sink> Replicator<S> {
         keeper: &mut Keeper<S::Kept>,
         backoff: &mut Backoff,
         report: &mut Report<S>,
+        wake: &mut Wake,
     ) -> bool {
-        let mut wake = Wake::new(&*self.env.ticks);
         let until = self.env.ticks.now() + delay;
         loop {
             let left = until.saturating_sub(self.env.ticks.now());
@@ -368,11 +375,11 @@ impl<S: Sink> Replicator<S> {
         keeper: &mut Keeper<S::Kept>,
         backoff: &mut Backoff,
         report: &mut Report<S>,
+        wake: &mut Wake,
     ) -> Ended {
         report.connecting(keeper);
         let begin = {
             let env = self.env.clone();
-            let mut wake = Wake::new(&*env.ticks);
             let mut tick = env.sleeper.sleep(NOTE_EVERY);
             let connecting = self.sink.connect(&self.outbox, keeper);
             let mut connecting = pin!(connecting.instrument(tracing::info_span!("connect")));
@@ -397,7 +404,7 @@ impl<S: Sink> Replicator<S> {
         match begin {
             Connecting::Done(Ok(begin)) => {
                 report.connected(&begin, keeper);
-                let mut session = Session::new(self, keeper, backoff, report, begin);
+                let mut session = Session::new(self, keeper, backoff, report, wake, begin);
                 session.run().await
             }
             Connecting::Done(Err(stop)) => stop.into(),

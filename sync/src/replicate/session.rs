@@ -25,7 +25,7 @@ pub(super) struct Session<'a, S: Sink> {
     keeper: &'a mut Keeper<S::Kept>,
     backoff: &'a mut Backoff,
     report: &'a mut Report<S>,
-    wake: Wake,
+    wake: &'a mut Wake,
     /// Everything up to here was read.
     read: u64,
     reading: Option<BoxFuture<'static, Result<Vec<Arc<Commit>>, Error>>>,
@@ -58,11 +58,12 @@ impl<'a, S: Sink> Session<'a, S> {
         keeper: &'a mut Keeper<S::Kept>,
         backoff: &'a mut Backoff,
         report: &'a mut Report<S>,
+        wake: &'a mut Wake,
         begin: Begin,
     ) -> Self {
         of.sink.probe(keeper);
         Self {
-            wake: Wake::new(&*of.env.ticks),
+            wake,
             probe: of.env.sleeper.sleep(of.pace.probe_every),
             noted: of.env.ticks.now(),
             read: begin.after,
