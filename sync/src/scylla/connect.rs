@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use tidelog_backends::commits::{CommitEnd, EpochInfo};
 use tidelog_backends::wire::{
-    Chunk, ErrorClass, MetaRow, OriginRow, PageAt, Request, Watermark, Wire, WireError,
+    Chunk, ErrorClass, MetaRow, OriginRow, PageAt, ParkedRow, Request, Watermark, Wire, WireError,
 };
 use tidelog_core::{Error, Halt, IdSource};
 use uuid::Uuid;
 
 use super::ask::{self, meta, origins};
 use super::handshake::{Log, Seen, Verdict, cloned, verdict};
+use super::lineage::Lineage;
 use super::park;
 use super::watermark::{stop, watermark};
 use crate::replicate::outbox::{Identity, Outbox};
@@ -77,11 +78,32 @@ impl Caller<'_> {
         let rows = ask::parked(self.wire, identity.origin, identity.epoch).await;
         let rows = rows.map_err(|error| self.stop(error, "read what is parked"))?;
         let taken = self.take_back(&rows, greeting.settled, keeper).await;
-        taken.map_err(Stop::local)?;
+        let others = taken.map_err(Stop::local)?;
+        self.let_go(&others, &mut greeting, keeper).await?;
         let put = park::put_again(self.wire, &rows, keeper).await;
         put.map_err(|error| self.stop(error, "list what is parked"))?;
         keeper.save(self.outbox).await.map_err(Stop::local)?;
         Ok(greeting)
+    }
+
+    /// Rows of another copy of this store, which had the epoch before, hold nothing any more; where one
+    /// stands in the place of an own one, what it is about is sent again.
+    async fn let_go(
+        &self,
+        others: &[ParkedRow],
+        greeting: &mut Greeting,
+        keeper: &mut Keeper,
+    ) -> Result<(), Stop> {
+        let bucket_events = greeting.replica.bucket_events;
+        let sure = self.sure(others, bucket_events, greeting.settled).await;
+        let sure = sure.map_err(Stop::local)?;
+        let told = self.resolve_strange(sure.strange).await;
+        told.map_err(Stop::local)?;
+        if sure.settled != greeting.settled {
+            greeting.settled = sure.settled;
+            keeper.change().settled = sure.settled;
+        }
+        Ok(())
     }
 
     fn stop(&self, error: WireError, action: &str) -> Stop {
@@ -181,6 +203,11 @@ impl Caller<'_> {
             let known = rows.iter().find(|row| row.epoch == identity.epoch);
             if let Some((watermark, settled, was_lost)) = greeting {
                 let state = keeper.change();
+                if let Ok(lineage) = Lineage::of(&rows, identity.epoch) {
+                    // As whoever reads the log finds it: a crash may have come between what was saved
+                    // here and what was made known there.
+                    state.lineage = stretches(&lineage);
+                }
                 // A rewind is kept as a state that has settled nothing.
                 let rewinds =
                     was_lost || state.epoch == identity.epoch && state.settled.position == 0;
@@ -332,6 +359,15 @@ impl Caller<'_> {
         keeper.save(self.outbox).await.map_err(Stop::local)?;
         Ok(session)
     }
+}
+
+/// Which epoch each row of a log stands under, as it is kept.
+fn stretches(lineage: &Lineage) -> Vec<Stretch> {
+    let stretches = lineage.epochs().map(|stretch| Stretch {
+        epoch: stretch.epoch,
+        first_position: stretch.from,
+    });
+    stretches.collect()
 }
 
 /// What is kept of what a keyspace says of itself.

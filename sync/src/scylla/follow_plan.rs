@@ -15,12 +15,26 @@ pub(super) struct Step {
     pub instead_of: Option<Uuid>,
     /// Events of that epoch above `after` were seen, which do not belong to this one.
     pub is_fork: bool,
+    /// The epoch with which what is below `after` came, where it did not come with this one.
+    pub beside: Option<Uuid>,
+}
+
+impl Step {
+    fn new(epoch: Uuid, after: u64) -> Self {
+        Self {
+            epoch,
+            after,
+            instead_of: None,
+            is_fork: false,
+            beside: None,
+        }
+    }
 }
 
 /// What follows from the rows of an origin for somebody who has seen its epochs as far as `seen` says.
 ///
-/// Each event of the origin is in one step only: an epoch that is new begins where it left those that
-/// are followed already.
+/// Each event of the origin is in one step only. What two epochs share comes with one of them, and the
+/// other one goes on, or begins, when that has come so far: no log is read from its middle.
 pub(super) fn plan(rows: &[OriginRow], seen: &[(Uuid, u64)]) -> Vec<Step> {
     let find = |epoch| rows.iter().find(|row| row.epoch == epoch);
     let lineage = |epoch| Lineage::of(rows, epoch).ok();
@@ -28,12 +42,21 @@ pub(super) fn plan(rows: &[OriginRow], seen: &[(Uuid, u64)]) -> Vec<Step> {
     let mut rest: Vec<(Uuid, u64)> = Vec::new();
     for &(epoch, after) in seen {
         match find(epoch) {
-            Some(row) if row.successor.is_none() => steps.push(Step {
-                epoch,
-                after,
-                instead_of: None,
-                is_fork: false,
-            }),
+            Some(row) if row.successor.is_none() => {
+                // What came with others is not to come again.
+                let mine = lineage(epoch);
+                let others = seen.iter().filter(|(other, _)| *other != epoch);
+                let with_others = others.filter_map(|(other, at)| {
+                    let common = mine.as_ref()?.common(&lineage(*other)?);
+                    Some((common.min(*at), *other))
+                });
+                let furthest = with_others.filter(|(at, _)| *at > after).max();
+                let step = Step::new(epoch, furthest.map_or(after, |(at, _)| at));
+                steps.push(Step {
+                    beside: furthest.map(|(_, other)| other),
+                    ..step
+                });
+            }
             Some(_) => rest.push((epoch, after)),
             // The server has lost it: it will be made known again.
             None => {}
@@ -49,10 +72,9 @@ pub(super) fn plan(rows: &[OriginRow], seen: &[(Uuid, u64)]) -> Vec<Step> {
         let common = of_old.common(&of_new);
         if !steps.iter().any(|step| step.epoch == new) {
             steps.push(Step {
-                epoch: new,
-                after: after.min(common),
                 instead_of: Some(old),
                 is_fork: after > common,
+                ..Step::new(new, after.min(common))
             });
         }
     }
@@ -68,16 +90,44 @@ pub(super) fn plan(rows: &[OriginRow], seen: &[(Uuid, u64)]) -> Vec<Step> {
         let Some(mine) = lineage(row.epoch) else {
             continue;
         };
-        let others = steps.iter().filter_map(|step| lineage(step.epoch));
-        let common = others.map(|other| mine.common(&other)).max();
-        steps.push(Step {
-            epoch: row.epoch,
-            after: common.unwrap_or(0),
-            instead_of: None,
-            is_fork: false,
+        let common_with = |step: &Step| {
+            let common = mine.common(&lineage(step.epoch)?);
+            Some((common, step.after.min(common), step.epoch))
+        };
+        let nearest = steps.iter().filter_map(common_with).max();
+        steps.push(match nearest {
+            Some((_, after, beside)) => Step {
+                beside: Some(beside),
+                ..Step::new(row.epoch, after)
+            },
+            None => Step::new(row.epoch, 0),
         });
     }
-    steps
+    one_of_those_that_share(rows, steps)
+}
+
+/// Of steps that would bring the same next one is left: the first that has something.
+fn one_of_those_that_share(rows: &[OriginRow], steps: Vec<Step>) -> Vec<Step> {
+    let lineage = |epoch| Lineage::of(rows, epoch).ok();
+    let has_more = |step: &Step| {
+        let mut of_epoch = rows.iter().filter(|row| row.epoch == step.epoch);
+        of_epoch.any(|row| row.watermark.position > step.after)
+    };
+    let share = |one: &Step, other: &Step| {
+        let common = lineage(one.epoch).zip(lineage(other.epoch));
+        let common = common.map_or(0, |(one, other)| one.common(&other));
+        one.after < common && other.after < common
+    };
+    // Whoever takes the place of another says so at once.
+    let replaces = |step: &Step| step.instead_of.is_some();
+    let (mut left, others): (Vec<Step>, Vec<Step>) = steps.into_iter().partition(replaces);
+    let (first, last): (Vec<Step>, Vec<Step>) = others.into_iter().partition(has_more);
+    for step in first.into_iter().chain(last) {
+        if !left.iter().any(|other| share(&step, other)) {
+            left.push(step);
+        }
+    }
+    left
 }
 
 /// The live epoch that took the place of `old`, by way of others maybe.
@@ -108,12 +158,13 @@ mod tests {
     }
 
     fn step(epoch: u8, after: u64) -> Step {
-        Step {
-            epoch: id(epoch),
-            after,
-            instead_of: None,
-            is_fork: false,
-        }
+        Step::new(id(epoch), after)
+    }
+
+    /// The same row with its watermark there.
+    fn at(position: u64, mut row: OriginRow) -> OriginRow {
+        row.watermark.position = position;
+        row
     }
 
     fn instead(epoch: u8, after: u64, old: u8, is_fork: bool) -> Step {
@@ -153,9 +204,31 @@ mod tests {
 
     #[test]
     fn a_clones_epoch_begins_where_it_left_the_one_that_lives_on() {
-        let rows = [row(2, Some((1, 10)), None), row(1, None, None)];
-        assert_eq!(plan(&rows, &[]), [step(1, 0), step(2, 10)]);
-        assert_eq!(plan(&rows, &[(id(1), 4)]), [step(1, 4), step(2, 10)]);
+        let rows = [
+            at(30, row(2, Some((1, 10)), None)),
+            at(20, row(1, None, None)),
+        ];
+        let beside = |epoch, after, other| Step {
+            beside: Some(id(other)),
+            ..step(epoch, after)
+        };
+        for after in [10, 12] {
+            let both = [step(1, after), beside(2, 10, 1)];
+            assert_eq!(plan(&rows, &[(id(1), after)]), both);
+        }
+        let followed = [(id(1), 12), (id(2), 11)];
+        assert_eq!(plan(&rows, &followed), [step(1, 12), step(2, 11)]);
+        // Not before what both have came: its events would come before older ones of its log.
+        assert_eq!(plan(&rows, &[]), [step(1, 0)]);
+        assert_eq!(plan(&rows, &[(id(1), 9)]), [step(1, 9)]);
+        // Nobody goes on with the older one: what both have comes with the other.
+        let rows = [rows[0].clone(), at(4, row(1, None, None))];
+        assert_eq!(plan(&rows, &[(id(1), 4)]), [beside(2, 4, 1)]);
+        assert_eq!(plan(&rows, &[(id(1), 4), (id(2), 7)]), [step(2, 7)]);
+        let over = [beside(1, 10, 2), step(2, 12)];
+        let mut planned = plan(&rows, &[(id(1), 4), (id(2), 12)]);
+        planned.sort_by_key(|step| step.epoch);
+        assert_eq!(planned, over);
     }
 
     #[test]

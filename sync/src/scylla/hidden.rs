@@ -31,9 +31,14 @@ pub(super) enum Sight {
 impl Hidden {
     /// Adds what an epoch has parked, whose log is the one in question up to position `last`.
     ///
-    /// Older epochs come first: each one takes over what its parent has parked, and what becomes of it
-    /// is said under the newest.
+    /// Older epochs come first: each one takes over what its parent has parked and holds still, and what
+    /// becomes of it is said under the newest. What an older one holds otherwise is of a copy that
+    /// lives on, or lived on for a while.
     pub(super) fn add(&mut self, row: &ParkedRow, last: u64) {
+        let is_of_this_log = row.until_position.is_some_and(|until| until <= last);
+        if last < u64::MAX && !is_of_this_log {
+            return;
+        }
         let until = row.until_position.unwrap_or(u64::MAX);
         let range = Range {
             first_position: row.key.first_position,
@@ -80,6 +85,12 @@ impl Hidden {
         let mut ranges = self.0.get(stream)?.iter();
         let range = ranges.find(|range| range.first_position == first_position)?;
         (!range.is_open).then_some((range.until, range.first_sequence))
+    }
+
+    /// Whether anything is known of the parked range that begins at `first_position`.
+    pub(super) fn knows(&self, stream: &StreamId, first_position: u64) -> bool {
+        let mut ranges = self.0.get(stream).into_iter().flatten();
+        ranges.any(|range| range.first_position == first_position)
     }
 
     /// The first sequence of the stream that is held back at its end; `None` when none is.
@@ -153,6 +164,11 @@ mod tests {
         let a = stream("a");
         assert_eq!(hidden(&rows(None)).sight(&a, 5, 12), Sight::Later(10));
         assert_eq!(hidden(&rows(Some(20))).sight(&a, 5, 12), Sight::Never);
+        let unknown = hidden(&rows(None)[..1]);
+        assert_eq!(unknown.sight(&a, 5, 12), Sight::Seen, "of another copy");
+        assert!(!unknown.knows(&a, 10));
+        let later = hidden(&[(row(1, 10, Some(16)), 14)]);
+        assert_eq!(later.sight(&a, 5, 12), Sight::Seen, "resolved by another");
         let accepted = hidden(&rows(Some(10)));
         assert_eq!(accepted.sight(&a, 5, 12), Sight::Seen);
         assert!(!accepted.has_open());

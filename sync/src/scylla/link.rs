@@ -91,6 +91,7 @@ pub(super) enum Answer {
     Held(StreamId, Result<Vec<EventEnvelope>, Error>),
     Retried(StreamId, Box<Done>),
     Probed(Result<Probed, WireError>),
+    LetGo(Result<(), Error>),
     Pinged(Result<Reply, WireError>),
 }
 
@@ -220,6 +221,7 @@ impl Link {
             accepted: now.1.into_iter().chain(before.1).collect(),
             current: self.greeting.identity.epoch,
             confirmed: self.greeting.watermark,
+            parked: keeper.state().parked.keys().cloned().collect(),
         };
         self.running
             .push(Box::pin(async move { Answer::Probed(probe.run().await) }));

@@ -18,6 +18,7 @@
 //! | `lineage`, `log_rows_window`, `log_reader` | an origin's log as the replica has it, proven by its chain |
 //! | `restore`, `copy_target` | a store made anew from that |
 //! | `fork` | an epoch of its own, where a person decided so |
+//! | `others_rows` | what another copy of this store has listed as parked in the same epoch |
 //! | `take_back`, `parked_rows` | what the server lists as parked, taken into a state that does not know it |
 //! | `remote_stream`, `resolve`, `calls` | conflicts resolved; what users ask |
 //! | `follow`, `follow_plan`, `vector`, `hidden` | other origins' events, from any place |
@@ -44,6 +45,7 @@ mod log_reader;
 mod log_rows;
 mod log_rows_window;
 mod mend;
+mod others_rows;
 mod own_thread;
 pub(crate) mod park;
 mod parked;
@@ -70,6 +72,8 @@ mod test_log;
 mod tests;
 #[cfg(test)]
 mod tests_connecting;
+#[cfg(test)]
+mod tests_others;
 #[cfg(test)]
 mod tests_parking;
 #[cfg(test)]

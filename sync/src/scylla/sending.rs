@@ -158,12 +158,20 @@ impl ScyllaSink {
                 }
                 Ok(())
             }
+            Answer::LetGo(done) => {
+                if let Err(error) = done {
+                    // The next look tries again.
+                    tracing::debug!(%error, "what another copy has parked is not resolved");
+                }
+                Ok(())
+            }
             Answer::Probed(probed) => {
                 if let Some(link) = &mut self.link {
                     link.is_probing = false;
                 }
                 match probed.map_err(|error| self.stop(error, "look at what it has"))? {
-                    Probed::Fine => {}
+                    Probed::Fine(rows) if rows.is_empty() => {}
+                    Probed::Fine(rows) => self.look_at_others(rows, outbox),
                     Probed::Lost => {
                         tracing::warn!("the server lost what it had; everything is sent again");
                         self.rewind();

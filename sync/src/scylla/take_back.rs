@@ -15,13 +15,15 @@ const READ_BYTES: usize = 1 << 20;
 impl Caller<'_> {
     /// Takes back what `rows` hold of this log and `keeper` does not know, after an old image of the
     /// disk was put back; and lets go of what gave way since. The log is settled up to `settled`.
+    /// Answers the rows that hold nothing that this log has.
     pub(super) async fn take_back(
         &self,
         rows: &[ParkedRow],
         settled: CommitEnd,
         keeper: &mut Keeper,
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<ParkedRow>, Error> {
         let mut taken = Vec::new();
+        let mut others = Vec::new();
         let mut over = Vec::new();
         for row in rows {
             let (stream, first) = (&row.key.stream, row.key.first_position);
@@ -44,15 +46,14 @@ impl Caller<'_> {
                         || until <= settled.position
                         || self.outbox.is_superseded(stream, row.first_sequence, first) => {}
                 // Open, or resolved by a commit that this log has lost.
-                (None, _) => {
-                    if let Some(recorded) = self.recorded(row).await? {
-                        taken.push(entry(row, recorded, self.outbox.last()));
-                    }
-                }
+                (None, _) => match self.recorded(row).await? {
+                    Some(recorded) => taken.push(entry(row, recorded, self.outbox.last())),
+                    None => others.push(row.clone()),
+                },
             }
         }
         if taken.is_empty() && over.is_empty() {
-            return Ok(());
+            return Ok(others);
         }
         let state = keeper.change_parked();
         for key in over {
@@ -62,7 +63,8 @@ impl Caller<'_> {
             let key = (entry.stream.clone(), entry.first_position);
             state.parked.insert(key, entry);
         }
-        self.list_accepted(settled, state).await
+        self.list_accepted(settled, state).await?;
+        Ok(others)
     }
 
     /// Lists what was accepted of appends that are torn by what `state` holds, up to `settled`. What is

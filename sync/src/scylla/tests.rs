@@ -166,6 +166,12 @@ impl Till {
         till
     }
 
+    /// The same with another replicator.
+    pub(super) fn runs(&mut self, node: Node, work: Replicator<ScyllaSink>) {
+        self.node = node;
+        self.work = Some(Box::pin(work.run()));
+    }
+
     /// Ends the replicator where it stands, as a crash would, and starts another.
     pub(super) fn crash(&mut self) {
         self.crash_to(&self.wire.clone());
@@ -181,7 +187,7 @@ impl Till {
     }
 
     /// The same with another that finds `state` on its disk, and begins just where that says.
-    fn crash_and_find(&mut self, state: &Bytes) {
+    pub(super) fn crash_and_find(&mut self, state: &Bytes) {
         self.work = None;
         pollster::block_on(self.store.save("sink.scylla", 0, state.clone())).unwrap();
         let (node, replicator) = replicator_that_overlaps(&self.store, &self.wire, 0);
@@ -189,7 +195,7 @@ impl Till {
         self.work = Some(Box::pin(replicator.run()));
     }
 
-    fn state(&self) -> Bytes {
+    pub(super) fn state(&self) -> Bytes {
         let saved = pollster::block_on(self.store.load("sink.scylla"));
         saved.unwrap().unwrap()
     }

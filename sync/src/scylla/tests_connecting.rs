@@ -259,3 +259,42 @@ fn whoever_waits_after_the_state_was_forgotten_does_not_meet_the_halt_that_is_ov
     });
     assert_eq!(is_halted.get(), Some(false));
 }
+
+/// A store that had a parent epoch is made known again without one: its rows are sent under its own.
+#[test]
+fn a_crash_behind_being_made_known_anew_leaves_the_log_where_who_reads_it_looks() {
+    let mut till = Till::new(server());
+    till.append("T/a", 9);
+    till.settle();
+    till.ask(SinkMessage::Fork(Other::Gone)).unwrap();
+    till.append("T/a", 2);
+    till.settle();
+    till.wire
+        .with_server(|server| server.truncate(Table::Origins));
+    let known = Arc::new(AtomicBool::new(false));
+    let is_known = Arc::clone(&known);
+    till.wire.set_faults(move |request| match request {
+        Request::Register(_) => {
+            is_known.store(true, Ordering::SeqCst);
+            Fault::LostReply
+        }
+        _ if is_known.load(Ordering::SeqCst) => Fault::Silence,
+        _ => Fault::None,
+    });
+    till.crash();
+    till.run_until(|_| known.load(Ordering::SeqCst));
+    till.wire.set_faults(|_| Fault::None);
+    till.wire.with_server(|server| server.truncate(Table::Log));
+    till.crash();
+    till.settle();
+    let epoch = till.store.identity().epoch;
+    let mut there: Vec<u64> = till.wire.with_server(|server| {
+        let of_epoch = server.tables().log.iter();
+        let rows = of_epoch.filter(|(chunk, _)| chunk.epoch == epoch);
+        let rows = rows.flat_map(|(_, rows)| rows.values());
+        rows.map(|row| row.position).collect()
+    });
+    there.sort_unstable();
+    let all: Vec<u64> = (1..=till.store.last_position()).collect();
+    assert_eq!(there, all);
+}

@@ -76,6 +76,17 @@ impl Vector {
         self.hand_over(origin, old, new, common);
     }
 
+    /// What was left out of `old` up to `common` is left out of `new`, which has it as well.
+    pub(super) fn share(&mut self, origin: Uuid, old: Uuid, new: Uuid, common: u64) {
+        let left_out = self.left_out.get(&(origin, old)).cloned();
+        for (key, range) in left_out.unwrap_or_default() {
+            let (from, to) = range.into_inner();
+            if from <= common {
+                self.leave_out(origin, new, key, from..=to.min(common));
+            }
+        }
+    }
+
     /// What was left out of `old` comes with `new`, if it has it.
     pub(super) fn hand_over(&mut self, origin: Uuid, old: Uuid, new: Uuid, common: u64) {
         let left_out = self.left_out.remove(&(origin, old)).unwrap_or_default();

@@ -14,7 +14,7 @@ use super::ask::{self, trouble};
 use super::follow_plan::{self, Step, plan};
 use super::lineage::Lineage;
 use super::vector::{LeftOut, Vector};
-use source::Source;
+use source::{Sizes, Source};
 
 mod source;
 
@@ -85,7 +85,7 @@ pub struct Follow {
     sleeper: Arc<dyn Sleeper>,
     /// Left out.
     own: Option<Uuid>,
-    chunk_records: Option<u64>,
+    sizes: Option<Sizes>,
     vector: Vector,
     sources: BTreeMap<(Uuid, Uuid), Source>,
     /// Whose turn it is.
@@ -121,7 +121,7 @@ impl Follow {
             wire,
             sleeper,
             own,
-            chunk_records: None,
+            sizes: None,
             vector,
             sources: BTreeMap::new(),
             turn: None,
@@ -201,8 +201,15 @@ impl Follow {
             if let Some(old) = ready.forgets {
                 self.vector.replace(origin, old, epoch, position);
             }
+            let is_event = matches!(ready.item, Some(Followed::Event { .. }));
             for left in ready.left {
                 match left {
+                    // Other epochs that have it, too, need not bring it again.
+                    Left::MadeUp(key, to) if is_event => {
+                        for (epoch, _) in self.vector.of(origin) {
+                            self.vector.made_up(origin, epoch, &key, to);
+                        }
+                    }
                     Left::Out(key, at) => self.vector.leave_out(origin, epoch, key, at..=at),
                     Left::MadeUp(key, to) => self.vector.made_up(origin, epoch, &key, to),
                 }
@@ -226,14 +233,17 @@ impl Follow {
     /// Looks how far the others are.
     async fn look(&mut self) -> Result<(), Error> {
         let asked = |error: WireError| trouble("follow other stores", &error);
-        if self.chunk_records.is_none() {
+        if self.sizes.is_none() {
             let meta = ask::meta(&*self.wire).await.map_err(asked)?;
             let meta = meta.ok_or_else(|| Error::Unreachable {
                 server: "the replica".into(),
                 action: "follow other stores".into(),
                 reason: "its keyspace has no tables of tidelog".into(),
             })?;
-            self.chunk_records = Some(meta.chunk_records);
+            self.sizes = Some(Sizes {
+                chunk_records: meta.chunk_records,
+                bucket_events: meta.bucket_events.max(1),
+            });
         }
         let rows = ask::all_origins(&*self.wire).await.map_err(asked)?;
         let mut of: BTreeMap<Uuid, Vec<OriginRow>> = BTreeMap::new();
@@ -264,7 +274,9 @@ impl Follow {
             return;
         };
         let key = (origin, step.epoch);
-        if let Some(source) = self.sources.get_mut(&key) {
+        if let Some(source) = self.sources.get_mut(&key)
+            && source.after() >= step.after
+        {
             source.goes_on(lineage, row);
             return;
         }
@@ -283,6 +295,9 @@ impl Follow {
             }),
             old => {
                 self.vector.set(origin, step.epoch, step.after);
+                if let Some(beside) = step.beside {
+                    self.vector.share(origin, beside, step.epoch, step.after);
+                }
                 if let Some(old) = old {
                     self.vector.replace(origin, old, step.epoch, step.after);
                 }
@@ -316,7 +331,7 @@ impl Follow {
         if !self.ready.is_empty() {
             return Ok(true);
         }
-        let Some(chunk_records) = self.chunk_records else {
+        let Some(sizes) = self.sizes else {
             return Ok(false);
         };
         let mut keys: Vec<_> = self.sources.keys().copied().collect();
@@ -330,10 +345,12 @@ impl Follow {
             self.turn = Some(key);
             let nothing = LeftOut::new();
             let left_out = self.vector.left_out_of(key.0, key.1).unwrap_or(&nothing);
-            let stepped = source.step(&*self.wire, chunk_records, left_out).await;
-            if let Some(came) = stepped? {
+            // What was read again and is still left out is nothing that came.
+            while let Some(came) = source.step(&*self.wire, sizes, left_out).await? {
                 self.ready.extend(source.ready(key, came, left_out)?);
-                return Ok(true);
+                if !self.ready.is_empty() {
+                    return Ok(true);
+                }
             }
         }
         Ok(false)

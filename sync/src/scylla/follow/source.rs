@@ -1,16 +1,18 @@
 //! One epoch of an origin that is followed.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use tidelog_backends::commits::{Commit, CommitRecord};
 use tidelog_backends::wire::{OriginRow, Wire, WireError};
-use tidelog_core::{Error, RecordKind, StreamId};
+use tidelog_core::{Error, EventId, RecordKind, StreamId};
 use uuid::Uuid;
 
 use super::super::ask::{self, trouble};
 use super::super::hidden::{Hidden, Sight};
 use super::super::lineage::Lineage;
 use super::super::log_reader::{LogReader, Next, declared_hole, locate};
+use super::super::probe::has_event;
 use super::super::restore::end_of;
 use super::super::vector::LeftOut;
 use super::{Followed, Left, Ready};
@@ -33,6 +35,17 @@ pub(super) struct Source {
     pub is_waiting: bool,
     /// It was looked for a declared hole at this watermark, behind this position.
     looked_at: Option<(u64, u64)>,
+    /// Events that were left out, of which nothing is listed any more, and that stand in their stream.
+    standing: BTreeSet<EventId>,
+    /// They were looked for since it was looked how far the log is.
+    has_looked: bool,
+}
+
+/// How the keyspace cuts what is long.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    pub chunk_records: u64,
+    pub bucket_events: u64,
 }
 
 /// What a log says next.
@@ -65,7 +78,14 @@ impl Source {
             makes_up: None,
             is_waiting: false,
             looked_at: None,
+            standing: BTreeSet::new(),
+            has_looked: false,
         }
+    }
+
+    /// Everything up to here was seen, or left out.
+    pub(super) fn after(&self) -> u64 {
+        self.after
     }
 
     pub(super) fn goes_on(&mut self, lineage: Lineage, row: &OriginRow) {
@@ -77,6 +97,7 @@ impl Source {
         }
         self.is_waiting = false;
         self.is_fresh = false;
+        self.has_looked = false;
         self.lineage = lineage;
         self.row = row.clone();
     }
@@ -85,10 +106,11 @@ impl Source {
     pub(super) async fn step(
         &mut self,
         wire: &dyn Wire,
-        chunk: u64,
+        sizes: Sizes,
         left_out: &LeftOut,
     ) -> Result<Option<Came>, Error> {
         let goal = end_of(&self.row.watermark);
+        let chunk = sizes.chunk_records;
         if self.is_waiting || self.after >= goal.position && left_out.is_empty() {
             return Ok(None);
         }
@@ -101,7 +123,7 @@ impl Source {
             self.is_fresh = true;
             self.makes_up = None;
         }
-        if let Some(came) = self.make_up(wire, chunk, left_out).await? {
+        if let Some(came) = self.make_up(wire, sizes, left_out).await? {
             return Ok(Some(came));
         }
         if self.is_waiting || self.after >= goal.position {
@@ -133,10 +155,14 @@ impl Source {
     async fn make_up(
         &mut self,
         wire: &dyn Wire,
-        chunk: u64,
+        sizes: Sizes,
         left_out: &LeftOut,
     ) -> Result<Option<Came>, Error> {
+        let chunk = sizes.chunk_records;
         let resolved = left_out.iter().filter_map(|(key, range)| {
+            if !self.hidden.knows(&key.0, key.1) {
+                return (!self.has_looked).then_some((key, range, key.1));
+            }
             let (until, _) = self.hidden.resolved(&key.0, key.1)?;
             Some((key, range, until))
         });
@@ -174,11 +200,15 @@ impl Source {
             };
             match self.unless_damaged(read)? {
                 Some(Read::Commit(commit)) if commit.last_position() < first => {}
-                Some(Read::Commit(commit)) => return Ok(Some(Came::Again(commit))),
+                Some(Read::Commit(commit)) => {
+                    self.look_for(wire, sizes, &commit, left_out).await?;
+                    return Ok(Some(Came::Again(commit)));
+                }
                 // It was told when it was come upon first.
                 Some(Read::Hole(_)) => {}
                 Some(Read::End) => {
                     self.makes_up = None;
+                    self.has_looked = true;
                     let all = left_out.keys();
                     let resolved = all.filter(|key| self.hidden.resolved(&key.0, key.1).is_some());
                     return Ok(Some(Came::MadeUp(resolved.cloned().collect(), last)));
@@ -189,6 +219,35 @@ impl Source {
                 }
             }
         }
+    }
+
+    /// What was left out for a parked range of which nothing is listed any more is looked for in its
+    /// stream: the server may have lost the list.
+    async fn look_for(
+        &mut self,
+        wire: &dyn Wire,
+        sizes: Sizes,
+        commit: &Commit,
+        left_out: &LeftOut,
+    ) -> Result<(), Error> {
+        self.standing.clear();
+        for record in commit.each() {
+            let record = record?;
+            let is_of_unknown = left_out.iter().any(|(key, range)| {
+                key.0 == record.stream
+                    && range.contains(&record.position)
+                    && !self.hidden.knows(&key.0, key.1)
+            });
+            if !is_of_unknown || record.kind == RecordKind::Control {
+                continue;
+            }
+            let place = (record.sequence, record.event_id);
+            let stands = has_event(wire, sizes.bucket_events, &record.stream, place).await;
+            if stands.map_err(|error| trouble("follow another store", &error))? {
+                self.standing.insert(record.event_id);
+            }
+        }
+        Ok(())
     }
 
     /// Others go on where the rows of this one are not what they should be.
@@ -275,6 +334,7 @@ impl Source {
                     all.push(ready(item, self.after, left));
                 }
             }
+            Came::MadeUp(keys, _) if keys.is_empty() => {}
             Came::MadeUp(keys, to) => {
                 let left = keys.into_iter().map(|key| Left::MadeUp(key, to));
                 all.push(ready(None, self.after, left.collect()));
@@ -294,8 +354,13 @@ impl Source {
         let ranges = left_out.range(of_stream);
         let here = ranges.filter(|(key, range)| {
             let resolved = self.hidden.resolved(&key.0, key.1);
-            range.contains(&record.position)
-                && resolved.is_some_and(|(_, first_sequence)| record.sequence >= first_sequence)
+            let is_resolved = match resolved {
+                Some((_, first_sequence)) => record.sequence >= first_sequence,
+                None => {
+                    !self.hidden.knows(&key.0, key.1) && self.standing.contains(&record.event_id)
+                }
+            };
+            range.contains(&record.position) && is_resolved
         });
         here.map(|(key, _)| Left::MadeUp(key.clone(), record.position))
             .collect()

@@ -1,5 +1,7 @@
 use tidelog_backends::fake::{FakeWire, Fault, Table};
-use tidelog_backends::wire::{Chunk, ForkRows, ParkedRow, Reply, Request};
+use tidelog_backends::wire::{
+    AppendRows, Bucket, Chunk, EventRow, Expected, ForkRows, HeadRow, ParkedRow, Reply, Request,
+};
 use tidelog_core::{BoxFuture, EventId, StreamHead, Superseded, Supersession};
 
 use super::super::test_log::{
@@ -516,17 +518,28 @@ fn a_call_that_is_dropped_while_it_makes_up_loses_and_repeats_nothing() {
     }
 }
 
+/// A store that goes on in a new epoch lists again what it holds; what else is listed under the old one
+/// is of a copy that lives on.
 #[test]
-fn what_an_old_epoch_has_parked_hides_nothing_of_a_new_one() {
-    let wire = server();
-    let mut log = log(2);
-    log.send_all(&wire);
-    ask(&wire, Request::Park(Box::new(parked(&log, "b", 9, 6))));
-    log.append_times(3, "b");
-    log.send(&wire, id(5), 11, 13);
-    fork(&wire, log.row(id(5), Some((id(2), 10)), 13), Some(id(2)));
-    let mut follow = follow(wire, Vector::new());
-    assert_eq!(positions(&mut follow), of(2, (1..=8).chain(11..=13)));
+fn what_an_old_epoch_has_parked_is_hidden_where_the_new_one_lists_it_too() {
+    for is_listed in [false, true] {
+        let wire = server();
+        let mut log = log(2);
+        log.send_all(&wire);
+        let row = parked(&log, "b", 9, 6);
+        ask(&wire, Request::Park(Box::new(row.clone())));
+        if is_listed {
+            let mut again = row;
+            again.key.epoch = id(5);
+            ask(&wire, Request::Park(Box::new(again)));
+        }
+        log.append_times(3, "b");
+        log.send(&wire, id(5), 11, 13);
+        fork(&wire, log.row(id(5), Some((id(2), 10)), 13), Some(id(2)));
+        let mut follow = follow(wire, Vector::new());
+        let last = if is_listed { 8 } else { 13 };
+        assert_eq!(positions(&mut follow), of(2, 1..=last));
+    }
 }
 
 #[test]
@@ -676,4 +689,69 @@ fn a_vector_is_written_and_read_back() {
     assert_eq!(postcard::from_bytes::<Vector>(&bytes).unwrap(), vector);
     assert_eq!(vector.iter().count(), 2);
     assert!(vector.to_string().ends_with("up to 8"), "{vector}");
+}
+
+/// Two live epochs of one store: what both have comes first, with one of them.
+#[test]
+fn a_clone_that_is_level_waits_for_what_it_shares() {
+    let wire = server();
+    let mut log = log(2);
+    log.send(&wire, id(2), 1, 10);
+    register(&wire, log.row(id(2), None, 4));
+    log.writer = 1;
+    log.append_times(2, "new");
+    log.send(&wire, id(5), 11, 12);
+    fork(&wire, log.row(id(5), Some((id(2), 10)), 12), None);
+    let mut follow = follow(wire.clone(), Vector::new());
+    assert_eq!(positions(&mut follow), of(2, 1..=12));
+    // The one that lives on has it, too.
+    advance(&wire, &log, id(2), 10);
+    assert_eq!(positions(&mut follow), []);
+    assert_eq!(follow.vector().position(id(2), id(2)), Some(10));
+    assert_eq!(follow.vector().position(id(2), id(5)), Some(12));
+}
+
+/// What is listed as parked may be lost, and resolved meanwhile: the stream itself says what became of it.
+#[test]
+fn what_was_left_out_comes_where_nothing_is_listed_any_more_and_it_stands() {
+    let wire = server();
+    let log = log(2);
+    log.send_all(&wire);
+    ask(&wire, Request::Park(Box::new(parked(&log, "b", 6, 3))));
+    let mut follow = follow(wire.clone(), Vector::new());
+    assert_eq!(positions(&mut follow), of(2, 1..=5));
+    wire.with_server(|server| server.truncate(Table::Parked));
+    assert_eq!(positions(&mut follow), [], "nothing of it was accepted");
+    let events = log.envelopes();
+    for (at, event) in events[5..7].iter().enumerate() {
+        let sequence = event.sequence;
+        let append = AppendRows {
+            bucket: Bucket {
+                stream: event.stream.clone(),
+                number: 0,
+            },
+            expected: match at {
+                0 => Expected::Nothing,
+                _ => Expected::Event(sequence - 1, events[at + 4].event_id),
+            },
+            rows: vec![EventRow {
+                event: event.clone(),
+                place: None,
+            }],
+            head: HeadRow {
+                sequence,
+                event_id: event.event_id,
+                recorded: event.recorded_time,
+            },
+        };
+        let appended = ask(&wire, Request::Append(Box::new(append)));
+        assert_eq!(appended, Reply::Applied(true));
+    }
+    assert_eq!(positions(&mut follow), of(2, 6..=7));
+    let left_out: Vec<_> = follow.vector().left_out().collect();
+    assert_eq!(
+        left_out,
+        [(id(2), id(2), &stream("b"), 6)],
+        "the rest waits"
+    );
 }

@@ -16,7 +16,7 @@ use crate::replicate::outbox::{Identity, Outbox};
 use crate::replicate::sink::{Other, Stop};
 use crate::scylla::parked::ParkedEntry;
 use crate::scylla::state::Keeper;
-use crate::scylla::state::{SinkState, Stretch};
+use crate::scylla::state::{Replica, SinkState, Stretch};
 
 /// Tries before it is given up; each looks at what the one before has done.
 const TRIES: usize = 3;
@@ -53,7 +53,9 @@ impl Caller<'_> {
             } else {
                 identity.epoch
             };
-            let session = self.prepare(epoch, parting.as_ref(), keeper).await?;
+            let session = self
+                .prepare(epoch, parting.as_ref(), &replica, keeper)
+                .await?;
             if self
                 .make_known(epoch, session, parting.as_ref(), other, keeper.state())
                 .await?
@@ -187,6 +189,7 @@ impl Caller<'_> {
         &self,
         epoch: Uuid,
         parting: Option<&Parting>,
+        replica: &Replica,
         keeper: &mut Keeper,
     ) -> Result<Uuid, Error> {
         let identity = self.outbox.identity();
@@ -202,9 +205,12 @@ impl Caller<'_> {
             first_position,
         });
         let stretches: Vec<_> = stretches.collect();
-        let parked = match parting {
-            Some(parting) => self.parked_there(parting, keeper.state()).await?,
-            None => Vec::new(),
+        let (parked, settled) = match parting {
+            Some(parting) => {
+                self.parked_there(parting, replica.bucket_events, keeper.state())
+                    .await?
+            }
+            None => (Vec::new(), at),
         };
         let session = self.ids.next_uuid();
         let state = keeper.change_parked();
@@ -216,29 +222,30 @@ impl Caller<'_> {
         state.epoch = epoch;
         state.session = Uuid::nil();
         state.next_sessions.push(session);
-        state.settled = parting.map_or(at, |parting| parting.settled);
+        state.settled = settled;
         state.lineage = stretches;
         for entry in parked {
             let key = (entry.stream.clone(), entry.first_position);
             state.parked.entry(key).or_insert(entry);
         }
-        let settled = state.settled;
         self.list_accepted(settled, state).await?;
         keeper.save(self.outbox).await?;
         Ok(session)
     }
 
     /// What the old epoch has parked of the log up to the parting, and is not known here: this copy
-    /// may be older than that.
+    /// may be older than that. And what is settled of it, where another copy has parked in that epoch,
+    /// too.
     async fn parked_there(
         &self,
         parting: &Parting,
+        bucket_events: u64,
         state: &SinkState,
-    ) -> Result<Vec<ParkedEntry>, Error> {
+    ) -> Result<(Vec<ParkedEntry>, CommitEnd), Error> {
         let old = &parting.old;
         let rows = ask::parked(self.wire, old.origin, old.epoch).await;
         let rows = rows.map_err(|error| trouble("read what is parked", &error))?;
-        let mut entries = Vec::new();
+        let (mut entries, mut others) = (Vec::new(), Vec::new());
         for row in rows {
             let (stream, first) = (&row.key.stream, row.key.first_position);
             let known = state.parked.contains_key(&(stream.clone(), first));
@@ -248,12 +255,13 @@ impl Caller<'_> {
             if known || resolved || first > at {
                 continue;
             }
-            let Some(recorded) = self.recorded(&row).await? else {
-                continue;
-            };
-            entries.push(entry(&row, recorded, self.outbox.last()));
+            match self.recorded(&row).await? {
+                Some(recorded) => entries.push(entry(&row, recorded, self.outbox.last())),
+                None => others.push(row),
+            }
         }
-        Ok(entries)
+        let sure = self.sure(&others, bucket_events, parting.settled).await?;
+        Ok((entries, sure.settled))
     }
 
     /// Tells the server; whether that is known to have come to pass.
