@@ -8,16 +8,20 @@
 //! | `copy` | a machine that a store is restored onto |
 //! | `net` | requests, answers and writes to disks under way |
 //! | `node` | what runs on a machine |
+//! | `follower` | who follows all the others' logs |
+//! | `puller` | who keeps all the others' logs in files |
+//! | `sleep` | machines that sleep, and connections that are dead |
 //! | `world` | all of it, one action at a time |
 //! | `human` | what people do |
 //! | `plan` | random schedules |
 //! | `scripts` | scripted schedules, broken off at every await |
 //! | `rest` | how both end |
-//! | `oracle` | what must be true |
+//! | `oracle`, `oracle_follow` | what must be true; of those who follow |
 //! | `mutants` | what is wrong on purpose, for the oracle to find |
 //!
 //! A seed that fails prints itself; `TIDELOG_SEED=<seed>` runs that one alone and prints its trace.
-//! `TIDELOG_SWEEP=full` runs ten times as many, `TIDELOG_SWEEP=<count>` so many random ones.
+//! `TIDELOG_SWEEP=full` runs ten times as many, `TIDELOG_SWEEP=<count>` so many random ones, and
+//! `TIDELOG_SWEEP=<from>..<to>` those of these seeds.
 
 #![allow(
     clippy::unwrap_used,
@@ -28,15 +32,19 @@
 
 mod copy;
 mod disk;
+mod follower;
 mod human;
 mod mutants;
 mod net;
 mod node;
 mod oracle;
+mod oracle_follow;
 mod outbox;
 mod plan;
+mod puller;
 mod rest;
 mod rng;
 mod scripts;
+mod sleep;
 mod tests;
 mod world;

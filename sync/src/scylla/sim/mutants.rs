@@ -3,6 +3,8 @@
 
 use tidelog_backends::wire::{AppendRows, Expected, Reply, Request, Watermark};
 
+use super::super::vector::Vector;
+use super::follower::FIRST;
 use super::net::Answer;
 use super::world::World;
 use crate::replicate::ParkedReason;
@@ -29,11 +31,19 @@ pub(super) enum Mutant {
     Deaf,
     /// What is parked is not told to the server, and taken for told.
     ParkedForgotten,
+    /// Who follows does not see what is parked.
+    ParkedUnseen,
+    /// Who follows goes on one event before where it was.
+    VectorBehind,
+    /// Who follows goes on one event behind where it was.
+    VectorAhead,
+    /// Nobody notices that the machine slept.
+    SleepIgnored,
 }
 
 impl Mutant {
     /// Each with the rule that it breaks.
-    pub(super) const ALL: [(Self, &str); 9] = [
+    pub(super) const ALL: [(Self, &str); 13] = [
         (Self::LogForgotten, "1 "),
         (Self::Unconditioned, "2 "),
         (Self::MarkAhead, ""),
@@ -43,7 +53,23 @@ impl Mutant {
         (Self::SessionIgnored, "9 "),
         (Self::Deaf, "10"),
         (Self::ParkedForgotten, "3 "),
+        (Self::ParkedUnseen, "6 only"),
+        (Self::VectorBehind, "6 nothing comes twice"),
+        (Self::VectorAhead, "6 all"),
+        (Self::SleepIgnored, "11"),
     ];
+
+    /// What it makes of a vector that somebody goes on from.
+    pub(super) fn resumes(self, vector: &mut Vector) {
+        let places: Vec<_> = vector.iter().collect();
+        for (origin, epoch, at) in places {
+            match self {
+                Self::VectorBehind => vector.set(origin, epoch, at.saturating_sub(1)),
+                Self::VectorAhead => vector.set(origin, epoch, at + 1),
+                _ => {}
+            }
+        }
+    }
 
     /// What it makes of a state that is saved.
     pub(super) fn save(self, state: &[u8]) -> Option<bytes::Bytes> {
@@ -114,6 +140,11 @@ impl World {
     pub(super) fn mutate_answer(&self, node: usize, request: &Request, answer: Answer) -> Answer {
         let guesses = self.mutant == Some(Mutant::UnclearGuessed) && node < self.nodes.len();
         match request {
+            Request::Parked { .. }
+                if node >= FIRST && self.mutant == Some(Mutant::ParkedUnseen) =>
+            {
+                Ok(Reply::Parked(Vec::new()))
+            }
             Request::Append(_) if guesses && answer.is_err() => Ok(Reply::Applied(true)),
             _ => answer,
         }

@@ -1,7 +1,7 @@
 //! What is under way: requests, answers, and writes to disks. Nothing of it moves by itself; the
 //! scheduler chooses what happens next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -14,6 +14,8 @@ use tidelog_core::BoxFuture;
 
 /// How long a client waits for an answer.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(12);
+/// How long it waits for an answer to a question whether anybody is there.
+pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long it waits for a connection.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -70,6 +72,10 @@ pub(super) struct Net {
     pub asked: u64,
     /// What time it is.
     pub now: Duration,
+    /// Whose connections are dead: nothing that is asked by them arrives before there are others.
+    pub dead: BTreeSet<usize>,
+    /// Who has woken up and had something to send since then, and sent nothing yet.
+    pub woken: BTreeMap<usize, Duration>,
     /// How much was called since the last action.
     calls: u64,
 }
@@ -94,6 +100,13 @@ pub(super) struct SharedNet(Arc<Mutex<Net>>);
 impl SharedNet {
     pub(super) fn lock(&self) -> parking_lot::MutexGuard<'_, Net> {
         self.0.lock()
+    }
+
+    /// Whether somebody waits for an answer.
+    pub(super) fn waits(&self, node: usize) -> bool {
+        let net = self.lock();
+        let mut messages = net.messages.values();
+        messages.any(|message| message.node == node && message.deadline.is_some())
     }
 
     /// The next action begins.
@@ -272,10 +285,15 @@ impl SimWire {
         net.asked += 1;
         let key = net.next;
         let deadline = Some(net.now + timeout);
+        let is_dead = net.dead.contains(&self.node) && !matches!(ask, Ask::Connect);
+        if !is_dead {
+            net.woken.remove(&self.node);
+        }
+        let place = if is_dead { Place::Lost } else { Place::Sent };
         let message = Message {
             node: self.node,
             ask,
-            place: Place::Sent,
+            place,
             deadline,
             waker: None,
         };
@@ -320,12 +338,19 @@ impl Drop for Pending {
 
 impl Wire for SimWire {
     fn ask(&self, request: Request) -> BoxFuture<'_, Result<Reply, WireError>> {
-        Box::pin(async move { self.send(Ask::Request(request), TIMEOUT).answer().await })
+        let timeout = match request {
+            Request::Ping => PING_TIMEOUT,
+            _ => TIMEOUT,
+        };
+        Box::pin(async move { self.send(Ask::Request(request), timeout).answer().await })
     }
 
     fn renew(&self) -> BoxFuture<'_, Result<(), WireError>> {
         Box::pin(async move {
             let answer = self.send(Ask::Connect, CONNECT_TIMEOUT).answer().await;
+            if answer.is_ok() {
+                self.net.lock().dead.remove(&self.node);
+            }
             answer.map(|_| ())
         })
     }

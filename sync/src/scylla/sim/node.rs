@@ -1,10 +1,11 @@
 //! What runs on a machine.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use tidelog_core::{BoxFuture, ManualSleeper, Sleeper};
+use tidelog_core::{BoxFuture, ManualSleeper, Sleeper, Ticks};
 use uuid::Uuid;
 
 use super::super::sink::{ScyllaOptions, ScyllaSink, SinkMessage};
@@ -52,12 +53,25 @@ impl Sleeper for SimSleeper {
     }
 }
 
+/// A machine's time, and how long it has slept.
+struct SimTicks(SimLog);
+
+impl Ticks for SimTicks {
+    fn now(&self) -> Duration {
+        Ticks::now(&*self.0.clock)
+    }
+
+    fn slept(&self) -> Duration {
+        Duration::from_micros(self.0.slept.load(Ordering::Relaxed))
+    }
+}
+
 /// The replicator of a store.
 pub(super) fn start(log: &SimLog, sizes: Sizes) -> Running {
     let status = Arc::new(StatusCell::new(log.identity().epoch));
     let mailbox = Arc::<Mailbox<SinkMessage>>::default();
     let env = Env {
-        ticks: log.clock.clone(),
+        ticks: Arc::new(SimTicks(log.clone())),
         sleeper: Arc::new(SimSleeper(log.clone())),
         ids: Arc::new(log.ids.clone()),
     };

@@ -20,7 +20,9 @@ use crate::scylla::state::SinkState;
 pub(super) struct Oracle {
     meta: MetaRow,
     /// Which event stands where, as the server has it.
-    streams: BTreeMap<StreamId, BTreeMap<u64, EventId>>,
+    pub(super) streams: BTreeMap<StreamId, BTreeMap<u64, EventId>>,
+    /// All that ever stood there.
+    pub(super) accepted: BTreeSet<EventId>,
     places: BTreeMap<EventId, (StreamId, u64)>,
     /// Events that were on some disk, and survived.
     ever: BTreeSet<EventId>,
@@ -41,7 +43,7 @@ pub(super) struct Oracle {
     pub looked: BTreeMap<&'static str, u64>,
 }
 
-type Verdict = Result<(), String>;
+pub(super) type Verdict = Result<(), String>;
 
 macro_rules! rule {
     ($oracle:expr, $name:literal, $holds:expr, $($what:tt)+) => {
@@ -52,11 +54,14 @@ macro_rules! rule {
     };
 }
 
+pub(super) use rule;
+
 impl Oracle {
     pub(super) fn new(meta: MetaRow) -> Self {
         Self {
             meta,
             streams: BTreeMap::new(),
+            accepted: BTreeSet::new(),
             places: BTreeMap::new(),
             ever: BTreeSet::new(),
             ends: BTreeMap::new(),
@@ -205,6 +210,7 @@ impl Oracle {
         for row in &append.rows {
             let (sequence, id) = (row.event.sequence, row.event.event_id);
             known.insert(sequence, id);
+            self.accepted.insert(id);
             self.places.insert(id, (stream.clone(), sequence));
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! The disk of a node as its replicator sees it.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::task::{Poll, Waker};
 
 use bytes::Bytes;
@@ -24,6 +25,8 @@ pub(super) struct SimLog {
     pub ids: Ids,
     pub net: SharedNet,
     pub node: usize,
+    /// Microseconds that the machine has slept.
+    pub slept: Arc<AtomicU64>,
     waiting: Arc<Mutex<Vec<Waker>>>,
 }
 
@@ -41,6 +44,7 @@ impl SimLog {
             ids,
             net,
             node,
+            slept: Arc::default(),
             waiting: Arc::default(),
         }
     }

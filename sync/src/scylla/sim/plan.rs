@@ -37,6 +37,14 @@ enum Trouble {
     Direct,
     /// A store is restored elsewhere, while it lives or not.
     Restore,
+    /// Machines sleep.
+    Sleep,
+    /// Connections die without a word.
+    Dead,
+    /// Who follows crashes.
+    Follower,
+    /// Who keeps others' logs crashes.
+    Puller,
 }
 
 const TROUBLES: [Trouble; 11] = [
@@ -52,6 +60,8 @@ const TROUBLES: [Trouble; 11] = [
     Trouble::Direct,
     Trouble::Restore,
 ];
+
+const MACHINES: [usize; 6] = [1, 1, 1, 2, 2, 3];
 
 /// What is done in a step.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +84,22 @@ struct Schedule {
     length: u64,
 }
 
+/// How many machines the schedule of a seed begins with.
+pub(super) fn machines(seed: u64) -> usize {
+    Schedule::new(seed, None, false, true).world.nodes.len()
+}
+
+/// Runs the schedule of a seed, with one who keeps in files what the others write.
+pub(super) fn run_pulled(seed: u64, traced: bool, mutant: Option<Mutant>) -> Outcome {
+    let mut schedule = Schedule::new(seed, None, traced, true);
+    schedule.world.mutant = mutant;
+    let own = schedule.world.rng.index(schedule.world.nodes.len());
+    schedule.world.add_puller(own);
+    schedule.troubles.push(Trouble::Puller);
+    let done = catch_unwind(AssertUnwindSafe(|| schedule.run()));
+    Outcome::of(&mut schedule.world, done)
+}
+
 /// Runs the schedule of a seed; `cut` makes the trouble end after so many steps.
 pub(super) fn run(seed: u64, cut: Option<u64>, traced: bool) -> Outcome {
     run_with(seed, cut, traced, None)
@@ -86,7 +112,7 @@ pub(super) fn run_with(
     traced: bool,
     mutant: Option<Mutant>,
 ) -> Outcome {
-    let mut schedule = Schedule::new(seed, cut, traced);
+    let mut schedule = Schedule::new(seed, cut, traced, false);
     schedule.world.mutant = mutant;
     let done = catch_unwind(AssertUnwindSafe(|| schedule.run()));
     Outcome::of(&mut schedule.world, done)
@@ -107,15 +133,21 @@ pub(super) fn pace(narrow: bool) -> Pace {
 }
 
 impl Schedule {
-    fn new(seed: u64, cut: Option<u64>, traced: bool) -> Self {
+    fn new(seed: u64, cut: Option<u64>, traced: bool, is_pulled: bool) -> Self {
         let mut rng = Rng::new(seed ^ 0x706c_616e);
-        let sizes = Sizes {
+        // Of chance of their own: what the seeds of before meet else does not change by them.
+        let mut more = Rng::new(seed ^ 0x6d6f_7265);
+        let is_followed = is_pulled || more.chance(15);
+        let mut sizes = Sizes {
             bucket_events: if rng.chance(70) { 10 } else { 1000 },
             chunk_records: if rng.chance(70) { 8 } else { 1000 },
             lanes: if rng.chance(30) { 1 } else { 64 },
             overlap: [0, 3, 2_000][rng.index(3)],
             pace: pace(rng.chance(50)),
         };
+        if is_followed {
+            sizes.pace.probe_every = Duration::from_secs(20);
+        }
         let mut world = World::new(seed, sizes);
         world.trace = traced.then(Vec::new);
         let mut troubles = Vec::new();
@@ -125,10 +157,21 @@ impl Schedule {
         if troubles.contains(&Trouble::Behind) {
             world.behind = 10;
         }
-        let nodes = [1, 1, 1, 2, 2, 3][rng.index(6)];
+        let nodes = MACHINES[rng.index(MACHINES.len())];
         for _ in 0..nodes {
             let node = world.add_node();
             world.start(node);
+        }
+        if more.chance(12) {
+            troubles.push(Trouble::Sleep);
+        }
+        if more.chance(6) {
+            troubles.push(Trouble::Dead);
+        }
+        if is_followed && !is_pulled {
+            let own = more.chance(40).then(|| more.index(nodes));
+            world.add_follower(own);
+            troubles.push(Trouble::Follower);
         }
         let streams = (0..=rng.below(5)).map(|n| StreamId::new("S", &format!("{n}")).unwrap());
         let streams = streams.collect();
@@ -166,8 +209,8 @@ impl Schedule {
             let weight = match trouble {
                 Trouble::Net | Trouble::Behind => 0,
                 Trouble::Direct => 5,
-                Trouble::Away | Trouble::Crash | Trouble::Power | Trouble::Clock => 2,
                 Trouble::Clone | Trouble::Image | Trouble::Loss | Trouble::Restore => 1,
+                _ => 2,
             };
             (weight, Act::Trouble(*trouble))
         }));
@@ -242,7 +285,7 @@ impl Schedule {
         self.appends -= 1;
         let node = self.some_node();
         let at = &self.world.nodes[node];
-        if at.running.is_none() || at.restores.is_some() {
+        if at.running.is_none() || at.restores.is_some() || at.asleep.is_some() {
             return;
         }
         let rng = &mut self.world.rng;
@@ -284,6 +327,29 @@ impl Schedule {
                     world.crash(node, trouble == Trouble::Power);
                 } else if !world.nodes[node].is_off {
                     world.start(node);
+                }
+            }
+            Trouble::Sleep => {
+                if world.nodes[node].asleep.is_some() {
+                    world.wake_up(node);
+                } else if world.nodes[node].running.is_some() {
+                    world.put_to_sleep(node);
+                }
+            }
+            Trouble::Puller => {
+                if world.pullers[0].running.is_some() {
+                    world.crash_puller(0);
+                } else {
+                    world.start_puller(0);
+                }
+            }
+            Trouble::Dead => world.break_connections(node),
+            Trouble::Follower => {
+                let at = world.rng.index(world.followers.len());
+                if world.followers[at].running.is_some() {
+                    world.crash_follower(at);
+                } else {
+                    world.start_follower(at);
                 }
             }
             Trouble::Clone => {

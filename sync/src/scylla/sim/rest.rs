@@ -55,7 +55,15 @@ impl World {
         world.is_up = true;
         world.behind = 0;
         world.server.catch_up();
+        for at in 0..world.followers.len() {
+            world.start_follower(at);
+        }
+        for at in 0..world.pullers.len() {
+            world.start_puller(at);
+        }
+        let mut level_since = None;
         for node in 0..world.nodes.len() {
+            world.wake_up(node);
             world.nodes[node].failed = 0;
             if !world.nodes[node].is_off {
                 world.start(node);
@@ -71,6 +79,14 @@ impl World {
             world.steps += 1;
             let (sent, answered) = world.messages();
             let job = world.net.lock().jobs.keys().next().copied();
+            let now = world.net.lock().now;
+            let level = world.is_level();
+            if !level {
+                level_since = None;
+            } else if level_since.is_none() {
+                level_since = Some(now);
+            }
+            let is_followed = level_since.is_some_and(|since| world.is_followed(since));
             if let Some(key) = answered.first() {
                 world.net.deliver(*key);
             } else if let Some(key) = sent.first() {
@@ -78,7 +94,7 @@ impl World {
             } else if let Some(key) = job {
                 world.run_job(key);
             } else if world.go_on_restoring() {
-            } else if !checked && !world.oracle.has_lost && world.is_level() {
+            } else if !checked && !world.oracle.has_lost && is_followed {
                 // With what is parked, before anybody resolves it.
                 checked = true;
                 world.check()?;
@@ -89,7 +105,7 @@ impl World {
                 // Rows that were lost one by one are seen by nobody.
                 resynced = true;
                 world.resync();
-            } else if resynced && world.is_level() {
+            } else if resynced && is_followed {
                 return world.check();
             } else if let Some(when) = world.next_timer() {
                 world.advance_to(when);
@@ -109,8 +125,11 @@ impl World {
             oracle,
             server,
             nodes,
+            followers,
             ..
         } = self;
-        oracle.at_rest(server, nodes)
+        oracle.at_rest(server, nodes)?;
+        oracle.followed(followers, server, nodes)?;
+        self.look_at_what_is_kept()
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tidelog_backends::fake::Table;
 use tidelog_core::StreamId;
 
+use super::follower::FIRST;
 use super::plan;
 use super::rest::Outcome;
 use super::world::{Fate, Sizes, World};
@@ -69,10 +70,37 @@ enum Do {
 pub(super) struct Script {
     pub name: &'static str,
     machines: usize,
+    /// Somebody follows.
+    is_followed: bool,
     steps: Vec<Do>,
 }
 
+/// Those that are played once more with somebody who follows, who is broken off as well.
+const FOLLOWED: [(&str, &str); 6] = [
+    ("conflict", "conflict, followed"),
+    ("torn batch", "torn batch, followed"),
+    ("re-issue", "re-issue, followed"),
+    ("image put back, fork", "image put back, followed"),
+    ("clone", "clone, followed"),
+    ("truncate", "truncate, followed"),
+];
+
+/// All of them.
 pub(super) fn scripts() -> Vec<Script> {
+    let mut scripts = plain();
+    for (name, followed) in FOLLOWED {
+        let script = scripts.iter().find(|script| script.name == name).unwrap();
+        scripts.push(Script {
+            name: followed,
+            machines: script.machines,
+            is_followed: true,
+            steps: script.steps.clone(),
+        });
+    }
+    scripts
+}
+
+fn plain() -> Vec<Script> {
     use Do::{
         Append, Arrive, Clone, Close, Direct, Down, KeepImage, LoseLast, PutImageBack, Reopen,
         Resolve, Settle, Take, Truncate, Up,
@@ -83,6 +111,7 @@ pub(super) fn scripts() -> Vec<Script> {
     let script = |name, machines, steps| Script {
         name,
         machines,
+        is_followed: false,
         steps,
     };
     vec![
@@ -289,18 +318,24 @@ pub(super) fn play(
     at: Option<(u64, Break)>,
     traced: bool,
 ) -> (u64, Outcome) {
-    let sizes = Sizes {
+    let mut sizes = Sizes {
         bucket_events: 10,
         chunk_records: 8,
         lanes: 64,
         overlap: 3,
         pace: plan::pace(false),
     };
+    if script.is_followed {
+        sizes.pace.probe_every = Duration::from_secs(20);
+    }
     let mut world = World::new(seed, sizes);
     world.trace = traced.then(Vec::new);
     for _ in 0..script.machines {
         let node = world.add_node();
         world.start(node);
+    }
+    if script.is_followed {
+        world.add_follower(None);
     }
     let mut player = Player { world, at, met: 0 };
     let done = catch_unwind(AssertUnwindSafe(|| {
@@ -436,6 +471,16 @@ impl Player {
             _ => return world.meet(key, Fate::Execute),
         };
         let node = world.net.lock().messages.get(&key).map(|m| m.node);
+        if let Some(follower) = node.and_then(|node| node.checked_sub(FIRST)) {
+            world.meet(key, Fate::Execute)?;
+            if how == Break::AfterAnswer {
+                world.net.deliver(key);
+                world.run()?;
+            }
+            world.crash_follower(follower);
+            world.start_follower(follower);
+            return Ok(());
+        }
         let Some(node) = node.filter(|node| *node < world.nodes.len()) else {
             return world.meet(key, Fate::Execute);
         };

@@ -1,6 +1,7 @@
 //! The runs.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -18,17 +19,23 @@ const _: () = assert!(RANDOM + SCRIPTED as u64 >= 10_000);
 /// The whole sweep: random schedules, and seeds of each script.
 const ALL_RANDOM: u64 = 100_000;
 const ALL_SEEDS: u64 = 8;
+/// Schedules with files, in a part of the sweep and in all of it.
+const PULLED: usize = 60;
+const ALL_PULLED: usize = 2_000;
 
 fn is_full() -> bool {
     std::env::var("TIDELOG_SWEEP").as_deref() == Ok("full")
 }
 
-/// How many random schedules are run; a number in `TIDELOG_SWEEP` is one, too.
-fn count() -> u64 {
-    match std::env::var("TIDELOG_SWEEP").as_deref() {
-        Ok("full") => ALL_RANDOM,
-        Ok(count) => count.parse().unwrap_or(RANDOM),
-        Err(_) => RANDOM,
+/// Which random schedules are run, by their seeds: so many, or from one to another.
+fn range() -> Range<u64> {
+    let sweep = std::env::var("TIDELOG_SWEEP").unwrap_or_default();
+    let number = |text: &str| text.parse::<u64>().expect("TIDELOG_SWEEP has numbers");
+    match (sweep.as_str(), sweep.split_once("..")) {
+        ("", _) => 0..RANDOM,
+        ("full", _) => 0..ALL_RANDOM,
+        (_, Some((from, to))) => number(from)..number(to),
+        (count, None) => 0..number(count),
     }
 }
 
@@ -70,8 +77,8 @@ fn random_schedules_end_in_peace() {
     if let Some(seed) = seed() {
         return replay(seed);
     }
-    let count = count();
-    let (next, ran) = (AtomicU64::new(0), AtomicU64::new(0));
+    let seeds = range();
+    let (next, ran) = (AtomicU64::new(seeds.start), AtomicU64::new(0));
     let (requests, steps) = (AtomicU64::new(0), AtomicU64::new(0));
     let failures = Mutex::new(Vec::new());
     let looked: Mutex<BTreeMap<&str, u64>> = Mutex::default();
@@ -82,7 +89,7 @@ fn random_schedules_end_in_peace() {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= count || failures.lock().len() >= 20 {
+                    if seed >= seeds.end || failures.lock().len() >= 20 {
                         return;
                     }
                     let outcome = plan::run(seed, None, false);
@@ -123,7 +130,7 @@ fn random_schedules_end_in_peace() {
             failures.len()
         );
     }
-    assert_eq!(ran.into_inner(), count);
+    assert_eq!(ran.into_inner(), seeds.end - seeds.start);
 }
 
 #[test]
@@ -187,6 +194,39 @@ fn a_script_that_is_broken_off_anywhere_ends_in_peace() {
         println!("{which}: {text}");
     }
     assert!(failures.is_empty(), "{} fail", failures.len());
+}
+
+/// Files are slower than all else here: fewer schedules. `TIDELOG_PULLED=<seed>` runs one with its trace.
+#[test]
+fn what_is_kept_of_others_is_what_they_have_in_the_end() {
+    if let Ok(seed) = std::env::var("TIDELOG_PULLED") {
+        let outcome = plan::run_pulled(seed.parse().unwrap(), true, None);
+        outcome.trace.iter().for_each(|line| println!("{line}"));
+        assert_eq!(outcome.failure, None);
+        return;
+    }
+    let count = if is_full() { ALL_PULLED } else { PULLED };
+    let mut looked: BTreeMap<&str, u64> = BTreeMap::new();
+    let begun = Instant::now();
+    // Those of more than one machine: what one writes itself it does not keep.
+    let seeds = (0..).filter(|seed| plan::machines(*seed) > 1);
+    let mut failures = Vec::new();
+    for seed in seeds.take(count) {
+        let outcome = plan::run_pulled(seed, false, None);
+        failures.extend(outcome.failure.map(|failure| (seed, failure)));
+        for (rule, often) in outcome.looked {
+            *looked.entry(rule).or_default() += often;
+        }
+    }
+    println!("{count} schedules, {:?}", begun.elapsed());
+    for (rule, often) in looked.iter().filter(|(rule, _)| rule.starts_with('6')) {
+        println!("{often:>12}  {rule}");
+    }
+    for (seed, failure) in &failures {
+        println!("TIDELOG_PULLED={seed}: {failure:.300}");
+    }
+    assert!(failures.is_empty(), "{} of {count} fail", failures.len());
+    assert!(looked.keys().any(|rule| rule.contains("is kept")));
 }
 
 #[test]

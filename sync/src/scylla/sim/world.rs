@@ -15,11 +15,13 @@ use tidelog_core::{
 use uuid::Uuid;
 
 use super::disk::{Disk, Part};
+use super::follower::Follower;
 use super::mutants::Mutant;
 use super::net::{Answer, Ask, Place, SharedNet, not_sent, unclear};
 use super::node::{self, Running};
 use super::oracle::Oracle;
 use super::outbox::SimLog;
+use super::puller::PullNode;
 use super::rng::{Ids, Rng};
 use crate::replicate::mailbox::Message;
 use crate::replicate::outbox::Outbox;
@@ -53,6 +55,8 @@ pub(super) struct Node {
     pub restores: Option<(Uuid, Uuid)>,
     /// How often that has failed.
     pub failed: u32,
+    /// Since when it sleeps.
+    pub asleep: Option<Duration>,
 }
 
 /// Set when a future is to be polled.
@@ -61,6 +65,17 @@ pub(super) struct Flag(AtomicBool);
 
 impl Wake for Flag {
     fn wake(self: Arc<Self>) {
+        self.set();
+    }
+}
+
+impl Flag {
+    /// Whether it was set, which it is not any more.
+    pub(super) fn take(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
+
+    pub(super) fn set(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
@@ -91,6 +106,8 @@ pub(super) struct World {
     pub behind: u64,
     pub net: SharedNet,
     pub nodes: Vec<Node>,
+    pub followers: Vec<Follower>,
+    pub pullers: Vec<PullNode>,
     pub oracle: Oracle,
     pub sizes: Sizes,
     /// What the keyspace says of itself.
@@ -123,6 +140,8 @@ impl World {
             behind: 0,
             net: SharedNet::default(),
             nodes: Vec::new(),
+            followers: Vec::new(),
+            pullers: Vec::new(),
             oracle: Oracle::new(meta.clone()),
             sizes,
             meta,
@@ -167,6 +186,7 @@ impl World {
             is_off: false,
             restores: None,
             failed: 0,
+            asleep: None,
         });
         node
     }
@@ -200,6 +220,12 @@ impl World {
             format!("node {node} {what}")
         });
         self.nodes[node].running = None;
+        self.nodes[node].asleep = None;
+        {
+            let mut net = self.net.lock();
+            net.dead.remove(&node);
+            net.woken.remove(&node);
+        }
         let jobs: Vec<u64> = {
             let net = self.net.lock();
             let of_node = net.jobs.iter().filter(|(_, job)| job.node == node);
@@ -473,9 +499,18 @@ impl World {
     /// When the next thing happens by itself.
     pub(super) fn next_timer(&self) -> Option<Duration> {
         let net = self.net.lock();
-        let deadlines = net.messages.values().filter_map(|message| message.deadline);
-        let sleepers = self.nodes.iter().filter_map(|node| {
-            let wake = ManualSleeper::new(node.log.clock.clone()).next_wake()?;
+        let is_awake = |node: usize| !self.is_asleep(node);
+        let waited_for = net
+            .messages
+            .values()
+            .filter(|message| is_awake(message.node));
+        let deadlines = waited_for.filter_map(|message| message.deadline);
+        let awake = self.nodes.iter().filter(|node| node.asleep.is_none());
+        let clocks = awake.map(|node| &node.log.clock);
+        let clocks = clocks.chain(self.followers.iter().map(|follower| &follower.clock));
+        let clocks = clocks.chain(self.pullers.iter().map(|puller| &puller.clock));
+        let sleepers = clocks.filter_map(|clock| {
+            let wake = ManualSleeper::new(clock.clone()).next_wake()?;
             Some(net.now + wake)
         });
         deadlines.chain(sleepers).min()
@@ -487,10 +522,9 @@ impl World {
             let passed = when.saturating_sub(net.now);
             net.now += passed;
             let now = net.now;
-            let late = net
-                .messages
-                .iter()
-                .filter(|(_, message)| message.deadline.is_some_and(|at| at <= now));
+            let late = net.messages.iter().filter(|(_, message)| {
+                !self.is_asleep(message.node) && message.deadline.is_some_and(|at| at <= now)
+            });
             let late: Vec<u64> = late.map(|(key, _)| *key).collect();
             (passed, late)
         };
@@ -499,8 +533,14 @@ impl World {
             self.net.give_up(key);
         }
         let micros = i64::try_from(passed.as_micros()).unwrap();
-        for node in &self.nodes {
+        for node in self.nodes.iter().filter(|node| node.asleep.is_none()) {
             node.log.clock.advance_micros(micros);
+        }
+        for follower in &self.followers {
+            follower.clock.advance_micros(micros);
+        }
+        for puller in &self.pullers {
+            puller.clock.advance_micros(micros);
         }
     }
 
@@ -509,9 +549,12 @@ impl World {
         self.net.begin();
         for round in 0.. {
             let mut is_quiet = true;
-            let mut ended = None;
+            let mut ended = Vec::new();
             for (number, node) in self.nodes.iter_mut().enumerate() {
-                if node.running.is_none() || !node.flag.0.swap(false, Ordering::Relaxed) {
+                if node.running.is_none()
+                    || node.asleep.is_some()
+                    || !node.flag.0.swap(false, Ordering::Relaxed)
+                {
                     continue;
                 }
                 is_quiet = false;
@@ -530,10 +573,25 @@ impl World {
                     if node.restores.is_none() {
                         return Err(format!("what runs on node {number} has ended"));
                     }
-                    ended = Some(number);
+                    ended.push(number);
                 }
             }
-            if let Some(node) = ended {
+            for follower in &mut self.followers {
+                let Some(running) = &mut follower.running else {
+                    continue;
+                };
+                if !follower.flag.0.swap(false, Ordering::Relaxed) {
+                    continue;
+                }
+                is_quiet = false;
+                let waker = Waker::from(follower.flag.clone());
+                let polled = running.as_mut().poll(&mut Context::from_waker(&waker));
+                if polled.is_ready() {
+                    return Err(format!("follower {} has ended", follower.number));
+                }
+            }
+            is_quiet &= !self.run_pullers();
+            for node in ended {
                 self.restored(node)?;
                 if self.nodes[node].restores.is_none() {
                     self.start(node);
@@ -546,7 +604,8 @@ impl World {
                 return Err("a future wakes itself without end".to_owned());
             }
         }
-        Ok(())
+        self.look_at_what_came()?;
+        self.look_at_the_woken()
     }
 }
 
