@@ -45,6 +45,7 @@ impl Caller<'_> {
                     &rows,
                     replica.chunk_records,
                     keeper.state().settled,
+                    other,
                 )
                 .await?;
             let is_known = rows.iter().any(|row| row.epoch == identity.epoch);
@@ -83,6 +84,7 @@ impl Caller<'_> {
         rows: &[OriginRow],
         chunk_records: u64,
         known: CommitEnd,
+        other: Other,
     ) -> Result<Option<Parting>, Error> {
         let Some(old) = nearest(identity, rows, &**self.outbox)? else {
             return Ok(None);
@@ -93,7 +95,11 @@ impl Caller<'_> {
             reason: format!("it lost the row of epoch {missing}, which another one came out of")
                 .into(),
         })?;
-        let at = self.common(identity, &old, &lineage, chunk_records).await?;
+        let at = match self.marked(identity, &old, &lineage)? {
+            // Whoever goes on with it may be at another one behind that already.
+            (at, true) if other == Other::Lives => at,
+            (at, _) => self.common(&old, &lineage, chunk_records, at).await?,
+        };
         let settled = self.settled(identity, &old, at, known)?;
         Ok(Some(Parting {
             old,
@@ -130,49 +136,73 @@ impl Caller<'_> {
         })
     }
 
-    /// The newest commit end of this log that the server has a row of.
-    async fn common(
+    /// The newest end of this log that the server names as one of the old epoch's, and whether its
+    /// watermark is such an end: so that not all of it is compared.
+    fn marked(
         &self,
         identity: Identity,
         old: &OriginRow,
         lineage: &Lineage,
-        chunk_records: u64,
-    ) -> Result<CommitEnd, Error> {
+    ) -> Result<(CommitEnd, bool), Error> {
         let last = self.outbox.last();
-        let mut common = identity.genesis();
-        // Ends that are known to be the log's, so that not all of it is compared.
-        let parents = lineage.epochs().filter_map(|s| Some((s.to, s.hash?)));
+        let mut newest = identity.genesis();
         let mark = (old.watermark.position, old.watermark.hash);
+        let mut is_marked = mark.0 == 0;
+        let parents = lineage.epochs().filter_map(|s| Some((s.to, s.hash?)));
         for (position, hash) in parents.chain([mark]) {
-            if let Some(end) = self.end_at(position, last)?
-                && end.hash == hash
-                && end.position > common.position
-            {
-                common = end;
+            let Some(end) = self.end_at(position, last)?.filter(|end| end.hash == hash) else {
+                continue;
+            };
+            is_marked |= (position, hash) == mark;
+            if end.position > newest.position {
+                newest = end;
             }
         }
+        Ok((newest, is_marked))
+    }
+
+    /// The newest commit end of this log, from `common` on, that the server has a row of, before any row
+    /// of another copy's.
+    async fn common(
+        &self,
+        old: &OriginRow,
+        lineage: &Lineage,
+        chunk_records: u64,
+        mut common: CommitEnd,
+    ) -> Result<CommitEnd, Error> {
+        let (last, from) = (self.outbox.last(), common);
+        let mut before = u64::MAX;
         let window = Window::new(lineage.clone(), chunk_records, common.position + 1);
         let mut window = window.without_records();
-        while window.covered() <= last {
-            let from = window.covered();
+        while window.covered() <= last.min(before) {
+            let at = window.covered();
             let came = window.read(self.wire, last).await;
             let came = came.map_err(|error| trouble("compare its log with this one", &error))?;
             for row in window.rows() {
                 let end = row.commit_first + u64::from(row.commit_count) - 1;
-                if row.position != end || end <= common.position {
+                if row.position <= from.position || row.commit_first > last {
                     continue;
                 }
-                if let Some(here) = self.end_at(end, last)?
-                    && here.hash == row.commit_hash
-                {
-                    common = here;
+                match self.end_at(end, last)? {
+                    Some(here) if here.hash == row.commit_hash => {
+                        if row.position == end && end > common.position && end < before {
+                            common = here;
+                        }
+                    }
+                    _ => before = before.min(row.commit_first),
                 }
             }
             // Rows at the end of a page may be seen again.
             window.forget_below(window.covered());
-            if came == 0 && from > old.watermark.position {
+            if came == 0 && at > old.watermark.position {
                 break;
             }
+        }
+        if common.position >= before {
+            let parted = self.end_at(before - 1, last)?;
+            common = parted
+                .filter(|end| end.position > from.position)
+                .unwrap_or(from);
         }
         Ok(common)
     }
