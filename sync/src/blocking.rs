@@ -95,16 +95,22 @@ impl BlockingTidelog {
     ///
     /// # Errors
     /// As there.
-    #[cfg(feature = "scylla")]
+    #[cfg(any(feature = "scylla", feature = "kafka"))]
     pub fn stage_of(&self, position: u64) -> Result<Option<crate::Reached>, Error> {
         pollster::block_on(self.log.stage_of(position))
+    }
+
+    /// See [`Tidelog::publishing`].
+    #[cfg(feature = "kafka")]
+    pub fn publishing(&self) -> crate::BlockingPublishing {
+        self.log.publishing().blocking()
     }
 
     /// See [`Tidelog::wait_for`].
     ///
     /// # Errors
     /// As there.
-    #[cfg(feature = "scylla")]
+    #[cfg(any(feature = "scylla", feature = "kafka"))]
     pub fn wait_for(&self, position: u64, stage: crate::Stage) -> Result<(), Error> {
         pollster::block_on(self.log.wait_for(position, stage))
     }
@@ -113,7 +119,7 @@ impl BlockingTidelog {
     ///
     /// # Errors
     /// As there.
-    #[cfg(feature = "scylla")]
+    #[cfg(any(feature = "scylla", feature = "kafka"))]
     pub fn wait_for_timeout(
         &self,
         position: u64,

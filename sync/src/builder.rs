@@ -310,12 +310,11 @@ impl TidelogBuilder {
                 .map_or(ControlFlow::Continue(()), |callback| callback(progress))
         };
         let (settings, projections) = (self.settings, self.projections);
-        #[cfg(feature = "scylla")]
-        let replication =
-            crate::replication::Replication::start(&store, self.distributed, &settings.ids)?;
+        #[cfg(any(feature = "scylla", feature = "kafka"))]
+        let sinks = crate::inner::Sinks::start(&store, self.distributed, &settings.ids)?;
         let inner = Inner::start(store, settings, projections, self.managers, progress)?;
-        #[cfg(feature = "scylla")]
-        let inner = inner.with_replication(replication);
+        #[cfg(any(feature = "scylla", feature = "kafka"))]
+        let inner = inner.with_sinks(sinks);
         Ok(Tidelog::new(inner))
     }
 }

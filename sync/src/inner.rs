@@ -16,8 +16,8 @@ pub(crate) struct Inner {
     // Dropped in this order: managers execute commands, and projections take in what these record.
     processes: Processes,
     projections: Projections<SledStore>,
-    #[cfg(feature = "scylla")]
-    replication: Option<crate::replication::Replicating>,
+    #[cfg(any(feature = "scylla", feature = "kafka"))]
+    sinks: Sinks,
     asynchronous: Arc<Repositories>,
     blocking: Repositories,
 }
@@ -65,27 +65,30 @@ impl Inner {
         Ok(Self {
             processes: Processes::start(managers, &Bus(Arc::clone(&asynchronous)), &projections)?,
             projections,
-            #[cfg(feature = "scylla")]
-            replication: None,
+            #[cfg(any(feature = "scylla", feature = "kafka"))]
+            sinks: Sinks::default(),
             asynchronous,
             blocking: Repositories::new(blocking, settings),
         })
     }
 
     /// The same, with what sends its log elsewhere.
-    #[cfg(feature = "scylla")]
-    pub(crate) fn with_replication(
-        mut self,
-        replication: Option<crate::replication::Replicating>,
-    ) -> Self {
-        self.replication = replication;
+    #[cfg(any(feature = "scylla", feature = "kafka"))]
+    pub(crate) fn with_sinks(mut self, sinks: Sinks) -> Self {
+        self.sinks = sinks;
         self
     }
 
     #[cfg(feature = "scylla")]
     pub(crate) fn replication(self: &Arc<Self>) -> crate::Replication {
-        let handle = self.replication.as_ref();
+        let handle = self.sinks.replication.as_ref();
         crate::Replication::new(handle.map(|(handle, _)| Arc::clone(handle)), self)
+    }
+
+    #[cfg(feature = "kafka")]
+    pub(crate) fn publishing(self: &Arc<Self>) -> crate::Publishing {
+        let handle = self.sinks.publishing.as_ref();
+        crate::Publishing::new(handle.map(|(handle, _)| Arc::clone(handle)), self)
     }
 
     pub(crate) fn processes(&self) -> &Processes {
@@ -138,8 +141,8 @@ impl Inner {
 
     /// Whether there is anything to stop.
     pub(crate) fn has_threads(&self) -> bool {
-        #[cfg(feature = "scylla")]
-        if self.replication.is_some() {
+        #[cfg(any(feature = "scylla", feature = "kafka"))]
+        if !self.sinks.is_empty() {
             return true;
         }
         !(self.processes.is_empty() && self.projections.is_empty())
@@ -150,6 +153,73 @@ impl Inner {
     pub(crate) fn stop(&self) {
         self.processes.stop();
         self.projections.stop();
+        #[cfg(any(feature = "scylla", feature = "kafka"))]
+        self.sinks.stop();
+    }
+}
+
+/// What sends the log elsewhere.
+#[cfg(any(feature = "scylla", feature = "kafka"))]
+#[derive(Default)]
+pub(crate) struct Sinks {
+    // Dropped in this order: what is published follows what is replicated.
+    #[cfg(feature = "kafka")]
+    publishing: Option<crate::publishing::AtWork>,
+    #[cfg(feature = "scylla")]
+    replication: Option<crate::replication::Replicating>,
+}
+
+#[cfg(any(feature = "scylla", feature = "kafka"))]
+impl Sinks {
+    /// Starts those that `config` asks for.
+    pub(crate) fn start(
+        store: &SledStore,
+        config: crate::DistributedConfig,
+        ids: &Arc<dyn tidelog_core::IdSource>,
+    ) -> Result<Self, Error> {
+        #[cfg(feature = "kafka")]
+        let kafka = config.kafka.clone();
+        #[cfg(feature = "scylla")]
+        let replication = crate::replication::Replication::start(store, config, ids)?;
+        #[cfg(feature = "kafka")]
+        let publishing = {
+            #[cfg(feature = "scylla")]
+            let behind = match &replication {
+                Some((handle, _)) => Some(handle.behind(store)?),
+                None => None,
+            };
+            #[cfg(not(feature = "scylla"))]
+            let behind = None;
+            crate::publishing::Publishing::start(store, kafka, behind, ids)?
+        };
+        #[cfg(not(feature = "scylla"))]
+        drop(config);
+        Ok(Self {
+            #[cfg(feature = "kafka")]
+            publishing,
+            #[cfg(feature = "scylla")]
+            replication,
+        })
+    }
+
+    fn is_empty(&self) -> bool {
+        #[cfg(feature = "kafka")]
+        if self.publishing.is_some() {
+            return false;
+        }
+        #[cfg(feature = "scylla")]
+        if self.replication.is_some() {
+            return false;
+        }
+        true
+    }
+
+    /// The last that the publisher tells is for the replica.
+    fn stop(&self) {
+        #[cfg(feature = "kafka")]
+        if let Some((_, running)) = &self.publishing {
+            running.stop();
+        }
         #[cfg(feature = "scylla")]
         if let Some((handle, running)) = &self.replication {
             handle.stop_pulling();

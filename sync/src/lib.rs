@@ -67,6 +67,8 @@ mod kept;
 mod listeners;
 mod processes;
 mod projections;
+#[cfg(feature = "kafka")]
+mod publishing;
 #[cfg(any(feature = "scylla", feature = "kafka"))]
 mod replicate;
 #[cfg(feature = "scylla")]
@@ -90,7 +92,10 @@ pub use jsonl::{
     ExportQuery, ExportReport, ImportError, ImportOptions, ImportReport, Sequences, export, import,
 };
 #[cfg(feature = "kafka")]
-pub use kafka::{KafkaConfig, PublishingOptions, TopicDiffers, TopicSpec, TopicsReport};
+pub use kafka::{
+    KafkaConfig, PublishingOptions, PublishingParked, PublishingState, PublishingStatus,
+    TopicDiffers, TopicSpec, TopicsReport,
+};
 #[cfg(feature = "kafka-tls")]
 pub use kafka::{KafkaTls, Scram};
 pub use kept::{BlockingKept, KeptRepository, KeptRow};
@@ -103,6 +108,8 @@ pub use projections::{
     BlockingReadModel, ProjectionOptions, ProjectionState, ProjectionStatus, Projections,
     ProjectionsBuilder, ReadModel,
 };
+#[cfg(feature = "kafka")]
+pub use publishing::{BlockingPublishing, Publishing};
 #[cfg(any(feature = "scylla", feature = "kafka"))]
 pub use replicate::{Other, ParkedReason, Stage};
 #[cfg(feature = "scylla")]
@@ -113,7 +120,7 @@ pub use scylla::{
     ReplicationState, ReplicationStatus, Resolved, RestoreOptions, RestoreReport, Vector, mend,
     mend_blocking, restore, restore_blocking,
 };
-#[cfg(feature = "scylla")]
+#[cfg(any(feature = "scylla", feature = "kafka"))]
 pub use status::Reached;
 pub use status::Status;
 pub use tidelog::Tidelog;

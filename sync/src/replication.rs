@@ -42,6 +42,9 @@ pub(crate) struct Handle {
     status: Arc<StatusCell>,
     wire: Arc<dyn Wire>,
     ticks: Arc<dyn Ticks>,
+    /// What is published of the log.
+    #[cfg(feature = "kafka")]
+    published: Arc<crate::replicate::gate::Published>,
     /// Of a store that keeps others' events.
     pulling: Option<Pulling>,
 }
@@ -50,6 +53,17 @@ pub(crate) struct Handle {
 pub(crate) type Replicating = (Arc<Handle>, Running<SinkMessage>);
 
 impl Handle {
+    /// What stands before whatever is published.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn behind(&self, store: &SledStore) -> Result<crate::publishing::Behind, Error> {
+        use crate::replicate::gate::Gated;
+        let of = Arc::new(Embedded::new(store)?);
+        Ok(crate::publishing::Behind {
+            outbox: Arc::new(Gated::new(of, Arc::clone(&self.status))),
+            published: Arc::clone(&self.published),
+        })
+    }
+
     /// Ends what fetches others' events, and closes what is kept of them.
     pub(crate) fn stop_pulling(&self) {
         if let Some(pulling) = &self.pulling {
@@ -150,6 +164,8 @@ impl Replication {
             status: Arc::clone(&status),
             wire: Arc::new(Begun { status, wire }),
             ticks,
+            #[cfg(feature = "kafka")]
+            published: Arc::default(),
             pulling,
         };
         let running = Running::start(replicator, cql);

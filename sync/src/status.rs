@@ -1,9 +1,9 @@
 //! One picture of a store: what it has, and how far that has come.
 
-#[cfg(feature = "scylla")]
+#[cfg(any(feature = "scylla", feature = "kafka"))]
 use tidelog_core::Error;
 
-#[cfg(feature = "scylla")]
+#[cfg(any(feature = "scylla", feature = "kafka"))]
 use crate::replicate::Stage;
 
 /// How far a store is, here and elsewhere; see [`Tidelog::status`](crate::Tidelog::status).
@@ -20,10 +20,13 @@ pub struct Status {
     /// How far the replica is; `None` without one.
     #[cfg(feature = "scylla")]
     pub replicated: Option<crate::ReplicationStatus>,
+    /// How far publishing is; `None` without Kafka.
+    #[cfg(feature = "kafka")]
+    pub published: Option<crate::PublishingStatus>,
 }
 
 /// How far one event has come; see [`Tidelog::stage_of`](crate::Tidelog::stage_of).
-#[cfg(feature = "scylla")]
+#[cfg(any(feature = "scylla", feature = "kafka"))]
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Reached {

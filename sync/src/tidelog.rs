@@ -290,12 +290,17 @@ impl Tidelog {
         #[cfg(feature = "scylla")]
         let replicated = Some(self.replication().status())
             .filter(|status| status.state != crate::ReplicationState::Off);
+        #[cfg(feature = "kafka")]
+        let published = Some(self.publishing().status())
+            .filter(|status| status.state != crate::PublishingState::Off);
         let durable = self.store().durable_position();
         crate::Status {
             committed: self.last_position(),
             durable,
             #[cfg(feature = "scylla")]
             replicated,
+            #[cfg(feature = "kafka")]
+            published,
         }
     }
 
@@ -305,7 +310,7 @@ impl Tidelog {
     ///
     /// # Errors
     /// What reading the log meets.
-    #[cfg(feature = "scylla")]
+    #[cfg(any(feature = "scylla", feature = "kafka"))]
     pub async fn stage_of(&self, position: u64) -> Result<Option<crate::Reached>, Error> {
         let mut found = self.read_all(LogQuery::from(position).limit(1));
         let found = found.next().await.transpose()?;
@@ -322,7 +327,20 @@ impl Tidelog {
             Some(Err(parked)) => reached.parked = Some(parked),
             Some(Ok(false)) | None => {}
         }
+        #[cfg(feature = "kafka")]
+        match self.publishing().has(&event.stream, position) {
+            Some(Ok(true)) => reached.stage = crate::Stage::Published,
+            Some(Err(parked)) => reached.parked = reached.parked.or(Some(parked)),
+            Some(Ok(false)) | None => {}
+        }
         Ok(Some(reached))
+    }
+
+    /// How far publishing is, what it has set aside, and why it stands still if it does; of a store that
+    /// was opened without a [`KafkaConfig`](crate::KafkaConfig) it says that it is off.
+    #[cfg(feature = "kafka")]
+    pub fn publishing(&self) -> crate::Publishing {
+        self.inner().publishing()
     }
 
     /// Returns once everything up to `position` has come as far as `stage` says. Dropping the future
@@ -332,10 +350,17 @@ impl Tidelog {
     /// [`Error::Parked`] when an event at or below `position` is held because its stream is parked,
     /// [`Error::Halted`] when replication stands still before that, [`Error::InvalidInput`] when it
     /// is off, [`Error::Closed`].
-    #[cfg(feature = "scylla")]
+    #[cfg(any(feature = "scylla", feature = "kafka"))]
     pub async fn wait_for(&self, position: u64, stage: crate::Stage) -> Result<(), Error> {
         match stage {
+            #[cfg(feature = "scylla")]
             crate::Stage::Replicated => self.inner().replication().wait_for(position).await,
+            #[cfg(feature = "kafka")]
+            crate::Stage::Published => self.inner().publishing().wait_for(position).await,
+            #[cfg(not(feature = "scylla"))]
+            crate::Stage::Replicated => Err(left_out(stage)),
+            #[cfg(not(feature = "kafka"))]
+            crate::Stage::Published => Err(left_out(stage)),
             crate::Stage::Committed => loop {
                 let news = self.store().news();
                 if self.last_position() >= position {
@@ -466,4 +491,14 @@ impl std::fmt::Debug for Tidelog {
             .field("store", self.store())
             .finish()
     }
+}
+
+/// A stage that this program knows nothing of.
+#[cfg(all(
+    any(feature = "scylla", feature = "kafka"),
+    not(all(feature = "scylla", feature = "kafka"))
+))]
+fn left_out(stage: crate::Stage) -> Error {
+    let reason = "it is off: this program was built without its feature";
+    Error::invalid("stage", format_args!("{stage:?}"), reason)
 }

@@ -8,6 +8,15 @@
 //! | `ensure` | topics made on purpose |
 //! | `broker` | Kafka as the publisher sees it |
 //! | `client` | it over librdkafka |
+//! | `sink` | what the replicator asks of the publisher |
+//! | `connect`, `handshake` | what the cluster knows of this store |
+//! | `link`, `lane`, `window` | what is under way |
+//! | `sending`, `reports` | what is sent next, and what follows from each report |
+//! | `suspects` | which of those refused together is the one |
+//! | `topic_gates`, `looks` | topics that are not there, or begin again |
+//! | `park`, `reopening` | streams that are set aside, and their way back |
+//! | `republish` | a part of the log once more |
+//! | `state`, `status` | what is kept between two runs, and what users are told |
 //! | `voice` | what librdkafka says |
 //! | `message` | events as messages |
 //! | `listen` | listeners that hear from Kafka |
@@ -18,19 +27,37 @@
 pub(crate) mod broker;
 pub(crate) mod client;
 pub(crate) mod config;
+mod connect;
 pub(crate) mod connection;
 pub(crate) mod ensure;
+mod handshake;
+mod lane;
+mod link;
 pub(crate) mod listen;
-pub(crate) mod message;
+mod looks;
+mod message;
 pub(crate) mod names;
+pub(crate) mod park;
+mod reopening;
+mod reports;
+mod republish;
+mod sending;
 pub(crate) mod settings;
+pub(crate) mod sink;
+pub(crate) mod state;
+pub(crate) mod status;
+mod suspects;
 #[cfg(feature = "kafka-tls")]
 mod tls;
+mod topic_gates;
 
 pub(crate) mod voice;
+mod window;
 
 pub use config::{KafkaConfig, PublishingOptions};
 pub use ensure::{TopicDiffers, TopicSpec, TopicsReport};
+pub use park::PublishingParked;
+pub use status::{PublishingState, PublishingStatus};
 #[cfg(feature = "kafka-tls")]
 pub use tls::{KafkaTls, Scram};
 

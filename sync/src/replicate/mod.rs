@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `outbox` | the local log as it is sent |
 //! | `embedded` | the embedded store as that |
+//! | `gate` | the same, as far as another sink has come |
 //! | `sink` | where it goes |
 //! | `keeper` | what is kept between two runs |
 //! | `progress` | how far a sink is |
@@ -22,6 +23,8 @@
 
 pub(crate) mod backoff;
 pub(crate) mod embedded;
+#[cfg(feature = "kafka")]
+pub(crate) mod gate;
 pub(crate) mod keeper;
 pub(crate) mod mailbox;
 pub(crate) mod outbox;

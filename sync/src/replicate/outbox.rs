@@ -55,6 +55,11 @@ pub(crate) trait Outbox: Send + Sync + 'static {
     /// The newest position.
     fn last(&self) -> u64;
 
+    /// Where the log ends, and how much of it survives a power cut: also what may not be sent yet.
+    fn reaches(&self) -> (u64, u64) {
+        (self.last(), self.durable())
+    }
+
     /// Durable commits, whole, from the one on that holds position `after + 1`, of some `max_bytes`
     /// together but at least one; none when there is no more. What a repair left out is passed over.
     fn read(

@@ -21,6 +21,8 @@ pub enum ParkedReason {
     Gap,
     /// The server refuses this event, and only this.
     Refused(Box<str>),
+    /// The replica has not accepted it: publishing waits for that.
+    NotReplicated,
 }
 
 impl ParkedReason {
@@ -32,6 +34,7 @@ impl ParkedReason {
             Self::TooLarge => "too_large",
             Self::Gap => "gap",
             Self::Refused(_) => "refused",
+            Self::NotReplicated => "not_replicated",
         }
     }
 
@@ -42,12 +45,13 @@ impl ParkedReason {
             Self::TooLarge => 3,
             Self::Gap => 4,
             Self::Refused(_) => 5,
+            Self::NotReplicated => 6,
         }
     }
 
     pub(crate) fn text(&self) -> &str {
         match self {
-            Self::Diverged | Self::TooLarge | Self::Gap => "",
+            Self::Diverged | Self::TooLarge | Self::Gap | Self::NotReplicated => "",
             Self::TornBatch { sibling } => sibling.as_str(),
             Self::Refused(text) => text,
         }
@@ -62,6 +66,7 @@ impl ParkedReason {
             3 => Self::TooLarge,
             4 => Self::Gap,
             5 => Self::Refused(text.into()),
+            6 => Self::NotReplicated,
             _ => return None,
         })
     }
@@ -80,6 +85,7 @@ impl fmt::Display for ParkedReason {
             Self::TooLarge => f.write_str("it is larger than the server takes"),
             Self::Gap => f.write_str("too many events before it are gone since a repair"),
             Self::Refused(text) => write!(f, "the server refuses it: {text}"),
+            Self::NotReplicated => f.write_str("the replica has not accepted it"),
         }
     }
 }

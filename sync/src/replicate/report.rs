@@ -16,7 +16,8 @@ const LIVE: u64 = 1_000;
 pub(crate) struct Report<S: Sink> {
     status: Arc<SinkCell<S::Status>>,
     settled: u64,
-    durable: u64,
+    /// What is durable, and what of it may be sent.
+    reaches: (u64, u64),
     /// When the oldest record that is not settled was seen first, and the position up to which that
     /// holds.
     waits_since: Option<(Duration, u64)>,
@@ -35,7 +36,7 @@ impl<S: Sink> Report<S> {
         Self {
             status: Arc::clone(status),
             settled: 0,
-            durable: 0,
+            reaches: (0, 0),
             waits_since: None,
             lag: Duration::ZERO,
             rewinds_to: 0,
@@ -49,10 +50,11 @@ impl<S: Sink> Report<S> {
     pub(crate) fn connecting(&mut self, keeper: &Keeper<S::Kept>) {
         // Before what is settled: of that, what is held is no part.
         self.parked(keeper);
-        let settled = keeper.state().settled().position;
-        self.status.change(false, |status| {
+        let state = keeper.state();
+        let (settled, epoch) = (state.settled().position, state.epoch());
+        self.status.change(true, |status| {
             status.phase = Phase::Connecting;
-            status.settled = settled;
+            (status.settled, status.settled_epoch) = (settled, epoch);
             status.in_flight_bytes = 0;
         });
     }
@@ -70,6 +72,7 @@ impl<S: Sink> Report<S> {
         self.status.change(false, |status| {
             status.session = state.session();
             status.epoch = state.epoch();
+            status.settled_epoch = state.epoch();
         });
         self.parked(keeper);
     }
@@ -91,21 +94,23 @@ impl<S: Sink> Report<S> {
         now: Duration,
     ) {
         self.parked(keeper);
-        let (committed, durable) = (outbox.last(), outbox.durable());
+        let (committed, durable) = outbox.reaches();
+        let available = outbox.durable();
         let settled = sink.settled().position;
         self.look(settled, durable, now);
         let is_news = settled != self.settled;
         let counts = sink.counts();
-        if !is_news && durable == self.durable && counts == self.told {
+        let reaches = (durable, available);
+        if !is_news && reaches == self.reaches && counts == self.told {
             return;
         }
-        (self.settled, self.durable) = (settled, durable);
+        (self.settled, self.reaches) = (settled, reaches);
         self.status.set_counts(counts.clone());
         self.told = counts;
         let lag_events = durable.saturating_sub(settled);
         let phase = if settled < self.rewinds_to {
             Phase::Rewinding
-        } else if lag_events > LIVE {
+        } else if available.saturating_sub(settled) > LIVE {
             Phase::CatchingUp
         } else {
             Phase::Live
@@ -115,6 +120,7 @@ impl<S: Sink> Report<S> {
         self.status.change(is_news, |status| {
             status.phase = phase;
             (status.committed, status.durable) = (committed, durable);
+            status.available = available;
             status.settled = settled;
             status.lag_events = lag_events;
             status.in_flight_bytes = load.bytes;
@@ -140,10 +146,12 @@ impl<S: Sink> Report<S> {
     /// Tells how far it is while there is no connection.
     pub(crate) fn apart(&mut self, outbox: &dyn Outbox, keeper: &Keeper<S::Kept>, now: Duration) {
         let settled = keeper.state().settled().position;
-        let (committed, durable) = (outbox.last(), outbox.durable());
+        let (committed, durable) = outbox.reaches();
+        let available = outbox.durable();
         self.look(settled, durable, now);
         self.status.change(false, |status| {
             (status.committed, status.durable) = (committed, durable);
+            status.available = available;
             status.lag_events = durable.saturating_sub(settled);
             status.in_flight_bytes = 0;
         });

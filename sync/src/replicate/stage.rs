@@ -8,4 +8,6 @@ pub enum Stage {
     Committed,
     /// It stands at the server as well.
     Replicated,
+    /// It was published.
+    Published,
 }

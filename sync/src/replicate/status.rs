@@ -29,6 +29,8 @@ pub(crate) struct Common {
     pub committed: u64,
     /// The newest position that survives a power cut.
     pub durable: u64,
+    /// The newest position that may be sent.
+    pub available: u64,
     /// Everything up to here is settled.
     pub settled: u64,
     /// Records that are durable and not settled.
@@ -45,6 +47,8 @@ pub(crate) struct Common {
     pub last_error: Option<Error>,
     pub session: Uuid,
     pub epoch: Uuid,
+    /// The epoch of which `settled` speaks; nil before anything was loaded.
+    pub settled_epoch: Uuid,
 }
 
 impl Common {
@@ -53,6 +57,7 @@ impl Common {
             phase: Phase::Connecting,
             committed: 0,
             durable: 0,
+            available: 0,
             settled: 0,
             lag_events: 0,
             lag: Duration::ZERO,
@@ -62,6 +67,7 @@ impl Common {
             last_error: None,
             session: Uuid::nil(),
             epoch,
+            settled_epoch: Uuid::nil(),
         }
     }
 }
@@ -208,6 +214,15 @@ impl<S: SinkStatus> SinkCell<S> {
 
     pub(crate) fn parked(&self) -> Arc<[S::Parked]> {
         Arc::clone(&self.told.lock().parked)
+    }
+
+    /// What of `epoch` may be taken for settled: both of one moment. `None` before that is known.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn gate(&self, epoch: Uuid) -> Option<(u64, Arc<[S::Parked]>)> {
+        let told = self.told.lock();
+        let common = &told.common;
+        let is_known = common.settled_epoch == epoch;
+        is_known.then(|| (common.settled, Arc::clone(&told.parked)))
     }
 
     pub(crate) fn listen(&self) -> Listener<'_> {

@@ -19,6 +19,7 @@ mod heard;
 #[path = "../tools/java.rs"]
 mod java;
 mod partitioner;
+mod publish;
 #[path = "../tools/python.rs"]
 mod python;
 mod read_by_others;

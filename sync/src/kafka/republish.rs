@@ -1,0 +1,70 @@
+//! A part of the log published once more: the place where it is read goes back, and from there on all is
+//! as ever. Nothing new goes out before that is done, so that no key shows a gap.
+
+use tidelog_core::Error;
+
+use super::broker::Broker;
+use super::sink::KafkaSink;
+use super::state::{Keeper, Pass};
+use crate::replicate::outbox::Outbox;
+use crate::replicate::sink::After;
+
+impl<B: Broker> KafkaSink<B> {
+    /// Whether the pass is over: what is new goes on where it stood.
+    pub(super) fn ends_pass(&mut self, outbox: &dyn Outbox, keeper: &mut Keeper) -> bool {
+        let Some(link) = &mut self.link else {
+            return false;
+        };
+        let Some(pass) = link.pass else {
+            return false;
+        };
+        let is_read = link.pass_is_read || link.taken >= outbox.durable();
+        let is_done = link.progress.settled().position >= pass.to;
+        let is_over = is_done || is_read && link.progress.records() == 0;
+        if !is_over || !link.lanes.is_empty() || !link.holds.is_empty() {
+            return false;
+        }
+        tracing::info!(from = pass.from, to = pass.to, "published once more");
+        let state = keeper.change();
+        state.republish = None;
+        if pass.from == 1 {
+            state.restarted.clear();
+        }
+        link.pass = None;
+        true
+    }
+}
+
+/// Begins a pass over these positions, or makes the one under way wider.
+pub(super) fn republish(
+    from: u64,
+    to: u64,
+    outbox: &dyn Outbox,
+    keeper: &mut Keeper,
+) -> Result<After, Error> {
+    let state = keeper.state();
+    // What is above comes anyway.
+    let to = to.min(state.settled.position);
+    let from = from.max(1);
+    if from > to {
+        let reason = format!("nothing of it is published of {}", outbox.last());
+        return Err(Error::invalid("range", from, reason));
+    }
+    let pass = match state.republish {
+        None => Pass {
+            from,
+            to,
+            at: from - 1,
+        },
+        Some(now) => Pass {
+            from: now.from.min(from),
+            to: now.to.max(to),
+            // Behind what is done there is something left if the new range begins there.
+            at: now.at.min(from - 1),
+        },
+    };
+    tracing::info!(from = pass.from, to = pass.to, "publishing once more");
+    keeper.change().republish = Some(pass);
+    keeper.want();
+    Ok(After::Again)
+}

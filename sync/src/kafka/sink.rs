@@ -1,0 +1,523 @@
+//! The sink that publishes: what the replicator asks of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tidelog_backends::commits::{Commit, CommitEnd, CommitRecord};
+use tidelog_core::{Error, RecordKind, StreamId};
+use uuid::Uuid;
+
+use super::broker::{Broker, OriginRecord, Report};
+use super::config::KafkaConfig;
+use super::lane::Item;
+use super::link::Link;
+use super::message::Encoder;
+use super::park::PublishingParked;
+use super::republish::republish;
+use super::state::{KafkaState, Keeper};
+use super::status::{Counts, PublishingStatus, Trouble};
+use super::topic_gates::Topics;
+use super::window::Watchdog;
+use crate::listeners::StartAt;
+use crate::replicate::ParkedReason;
+use crate::replicate::gate::Published;
+use crate::replicate::outbox::{Identity, LocalEvent, Outbox, Pass};
+use crate::replicate::replicator::Env;
+use crate::replicate::sink::{After, Asked, Begin, Load, Other, Sink, Step, Stop};
+
+/// What the sink is made with.
+pub(crate) struct KafkaOptions {
+    /// Whom it speaks to, for errors.
+    pub server: Box<str>,
+    /// What this store calls itself in handshake records.
+    pub name: Box<str>,
+    pub env: Env,
+    /// Records before the place where it stood that are published again after a loss.
+    pub overlap: u64,
+    pub start: StartAt,
+    /// There is no replica that knows this store: its handshake stands in Kafka.
+    pub is_alone: bool,
+    /// What the replica is told, if there is one.
+    pub published: Arc<Published>,
+}
+
+/// What a user asks of the sink.
+pub(crate) enum Ask {
+    /// Tries a parked stream again.
+    Retry(StreamId),
+    /// Tries all of them again.
+    RetryAll,
+    /// Publishes these positions once more.
+    Republish { from: u64, to: u64 },
+    /// Goes on in an epoch of its own.
+    Fork(Other),
+}
+
+impl Asked for Ask {
+    fn needs_connection(&self) -> bool {
+        matches!(self, Self::Retry(_) | Self::RetryAll)
+    }
+
+    fn changes_what_is_known(&self) -> bool {
+        matches!(self, Self::Fork(_))
+    }
+}
+
+pub(crate) struct KafkaSink<B: Broker> {
+    pub(super) broker: B,
+    pub(super) options: KafkaOptions,
+    pub(super) topics: Topics,
+    pub(super) encoder: Encoder,
+    pub(super) generation: u32,
+    /// There is a producer, and it has not given up.
+    pub(super) has_generation: bool,
+    /// The record by which this log is claimed, as it stands; none when it has to be claimed.
+    pub(super) greeted: Option<OriginRecord>,
+    /// What was published last is to be published again.
+    pub(super) is_overlap_wanted: bool,
+    pub(super) counts: Counts,
+    pub(super) watchdog: Watchdog,
+    pub(super) link: Option<Box<Link>>,
+    /// Streams that were on their way back when the connection ended.
+    pub(super) wishes: BTreeMap<StreamId, bool>,
+    reports: Vec<Report>,
+}
+
+impl<B: Broker> KafkaSink<B> {
+    /// For the log of `origin`.
+    pub(crate) fn new(
+        broker: B,
+        config: &KafkaConfig,
+        origin: Uuid,
+        options: KafkaOptions,
+    ) -> Self {
+        Self {
+            broker,
+            topics: Topics::default(),
+            encoder: Encoder::new(config, origin, &[]),
+            options,
+            generation: 0,
+            has_generation: false,
+            greeted: None,
+            is_overlap_wanted: false,
+            counts: Counts::default(),
+            watchdog: Watchdog::new(),
+            link: None,
+            wishes: BTreeMap::new(),
+            reports: Vec::new(),
+        }
+    }
+
+    pub(super) fn begin_generation(&mut self) -> Result<(), Stop> {
+        self.generation = self.generation.wrapping_add(1);
+        self.counts.generations += 1;
+        self.reports.clear();
+        self.broker.renew(self.generation).map_err(Stop::Trouble)?;
+        self.has_generation = true;
+        Ok(())
+    }
+
+    /// Tells users of trouble that does not end the connection.
+    pub(super) fn tell(&mut self, error: Error) {
+        let text = error.to_string();
+        let before = self.counts.trouble.as_ref();
+        if before.is_none_or(|before| before.0.to_string() != text) {
+            tracing::warn!(%error, "something waits to be published");
+            self.counts.trouble = Some(Trouble(Arc::new(error)));
+        }
+    }
+
+    fn take_event(
+        &mut self,
+        record: &CommitRecord<'_>,
+        outbox: &dyn Outbox,
+        keeper: &mut Keeper,
+    ) -> Result<(), Stop> {
+        let Some(link) = &mut self.link else {
+            return Ok(());
+        };
+        let (stream, position) = (&record.stream, record.position);
+        let entry = keeper.state().parked.get(stream);
+        if entry.is_some_and(|entry| position >= entry.first_position) {
+            if let Some(hold) = link.holds.get_mut(stream) {
+                hold.positions.push(position);
+            } else {
+                link.progress.done(position);
+            }
+            if let Some(reopening) = link.reopening.get_mut(stream) {
+                reopening.miss();
+            }
+            return Ok(());
+        }
+        let local = LocalEvent {
+            sequence: record.sequence,
+            event_id: record.event_id,
+            position,
+            batch: record.batch,
+        };
+        let reason = match outbox.passes(stream, &local) {
+            Pass::Superseded => {
+                link.progress.done(position);
+                return Ok(());
+            }
+            Pass::Held => ParkedReason::NotReplicated,
+            Pass::Yes => match self
+                .topics
+                .of_type(stream.aggregate_type(), &mut self.encoder)
+            {
+                Err(reason) => ParkedReason::Refused(reason),
+                Ok(topic) => {
+                    let id = link.lanes.of(stream, topic);
+                    if let Some(lane) = link.lanes.get_mut(id) {
+                        lane.push(Item::of_record(record));
+                    }
+                    link.queue(id, &mut self.topics);
+                    return Ok(());
+                }
+            },
+        };
+        self.set_aside(stream, local, reason, vec![position], keeper)
+    }
+
+    /// Whether what is done is news to the state that is kept, and puts it there.
+    fn keep_settled(&mut self, keeper: &mut Keeper) {
+        let Some(link) = &mut self.link else {
+            return;
+        };
+        let settled = link.settled();
+        if keeper.state().settled != settled {
+            keeper.change().settled = settled;
+        }
+        if let Some(pass) = &mut link.pass {
+            let at = link.progress.settled().position.max(pass.at);
+            if at != pass.at {
+                pass.at = at;
+                keeper.change().republish = Some(*pass);
+            }
+        }
+        if !self.options.is_alone {
+            self.options.published.set(keeper.state().published());
+        }
+    }
+
+    /// Puts the newest offsets into the state, once a second.
+    fn keep_places(&mut self, keeper: &mut Keeper) {
+        let mut news = Vec::new();
+        for topic in self.topics.iter() {
+            for (partition, offset) in topic.offsets() {
+                let topic = topic.name.clone();
+                let place = super::broker::Place { topic, partition };
+                if keeper.state().places.get(&place) != Some(&offset) {
+                    news.push((place, offset));
+                }
+            }
+        }
+        if !news.is_empty() {
+            let state = keeper.change();
+            for (place, offset) in news {
+                state.note_place(place, offset);
+            }
+        }
+    }
+
+    fn count(&mut self, keeper: &Keeper) {
+        let Some(link) = &self.link else {
+            return;
+        };
+        self.counts.in_flight = link.flying.count();
+        self.counts.republish = link.pass;
+        let state = keeper.state();
+        if state.restarted.len() != self.counts.restarted.len() {
+            self.counts.restarted = state.restarted.iter().cloned().collect();
+        }
+        let missing: Vec<&super::topic_gates::Topic> = self
+            .topics
+            .iter()
+            .filter(|topic| topic.is_missing())
+            .collect();
+        let is_same = missing.len() == self.counts.missing.len()
+            && missing
+                .iter()
+                .zip(&*self.counts.missing)
+                .all(|(topic, told)| topic.name == *told);
+        if !is_same {
+            self.counts.missing = missing.iter().map(|topic| topic.name.clone()).collect();
+        }
+        let is_stalled = link.flying.count() == 0 && link.ready.is_empty();
+        let stalls = missing
+            .first()
+            .filter(|_| is_stalled && !link.lanes.is_empty());
+        self.counts.stalled_by = stalls.map(|topic| topic.name.clone());
+    }
+
+    /// Works on what came, once; whether anything did.
+    fn work(
+        &mut self,
+        cx: &mut Context<'_>,
+        outbox: &dyn Outbox,
+        keeper: &mut Keeper,
+    ) -> Result<bool, Stop> {
+        let mut has_moved = false;
+        let mut reports = std::mem::take(&mut self.reports);
+        match self.broker.poll_reports(cx, &mut reports) {
+            Poll::Pending => {}
+            Poll::Ready(Ok(())) => has_moved = true,
+            Poll::Ready(Err(fatal)) => {
+                self.has_generation = false;
+                self.over(fatal)?;
+                has_moved = true;
+            }
+        }
+        for report in reports.drain(..) {
+            self.heard(report, keeper)?;
+        }
+        self.reports = reports;
+        has_moved |= self.poll_looking(cx)?;
+        has_moved |= self.poll_probing(cx, keeper)?;
+        has_moved |= self.poll_marking(cx, keeper)?;
+        has_moved |= self.settle_held(keeper);
+        has_moved |= self.poll_gate(cx, outbox, keeper);
+        has_moved |= self.poll_reopening(cx, outbox, keeper)?;
+        has_moved |= self.watch(cx)?;
+        self.send(outbox, keeper)?;
+        self.look_for_topics(cx);
+        Ok(has_moved)
+    }
+
+    fn poll_gate(
+        &mut self,
+        cx: &mut Context<'_>,
+        outbox: &dyn Outbox,
+        keeper: &mut Keeper,
+    ) -> bool {
+        let Some(link) = &mut self.link else {
+            return false;
+        };
+        let is_first = link.gate_news.is_none();
+        let news = link.gate_news.get_or_insert_with(|| outbox.gate_news());
+        let is_news = news.as_mut().poll(cx).is_ready();
+        if is_news {
+            link.gate_news = None;
+            cx.waker().wake_by_ref();
+        }
+        if is_first || is_news {
+            self.reopen_gate(outbox, keeper);
+        }
+        is_news
+    }
+}
+
+impl<B: Broker> Sink for KafkaSink<B> {
+    const NAME: &'static str = "kafka";
+    const STATE: &'static str = "sink.kafka";
+
+    type Kept = KafkaState;
+    type Ask = Ask;
+    type Status = PublishingStatus;
+
+    fn span(identity: &Identity) -> tracing::Span {
+        let (origin, epoch) = (identity.origin, identity.epoch);
+        tracing::info_span!("publishing", sink = Self::NAME, %origin, %epoch)
+    }
+
+    async fn connect<'a>(
+        &'a mut self,
+        outbox: &'a Arc<dyn Outbox>,
+        keeper: &'a mut Keeper,
+    ) -> Result<Begin, Stop> {
+        self.connect_to(outbox, keeper).await
+    }
+
+    fn take(
+        &mut self,
+        commit: &Arc<Commit>,
+        outbox: &dyn Outbox,
+        keeper: &mut Keeper,
+    ) -> Result<(), Stop> {
+        let Some(link) = &mut self.link else {
+            return Ok(());
+        };
+        if link
+            .pass
+            .is_some_and(|pass| commit.first_position > pass.to)
+        {
+            link.pass_is_read = true;
+            return Ok(());
+        }
+        link.taken = link.taken.max(commit.last_position());
+        link.progress.take(commit, commit.records as usize);
+        for record in commit.each() {
+            let record = record.map_err(Stop::local)?;
+            let is_ours = record.kind == RecordKind::Control
+                || record.stream.aggregate_type().starts_with('$');
+            if !is_ours {
+                self.take_event(&record, outbox, keeper)?;
+                continue;
+            }
+            if let Some(what) = record.superseded() {
+                self.supersede(&what, keeper);
+            }
+            if let Some(link) = &mut self.link {
+                link.progress.done(record.position);
+            }
+        }
+        Ok(())
+    }
+
+    fn poll_step(
+        &mut self,
+        cx: &mut Context<'_>,
+        outbox: &Arc<dyn Outbox>,
+        keeper: &mut Keeper,
+    ) -> Poll<Result<Step, Stop>> {
+        let Some(link) = &self.link else {
+            return Poll::Pending;
+        };
+        let settled = link.settled();
+        let is_noting = link.is_note_wanted;
+        let has_moved = self.work(cx, &**outbox, keeper)?;
+        if is_noting {
+            self.keep_places(keeper);
+            self.begin_marking(keeper);
+        }
+        let Some(link) = &self.link else {
+            return Poll::Pending;
+        };
+        let is_new = link.settled() != settled;
+        if has_moved || is_new {
+            self.keep_settled(keeper);
+            self.count(keeper);
+        }
+        if self.ends_pass(&**outbox, keeper) || self.is_again_wanted() {
+            return Poll::Ready(Ok(Step::Again));
+        }
+        if has_moved || is_new {
+            return Poll::Ready(Ok(Step::Progress));
+        }
+        Poll::Pending
+    }
+
+    fn settled(&self) -> CommitEnd {
+        let nothing = CommitEnd {
+            number: 0,
+            position: 0,
+            hash: [0; 32],
+        };
+        self.link.as_ref().map_or(nothing, |link| link.settled())
+    }
+
+    fn load(&self) -> Load {
+        self.link.as_ref().map_or_else(Load::default, |link| Load {
+            bytes: link.progress.bytes(),
+            records: link.progress.records(),
+        })
+    }
+
+    fn is_idle(&self) -> bool {
+        self.link.as_ref().is_none_or(|link| link.is_idle())
+    }
+
+    fn is_level(&self) -> bool {
+        let Some(link) = &self.link else {
+            return true;
+        };
+        !self.options.is_alone
+            || link.marking.is_none() && link.marked.position == link.settled().position
+    }
+
+    fn note(&mut self, _keeper: &Keeper) {
+        if let Some(link) = &mut self.link {
+            link.is_note_wanted = true;
+        }
+    }
+
+    fn probe(&mut self, keeper: &Keeper) {
+        self.begin_probing(keeper);
+    }
+
+    fn disconnect(&mut self, fresh: bool) {
+        if let Some(link) = self.link.take() {
+            let wishes = link.reopening.into_iter();
+            self.wishes
+                .extend(wishes.map(|(stream, reopening)| (stream, reopening.goes_alone())));
+            // Lanes begin anew, and reports of theirs must not be taken for those of others.
+            if link.flying.count() > 0 {
+                self.has_generation = false;
+            }
+        }
+        self.topics.reset();
+        (self.counts.in_flight, self.counts.republish) = (0, None);
+        if fresh {
+            self.greeted = None;
+            self.has_generation = false;
+        }
+        if !self.has_generation {
+            self.broker.end();
+        }
+    }
+
+    async fn message<'a>(
+        &'a mut self,
+        message: Ask,
+        outbox: &'a Arc<dyn Outbox>,
+        keeper: &'a mut Keeper,
+    ) -> Result<After, Error> {
+        match message {
+            Ask::Retry(stream) => {
+                if !keeper.state().parked.contains_key(&stream) {
+                    return Err(Error::invalid("stream", &stream, "it is not parked"));
+                }
+                self.retry([stream], keeper)
+            }
+            Ask::RetryAll => {
+                let all: Vec<StreamId> = keeper.state().parked.keys().cloned().collect();
+                self.retry(all, keeper)
+            }
+            Ask::Republish { from, to } => republish(from, to, &**outbox, keeper),
+            Ask::Fork(other) => {
+                self.fork(other, outbox, keeper).await?;
+                Ok(After::Again)
+            }
+        }
+    }
+
+    fn counts(&self) -> Counts {
+        self.counts.clone()
+    }
+
+    fn listed(state: &KafkaState) -> Arc<[PublishingParked]> {
+        state.parked.values().map(PublishingParked::from).collect()
+    }
+}
+
+impl<B: Broker> KafkaSink<B> {
+    fn retry(
+        &mut self,
+        streams: impl IntoIterator<Item = StreamId>,
+        keeper: &Keeper,
+    ) -> Result<After, Error> {
+        if self.link.is_none() {
+            return Err(Error::Unreachable {
+                server: self.options.server.clone(),
+                action: "try a parked stream".into(),
+                reason: "there is no connection".into(),
+            });
+        }
+        self.topics.look_now();
+        for stream in streams {
+            self.reopen(&stream, true, keeper);
+        }
+        Ok(After::GoOn)
+    }
+
+    fn is_again_wanted(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.is_again_wanted)
+    }
+}
+
+impl<B: Broker> Drop for KafkaSink<B> {
+    fn drop(&mut self) {
+        self.broker.end();
+    }
+}
