@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use rdkafka::ClientConfig;
 use rdkafka::admin::{
     AdminClient, AdminOptions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier,
     TopicReplication,
@@ -16,6 +17,7 @@ use tidelog_core::Error;
 use crate::kafka::broker::BrokerError;
 use crate::kafka::client::asking::{ANSWER, Asked, passing};
 use crate::kafka::config::KafkaConfig;
+use crate::kafka::connection::Connection;
 use crate::kafka::voice::{Clients, Voice};
 
 /// How long brokers may take to make topics.
@@ -63,12 +65,17 @@ impl TopicSpec {
         self
     }
 
+    pub(crate) fn replication(&self) -> u32 {
+        self.replication.unsigned_abs()
+    }
+
     fn get(&self, name: &str) -> Option<&str> {
         let found = self.settings.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| value.as_str())
     }
 
-    fn or_set(self, name: &str, value: &str) -> Self {
+    /// The same unless it says otherwise.
+    pub(crate) fn or_set(self, name: &str, value: &str) -> Self {
         if self.get(name).is_some() {
             return self;
         }
@@ -156,9 +163,20 @@ pub(crate) async fn ensure(
         let name = config.names.origins().into();
         wanted.push(Wanted { name, spec });
     }
+    let client = config.admin()?;
+    make(config.connection, client, wanted).await
+}
+
+/// Makes what is missing of these, by an administrator's `client`.
+pub(crate) async fn make(
+    connection: Connection,
+    client: ClientConfig,
+    wanted: Vec<Wanted>,
+) -> Result<TopicsReport, Error> {
     let (reply, answer) = oneshot::async_channel();
     let work = move || {
-        let _ = reply.send(Maker::new(&config).and_then(|maker| maker.make(&wanted)));
+        let maker = Maker::new(&connection, &client);
+        let _ = reply.send(maker.and_then(|maker| maker.make(&wanted)));
     };
     thread::Builder::new()
         .name("tidelog-kafka-topics".to_owned())
@@ -167,9 +185,10 @@ pub(crate) async fn ensure(
     answer.await.unwrap_or(Err(Error::Closed))
 }
 
-struct Wanted {
-    name: Box<str>,
-    spec: TopicSpec,
+/// A topic that is to be there.
+pub(crate) struct Wanted {
+    pub(crate) name: Box<str>,
+    pub(crate) spec: TopicSpec,
 }
 
 /// Asks and makes, waiting for the network.
@@ -181,10 +200,9 @@ struct Maker {
 }
 
 impl Maker {
-    fn new(config: &KafkaConfig) -> Result<Self, Error> {
-        let voice = Arc::new(Voice::new(&config.connection));
-        let client = config.admin()?;
-        let refused = |error| config.connection.refused(&error);
+    fn new(connection: &Connection, client: &ClientConfig) -> Result<Self, Error> {
+        let voice = Arc::new(Voice::new(connection));
+        let refused = |error| connection.refused(&error);
         let heard = || Clients(Arc::clone(&voice));
         Ok(Self {
             client: client.create_with_context(heard()).map_err(refused)?,

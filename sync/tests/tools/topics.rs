@@ -138,7 +138,13 @@ fn send<'a>(
 
 /// All that is committed in a topic now, by partition.
 pub fn read(address: &str, topic: &str) -> BTreeMap<i32, Vec<OwnedMessage>> {
+    read_with(address, topic, "read_committed")
+}
+
+/// The same with another isolation level.
+pub fn read_with(address: &str, topic: &str, isolation: &str) -> BTreeMap<i32, Vec<OwnedMessage>> {
     let mut config = client(address);
+    config.set("isolation.level", isolation);
     config
         .set("group.id", "nobody")
         .set("enable.auto.commit", "false");

@@ -1,19 +1,14 @@
 //! The two topics of a group's dead letters.
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::error::KafkaError;
-use rdkafka::types::RDKafkaErrorCode;
-use std::time::Duration;
 use tidelog_core::Error;
 
 use crate::kafka::connection::Connection;
+use crate::kafka::ensure::{self, TopicSpec, TopicsReport, Wanted};
 use crate::kafka::names::legal;
 use crate::kafka::settings::Role;
 
 /// How they come to be.
 pub(crate) const REMEDY: &str = "make it by `KafkaListenerConfig::ensure_topics`";
-const WITHIN: Duration = Duration::from_secs(30);
 
 /// Their names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,56 +44,38 @@ impl DeadTopics {
         Ok(())
     }
 
-    /// Makes those that are missing; what is there stays as it is. Both take the broker's time, since
-    /// this machine's may be wrong, and messages of 10 MiB, since a letter is larger than its record.
-    /// Letters are kept until somebody changes `retention.ms`.
+    /// Makes those that are missing; what is there is looked at, and stays as it is. `spec` is for letters;
+    /// the parked set is compacted, in one partition. Both take the broker's time, since this machine's may
+    /// be wrong, and messages of 10 MiB, since a letter is larger than its record. Letters are kept until
+    /// `spec` says otherwise.
     ///
     /// # Errors
     /// [`Error::Unreachable`] when the cluster does not answer, [`Error::ServerRefused`] when it refuses.
     pub(crate) async fn ensure(
         &self,
-        connection: &Connection,
-        partitions: i32,
-        replication: i32,
-    ) -> Result<(), Error> {
+        connection: Connection,
+        spec: TopicSpec,
+    ) -> Result<TopicsReport, Error> {
         let client = connection.client(Role::Admin)?;
-        let admin: AdminClient<DefaultClientContext> = client
-            .create()
-            .map_err(|error| connection.refused(&error))?;
-        let topic = |name, partitions| {
-            NewTopic::new(name, partitions, TopicReplication::Fixed(replication))
-                .set("message.timestamp.type", "LogAppendTime")
-                .set("max.message.bytes", "10485760")
+        let of_both = |spec: TopicSpec| {
+            spec.or_set("message.timestamp.type", "LogAppendTime")
+                .or_set("max.message.bytes", "10485760")
         };
-        let letters = topic(&self.letters, partitions).set("retention.ms", "-1");
-        let parked = topic(&self.parked, 1)
+        let parked = TopicSpec::new(1, spec.replication())
             .set("cleanup.policy", "compact")
             .set("segment.ms", "3600000")
             .set("min.cleanable.dirty.ratio", "0.1");
-        let options = AdminOptions::new().operation_timeout(Some(WITHIN));
-        let answers = admin.create_topics([&letters, &parked], &options).await;
-        let answers = answers.map_err(|error| unreachable(connection, &error))?;
-        for answer in answers {
-            match answer {
-                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                Err((topic, code)) => {
-                    return Err(Error::ServerRefused {
-                        server: connection.server(),
-                        action: format!("make topic {topic}").into(),
-                        reason: code.to_string().into(),
-                    });
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-fn unreachable(connection: &Connection, error: &KafkaError) -> Error {
-    Error::Unreachable {
-        server: connection.server(),
-        action: "make topics".into(),
-        reason: connection.secrets().scrub(&error.to_string()),
+        let wanted = vec![
+            Wanted {
+                name: self.letters.clone(),
+                spec: of_both(spec.or_set("retention.ms", "-1")),
+            },
+            Wanted {
+                name: self.parked.clone(),
+                spec: of_both(parked),
+            },
+        ];
+        ensure::make(connection, client, wanted).await
     }
 }
 
