@@ -356,6 +356,22 @@ mod tests {
         }
     }
 
+    /// Its answer was lost, and the run after it has claimed, too: what arrives late is no clone's.
+    #[test]
+    fn h3a_a_claim_of_any_run_that_had_no_answer_is_ours() {
+        let earlier = Uuid::from_u128(0xea);
+        let mut state = state();
+        state.next_sessions = vec![earlier, NEXT];
+        let row = row(EPOCH, earlier, end(6));
+        let expected = Verdict::Claim {
+            seen: row.watermark,
+            at: end(6),
+        };
+        assert_eq!(shaken(&state, &[row.clone()]), expected);
+        state.next_sessions = vec![NEXT];
+        assert_eq!(halt_code(&shaken(&state, &[row])), "halted_cloned");
+    }
+
     #[test]
     fn h3b_a_watermark_above_the_log_is_a_restored_backup() {
         let verdict = shaken(&state(), &[row(EPOCH, MINE, end(12))]);
