@@ -62,6 +62,7 @@ impl<B: Broker> KafkaSink<B> {
         };
         link.is_note_wanted = true;
         self.link = Some(Box::new(link));
+        self.count(keeper);
         for (stream, goes_alone) in std::mem::take(&mut self.wishes) {
             self.reopen(&stream, goes_alone, keeper);
         }

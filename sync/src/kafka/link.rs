@@ -27,8 +27,8 @@ pub(super) struct Link {
     pub progress: Progress,
     /// The part of the log that is published once more, instead of what is new.
     pub pass: Option<Pass>,
-    /// Everything of the pass is taken.
-    pub pass_is_read: bool,
+    /// Everything up to here was read on this connection.
+    pub read: u64,
     /// Everything up to here was taken, now or before.
     pub taken: u64,
     /// Everything up to here may have been sent before this connection.
@@ -97,7 +97,7 @@ impl Link {
             floor,
             progress: Progress::after(from),
             pass,
-            pass_is_read: false,
+            read: pass.map_or(floor.position, |pass| pass.at),
             taken: floor.position,
             sent_before: floor.position,
             lanes: Lanes::default(),

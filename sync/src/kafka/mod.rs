@@ -47,6 +47,8 @@ pub(crate) mod sink;
 pub(crate) mod state;
 pub(crate) mod status;
 mod suspects;
+#[cfg(test)]
+mod tests;
 #[cfg(feature = "kafka-tls")]
 mod tls;
 mod topic_gates;

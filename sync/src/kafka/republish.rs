@@ -18,7 +18,7 @@ impl<B: Broker> KafkaSink<B> {
         let Some(pass) = link.pass else {
             return false;
         };
-        let is_read = link.pass_is_read || link.taken >= outbox.durable();
+        let is_read = link.read > pass.to || link.read >= outbox.durable();
         let is_done = link.progress.settled().position >= pass.to;
         let is_over = is_done || is_read && link.progress.records() == 0;
         if !is_over || !link.lanes.is_empty() || !link.holds.is_empty() {

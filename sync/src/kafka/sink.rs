@@ -82,6 +82,8 @@ pub(crate) struct KafkaSink<B: Broker> {
     /// Streams that were on their way back when the connection ended.
     pub(super) wishes: BTreeMap<StreamId, bool>,
     reports: Vec<Report>,
+    /// The version of what is parked by which the withheld were counted.
+    counted_parked: u64,
 }
 
 impl<B: Broker> KafkaSink<B> {
@@ -106,6 +108,7 @@ impl<B: Broker> KafkaSink<B> {
             link: None,
             wishes: BTreeMap::new(),
             reports: Vec::new(),
+            counted_parked: u64::MAX,
         }
     }
 
@@ -221,13 +224,19 @@ impl<B: Broker> KafkaSink<B> {
         }
     }
 
-    fn count(&mut self, keeper: &Keeper) {
+    pub(super) fn count(&mut self, keeper: &Keeper) {
         let Some(link) = &self.link else {
             return;
         };
         self.counts.in_flight = link.flying.count();
         self.counts.republish = link.pass;
         let state = keeper.state();
+        if self.counted_parked != keeper.parked_version() {
+            self.counted_parked = keeper.parked_version();
+            let parked = state.parked.values();
+            let withheld = parked.filter(|entry| entry.reason == ParkedReason::NotReplicated);
+            self.counts.withheld = withheld.count();
+        }
         if state.restarted.len() != self.counts.restarted.len() {
             self.counts.restarted = state.restarted.iter().cloned().collect();
         }
@@ -338,11 +347,11 @@ impl<B: Broker> Sink for KafkaSink<B> {
         let Some(link) = &mut self.link else {
             return Ok(());
         };
+        link.read = commit.last_position();
         if link
             .pass
             .is_some_and(|pass| commit.first_position > pass.to)
         {
-            link.pass_is_read = true;
             return Ok(());
         }
         link.taken = link.taken.max(commit.last_position());

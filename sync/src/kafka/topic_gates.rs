@@ -237,7 +237,11 @@ mod tests {
             topics.get_mut(0).unwrap().shut(Shut::Missing, now);
             now += Duration::from_millis(pause);
             assert_eq!(topics.next_look(), Some(now));
-            assert!(topics.due(now.saturating_sub(Duration::from_millis(1))).is_empty());
+            assert!(
+                topics
+                    .due(now.saturating_sub(Duration::from_millis(1)))
+                    .is_empty()
+            );
             assert_eq!(topics.due(now), [(0, "tidelog.A".into())]);
         }
         topics.get_mut(0).unwrap().gate = Gate::Open;
