@@ -11,7 +11,7 @@ SERVICES := sync/services/services
 # TIDELOG_TEST_SCYLLA and TIDELOG_TEST_KAFKA name others. Without Java it fails if CI=true, and says
 # what it leaves out otherwise. It is compiled before, so that no server waits for that.
 OF_DISTRIBUTED := $(CARGO) test --locked -p tidelog -p tidelog-backends -p bank-account \
-	--features bank-account/scylla,tidelog/kafka,tidelog-backends/fakes --lib --test scylla --test kafka --test wire
+	--features bank-account/distributed,tidelog-backends/fakes --lib --test scylla --test kafka --test wire
 DISTRIBUTED := $(SERVICES) run -- $(OF_DISTRIBUTED)
 
 .PHONY: run test check bench faults fuzz clean

@@ -247,6 +247,15 @@ impl Replication {
         Some(handle.status.has(stream, position))
     }
 
+    /// Returns once it stands still, and not everything up to `position` is settled.
+    #[cfg(feature = "kafka")]
+    pub(crate) async fn halted_below(&self, position: u64) -> Halt {
+        match &self.handle {
+            Some(handle) => handle.status.halted_below(position).await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Returns once everything up to `position` is at the server.
     pub(crate) async fn wait_for(&self, position: u64) -> Result<(), Error> {
         self.handle()?.status.wait_for(position).await

@@ -287,12 +287,12 @@ impl Tidelog {
     /// How far the store is, here and elsewhere: one picture of all of it.
     pub fn status(&self) -> crate::Status {
         // What is furthest behind first: the log only grows meanwhile.
-        #[cfg(feature = "scylla")]
-        let replicated = Some(self.replication().status())
-            .filter(|status| status.state != crate::ReplicationState::Off);
         #[cfg(feature = "kafka")]
         let published = Some(self.publishing().status())
             .filter(|status| status.state != crate::PublishingState::Off);
+        #[cfg(feature = "scylla")]
+        let replicated = Some(self.replication().status())
+            .filter(|status| status.state != crate::ReplicationState::Off);
         let durable = self.store().durable_position();
         crate::Status {
             committed: self.last_position(),
@@ -356,7 +356,7 @@ impl Tidelog {
             #[cfg(feature = "scylla")]
             crate::Stage::Replicated => self.inner().replication().wait_for(position).await,
             #[cfg(feature = "kafka")]
-            crate::Stage::Published => self.inner().publishing().wait_for(position).await,
+            crate::Stage::Published => self.published(position).await,
             #[cfg(not(feature = "scylla"))]
             crate::Stage::Replicated => Err(left_out(stage)),
             #[cfg(not(feature = "kafka"))]
@@ -372,6 +372,27 @@ impl Tidelog {
                 news.await;
             },
         }
+    }
+
+    /// Returns once everything up to `position` is published; what stands still before the publisher
+    /// keeps it from ever being so, too.
+    #[cfg(feature = "kafka")]
+    async fn published(&self, position: u64) -> Result<(), Error> {
+        let publishing = self.inner().publishing();
+        let published = publishing.wait_for(position);
+        #[cfg(feature = "scylla")]
+        {
+            use futures_util::future::{Either, select};
+
+            let replication = self.inner().replication();
+            let halted = std::pin::pin!(replication.halted_below(position));
+            match select(std::pin::pin!(published), halted).await {
+                Either::Left((come, _)) => come,
+                Either::Right((halt, _)) => Err(Error::Halted(Box::new(halt))),
+            }
+        }
+        #[cfg(not(feature = "scylla"))]
+        published.await
     }
 
     /// Facts about the store: identity, counts, bytes, health.

@@ -1,7 +1,9 @@
 //! The command line.
 
-#[cfg(feature = "scylla")]
+#[cfg(any(feature = "scylla", feature = "kafka"))]
 mod destination;
+#[cfg(feature = "kafka")]
+mod publishing;
 #[cfg(feature = "scylla")]
 mod replication;
 mod transfers;
@@ -15,8 +17,10 @@ use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use tidelog::{Error, ExecuteError, StreamQuery, Tidelog, repair};
 
-#[cfg(feature = "scylla")]
+#[cfg(any(feature = "scylla", feature = "kafka"))]
 pub use destination::{Destination, Wait};
+#[cfg(feature = "kafka")]
+pub use publishing::PublishingAction;
 #[cfg(feature = "scylla")]
 pub use replication::ReplicationAction;
 
@@ -43,7 +47,7 @@ pub struct Cli {
     )]
     pub store: PathBuf,
     /// Where its log goes.
-    #[cfg(feature = "scylla")]
+    #[cfg(any(feature = "scylla", feature = "kafka"))]
     #[command(flatten)]
     pub destination: Destination,
     /// What to do.
@@ -141,8 +145,15 @@ pub enum Action {
         id: Option<String>,
     },
     /// Show how far all of it is, here and elsewhere.
-    #[cfg(feature = "scylla")]
+    #[cfg(any(feature = "scylla", feature = "kafka"))]
     Status,
+    /// Look after what is published.
+    #[cfg(feature = "kafka")]
+    Publishing {
+        /// What to do.
+        #[command(subcommand)]
+        action: PublishingAction,
+    },
     /// Look after what is replicated.
     #[cfg(feature = "scylla")]
     Replication {
@@ -219,7 +230,7 @@ impl From<ExecuteError<TransferRefusal>> for CliError {
 /// See [`CliError`].
 pub async fn run(cli: Cli) -> Result<(), CliError> {
     let store = cli.store;
-    if !matches!(cli.action, Action::Import { .. } | Action::Open { .. }) && !store.exists() {
+    if !may_begin(&cli.action) && !store.exists() {
         let reason = "there is nothing; open an account or import a file first, or give --store";
         return Err(Error::NotAStore {
             path: store,
@@ -234,14 +245,14 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
     if matches!(cli.action, Action::Transfer { .. } | Action::Parked) {
         bank = bank.process_manager(Transfers);
     }
-    #[cfg(feature = "scylla")]
+    #[cfg(any(feature = "scylla", feature = "kafka"))]
     let (bank, imports) = (
         cli.destination.switch_on(bank)?,
         matches!(cli.action, Action::Import { .. }),
     );
     let bank = bank.open()?;
     let done = act(&bank, &store, cli.action, &mut io::stdout()).await;
-    #[cfg(feature = "scylla")]
+    #[cfg(any(feature = "scylla", feature = "kafka"))]
     let done = match done {
         Ok(()) => {
             let (to, out) = (&cli.destination, &mut io::stdout());
@@ -252,6 +263,16 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
     // The first failure is the one to tell.
     let done = done.and(bank.close().await.map_err(CliError::from));
     told(done)
+}
+
+/// Whether it makes a store where there is none.
+fn may_begin(action: &Action) -> bool {
+    match action {
+        Action::Import { .. } | Action::Open { .. } => true,
+        #[cfg(feature = "kafka")]
+        Action::Publishing { action } => matches!(action, PublishingAction::Topics { .. }),
+        _ => false,
+    }
 }
 
 /// Whoever read along may have seen enough: `history ID | head`.
@@ -394,7 +415,9 @@ async fn act(
             bank.accept_all_losses().await?;
             writeln!(out, "accepted: the bank goes on without what is gone")?;
         }
-        #[cfg(feature = "scylla")]
+        #[cfg(feature = "kafka")]
+        Action::Publishing { action } => publishing::act(bank, action, out).await?,
+        #[cfg(any(feature = "scylla", feature = "kafka"))]
         Action::Status => destination::status(bank, out).await?,
         #[cfg(feature = "scylla")]
         Action::Replication { action } => replication::act(bank, action, out).await?,

@@ -14,6 +14,8 @@ const SOURCE: &str = include_str!("../examples/readme.rs");
 const VISITS: &str = include_str!("../examples/visits.rs");
 /// Runs in `scylla.rs`, since it needs a server.
 const DISTRIBUTED: &str = include_str!("../examples/distributed.rs");
+/// Runs in `kafka.rs`.
+const PUBLISHED: &str = include_str!("../examples/published.rs");
 
 fn run_in(dir: &Path, example: &str) -> String {
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
@@ -58,6 +60,7 @@ fn the_examples_are_short() {
     assert!(SOURCE.lines().count() < 40);
     assert!(VISITS.lines().count() <= 30);
     assert!(DISTRIBUTED.lines().count() <= 20);
+    assert!(PUBLISHED.lines().count() <= 20);
 }
 
 #[test]
@@ -68,6 +71,7 @@ fn the_readme_shows_the_examples_word_for_word() {
         ("readme", SOURCE),
         ("visits", VISITS),
         ("distributed", DISTRIBUTED),
+        ("published", PUBLISHED),
     ] {
         assert!(
             readme.contains(source.trim_end()),

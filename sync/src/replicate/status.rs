@@ -240,6 +240,23 @@ impl<S: SinkStatus> SinkCell<S> {
         }
     }
 
+    /// Returns once the sink stands still, and not everything up to `position` is settled.
+    #[cfg(all(feature = "scylla", feature = "kafka"))]
+    pub(crate) async fn halted_below(&self, position: u64) -> Halt {
+        loop {
+            let news = self.listen();
+            {
+                let told = self.told.lock();
+                if let (Phase::Halted(halt), true) =
+                    (&told.common.phase, told.common.settled < position)
+                {
+                    return halt.clone();
+                }
+            }
+            news.await;
+        }
+    }
+
     /// Whether the event at `position` of `stream` is settled, and not set aside.
     pub(crate) fn has(&self, stream: &StreamId, position: u64) -> Result<bool, Error> {
         let told = self.told.lock();

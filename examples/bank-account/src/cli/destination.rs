@@ -7,12 +7,17 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use tidelog::{
-    DistributedConfig, Error, Halt, KeyspaceReplication, ReplicationState, ScyllaConfig, Stage,
-    Tidelog, TidelogBuilder,
-};
+use tidelog::{DistributedConfig, Error, Halt, Stage, Tidelog, TidelogBuilder};
+#[cfg(feature = "kafka")]
+use tidelog::{KafkaConfig, PublishingState};
+#[cfg(feature = "scylla")]
+use tidelog::{KeyspaceReplication, ReplicationState, ScyllaConfig};
 
-use super::{CliError, replication};
+use super::CliError;
+#[cfg(feature = "kafka")]
+use super::publishing;
+#[cfg(feature = "scylla")]
+use super::replication;
 use crate::money;
 
 /// How often the bar moves.
@@ -27,14 +32,25 @@ pub struct Destination {
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Replicate to this node of ScyllaDB or Cassandra.
+    #[cfg(feature = "scylla")]
     #[arg(long, global = true, value_name = "HOST:PORT")]
     pub scylla: Option<String>,
     /// The keyspace there.
+    #[cfg(feature = "scylla")]
     #[arg(long, global = true, default_value = "bank")]
     pub keyspace: String,
     /// Make the keyspace, with one copy of everything, and its tables, if they are not there.
+    #[cfg(feature = "scylla")]
     #[arg(long, global = true)]
     pub migrate: bool,
+    /// Publish to this broker of Kafka.
+    #[cfg(feature = "kafka")]
+    #[arg(long, global = true, value_name = "HOST:PORT")]
+    pub kafka: Option<String>,
+    /// What the names of topics begin with there.
+    #[cfg(feature = "kafka")]
+    #[arg(long, global = true, default_value = "bank.")]
+    pub topic_prefix: String,
     /// End when all that is recorded has come so far, however long that takes.
     #[arg(long, global = true, value_enum, value_name = "STAGE")]
     pub wait: Option<Wait>,
@@ -46,14 +62,21 @@ pub enum Wait {
     /// It is recorded here.
     Committed,
     /// It is at the replica.
+    #[cfg(feature = "scylla")]
     Replicated,
+    /// It is in Kafka.
+    #[cfg(feature = "kafka")]
+    Published,
 }
 
 impl From<Wait> for Stage {
     fn from(wait: Wait) -> Self {
         match wait {
             Wait::Committed => Self::Committed,
+            #[cfg(feature = "scylla")]
             Wait::Replicated => Self::Replicated,
+            #[cfg(feature = "kafka")]
+            Wait::Published => Self::Published,
         }
     }
 }
@@ -75,6 +98,7 @@ impl Destination {
             Some(file) => DistributedConfig::from_toml_file(file)?.overridden_by_env()?,
             None => DistributedConfig::new(),
         };
+        #[cfg(feature = "scylla")]
         if let Some(node) = &self.scylla {
             let mut config = ScyllaConfig::new([node]).keyspace(&self.keyspace);
             if self.migrate {
@@ -83,6 +107,11 @@ impl Destination {
                     .migrate_at_connect();
             }
             distributed = distributed.scylla(config);
+        }
+        #[cfg(feature = "kafka")]
+        if let Some(broker) = &self.kafka {
+            let config = KafkaConfig::new([broker]).topic_prefix(&self.topic_prefix);
+            distributed = distributed.kafka(config);
         }
         Ok(bank.distributed(distributed))
     }
@@ -157,17 +186,37 @@ impl Destination {
 /// How far each server is that the log goes to.
 fn far(bank: &Tidelog) -> Vec<Far> {
     let mut all = Vec::new();
-    let status = bank.replication().status();
-    if status.state != ReplicationState::Off {
-        all.push(Far {
-            settled: status.settled,
-            stands: matches!(
-                status.state,
-                ReplicationState::Live | ReplicationState::Halted(_)
-            ),
-            halt: bank.replication().halt(),
-            says: replication::state_of(&status),
-        });
+    #[cfg(feature = "scylla")]
+    {
+        let status = bank.replication().status();
+        let stands = matches!(
+            status.state,
+            ReplicationState::Live | ReplicationState::Halted(_)
+        );
+        if status.state != ReplicationState::Off {
+            all.push(Far {
+                settled: status.settled,
+                stands,
+                halt: bank.replication().halt(),
+                says: replication::state_of(&status),
+            });
+        }
+    }
+    #[cfg(feature = "kafka")]
+    {
+        let status = bank.publishing().status();
+        let stands = matches!(
+            status.state,
+            PublishingState::Live | PublishingState::Halted(_)
+        );
+        if status.state != PublishingState::Off {
+            all.push(Far {
+                settled: status.settled,
+                stands,
+                halt: bank.publishing().halt(),
+                says: publishing::state_of(&status),
+            });
+        }
     }
     all
 }
@@ -190,9 +239,14 @@ pub(super) async fn status(bank: &Tidelog, out: &mut impl Write) -> Result<(), C
 
 /// Shows how far each server is.
 fn show(bank: &Tidelog, out: &mut impl Write) -> Result<(), CliError> {
-    let status = bank.replication().status();
-    if status.state != ReplicationState::Off {
-        replication::show(&status, out)?;
+    let status = bank.status();
+    #[cfg(feature = "scylla")]
+    if let Some(replicated) = &status.replicated {
+        replication::show(replicated, out)?;
+    }
+    #[cfg(feature = "kafka")]
+    if let Some(published) = &status.published {
+        publishing::show(published, status.durable, out)?;
     }
     Ok(())
 }
