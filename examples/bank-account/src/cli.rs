@@ -246,19 +246,20 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         bank = bank.process_manager(Transfers);
     }
     #[cfg(any(feature = "scylla", feature = "kafka"))]
-    let (bank, imports) = (
+    let (bank, imports, asks) = (
         cli.destination.switch_on(bank)?,
         matches!(cli.action, Action::Import { .. }),
+        matches!(cli.action, Action::Status),
     );
     let bank = bank.open()?;
     let done = act(&bank, &store, cli.action, &mut io::stdout()).await;
     #[cfg(any(feature = "scylla", feature = "kafka"))]
     let done = match done {
-        Ok(()) => {
+        Ok(()) if !asks => {
             let (to, out) = (&cli.destination, &mut io::stdout());
             to.follow(&bank, imports, out).await
         }
-        failed => failed,
+        done => done,
     };
     // The first failure is the one to tell.
     let done = done.and(bank.close().await.map_err(CliError::from));

@@ -1,0 +1,326 @@
+//! Two tills with half of the customers each, ScyllaDB (or Cassandra) and Kafka. Everything is killed,
+//! again and again; in the end all have the same sums, and a till whose disk is gone comes back.
+//!
+//! With `TIDELOG_SWEEP=full` it is the whole file and six rounds of kills; otherwise a part of it and two.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use bank_account::query::TotalsAnswer;
+use tempfile::TempDir;
+use tidelog::{EventLog as _, RestoreOptions, ScyllaConfig, Tidelog};
+
+mod chaos;
+#[path = "../common/mod.rs"]
+mod common;
+#[allow(dead_code, reason = "not all of it is asked")]
+#[path = "../../../../sync/tests/tools/consumer.rs"]
+mod consumer;
+#[allow(dead_code, reason = "shared with other tests")]
+#[path = "../../../../sync/tests/tools/plain.rs"]
+mod plain;
+mod processes;
+mod random;
+#[path = "../common/server.rs"]
+mod server;
+#[allow(dead_code, reason = "shared with other tests")]
+#[path = "../../../../sync/tests/tools/services.rs"]
+mod services;
+#[allow(dead_code, reason = "shared with other tests")]
+#[path = "../../../../sync/tests/tools/topics.rs"]
+mod topics;
+
+use chaos::Plan;
+use common::{TOTALS, data, ok};
+use consumer::{Checker, streams_of};
+use processes::Process;
+use services::Own;
+
+const KEYSPACE: &str = "bank";
+const TOPIC: &str = "bank.BankAccount";
+/// Records that a till sends again after brokers have lost some.
+const OVERLAP: u64 = 200;
+
+/// Everything of one run.
+struct Whole {
+    dir: TempDir,
+    file: PathBuf,
+    expected: TotalsAnswer,
+    cassandra: Own,
+    kafka: Own,
+}
+
+/// Not by `eprintln`, which a test that passes keeps to itself: what was done is the result.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+impl Whole {
+    fn begin(customers: Option<u32>) -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = match customers {
+            None => data(),
+            Some(most) => some_customers(dir.path(), most),
+        };
+        // What a store without any of this makes of it.
+        let alone = dir.path().join("alone");
+        ok(&alone, &["import", file.to_str().unwrap()]);
+        let expected = totals(&alone);
+        let path = Self {
+            cassandra: Own::start()?,
+            kafka: Own::kafka()?,
+            dir,
+            file,
+            expected,
+        };
+        for name in ["till1", "till2"] {
+            path.write(&format!("{name}.toml"), &path.till(name));
+        }
+        Some(path)
+    }
+
+    fn till(&self, name: &str) -> String {
+        let (cassandra, kafka) = (self.cassandra.address(), self.kafka.address());
+        format!(
+            r#"
+[scylla]
+contact_points = ["{cassandra}"]
+keyspace = "{KEYSPACE}"
+replication = "1"
+migrate_at_connect = true
+
+[replication]
+name = "{name}"
+
+[kafka]
+brokers = ["{kafka}"]
+topic_prefix = "bank."
+overlap = {OVERLAP}
+"#
+        )
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.dir.path().join(name), text).unwrap();
+    }
+
+    fn store(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn config(&self, name: &str) -> String {
+        let file = self.dir.path().join(name).with_extension("toml");
+        file.to_str().unwrap().to_owned()
+    }
+
+    fn import(&self, name: &'static str, customers: &str, pace: u32) -> Process {
+        let (file, config) = (self.file.to_str().unwrap(), self.config(name));
+        let pace = pace.to_string();
+        let args = ["import", file, "--customers", customers, "--pace", &pace];
+        let wait = ["--config", &config, "--wait", "published"];
+        Process::start(name, &self.store(name), &[&args[..], &wait].concat())
+    }
+}
+
+/// The file's customers up to this number.
+fn some_customers(dir: &Path, most: u32) -> PathBuf {
+    let all = std::fs::read_to_string(data()).unwrap();
+    let is_wanted = |line: &&str| {
+        let number = line
+            .split_whitespace()
+            .next()
+            .and_then(|id| id.parse().ok());
+        number.is_none_or(|number: u32| number <= most)
+    };
+    let some: Vec<_> = all.lines().filter(is_wanted).collect();
+    let file = dir.join("some.txt");
+    std::fs::write(&file, some.join("\n") + "\n").unwrap();
+    file
+}
+
+fn totals(store: &Path) -> TotalsAnswer {
+    let json = ok(store, &["report", "--json"]);
+    let found: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let number = |name: &str| found[name].as_u64().unwrap();
+    TotalsAnswer {
+        accounts: number("accounts"),
+        deposits: number("deposits"),
+        deposited_cents: number("deposited_cents"),
+        cds: number("cds"),
+    }
+}
+
+fn sum(one: TotalsAnswer, other: TotalsAnswer) -> TotalsAnswer {
+    TotalsAnswer {
+        accounts: one.accounts + other.accounts,
+        deposits: one.deposits + other.deposits,
+        deposited_cents: one.deposited_cents + other.deposited_cents,
+        cds: one.cds + other.cds,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sums_are_the_same_everywhere_whatever_is_killed() {
+    let (seed, entered) = (random::seed(), Instant::now());
+    let mut random = random::Random(seed);
+    let (customers, pace, plan) = if random::is_full() {
+        let wait = (2_000, 3_000);
+        (
+            None,
+            170,
+            Plan {
+                rounds: 6,
+                wait,
+                pause: Duration::from_secs(5),
+            },
+        )
+    } else {
+        let wait = (100, 500);
+        (
+            Some(1_500),
+            90,
+            Plan {
+                rounds: 2,
+                wait,
+                pause: Duration::from_secs(1),
+            },
+        )
+    };
+    let Some(path) = Whole::begin(customers) else {
+        return;
+    };
+    if customers.is_none() {
+        assert_eq!(path.expected, TOTALS);
+    }
+    say(&format!(
+        "both servers are there after {:.0?}",
+        entered.elapsed()
+    ));
+    let (begun, events) = (
+        Instant::now(),
+        path.expected.accounts + path.expected.deposits,
+    );
+    say(&format!("TIDELOG_SEED={seed}: {events} events"));
+    // Nobody makes topics but who is told to.
+    let config = path.config("till1");
+    ok(
+        &path.store("till1"),
+        &[
+            "publishing",
+            "topics",
+            "--config",
+            &config,
+            "--partitions",
+            "6",
+        ],
+    );
+
+    let mut all = [
+        path.import("till1", "odd", pace),
+        path.import("till2", "even", pace),
+    ];
+    chaos::cause(
+        &plan,
+        &mut random,
+        &[&path.cassandra, &path.kafka],
+        &mut all,
+    );
+    for process in &mut all {
+        process.end();
+        say(&format!(
+            "{} was killed {} times",
+            process.name, process.kills
+        ));
+        assert!(
+            process.kills >= plan.rounds,
+            "{} had ended before it was killed",
+            process.name
+        );
+    }
+    say(&format!("all is over after {:.0?}", begun.elapsed()));
+
+    let tills = ["till1", "till2"].map(|name| path.store(name));
+    let logs = sum(totals(&tills[0]), totals(&tills[1]));
+    assert_eq!(logs, path.expected, "the tills");
+    let session = plain::session(&path.cassandra.address()).await;
+    assert_eq!(
+        server::totals(&session, KEYSPACE).await,
+        path.expected,
+        "the replica"
+    );
+    let mut streams = consumer::Streams::new();
+    for till in &tills {
+        let log = Tidelog::open(till).unwrap();
+        streams.extend(streams_of(&log).await);
+        log.close().await.unwrap();
+    }
+    let kafka = Checker::of(&path.kafka.address(), &[TOPIC]);
+    kafka.assert_is(&streams);
+    say(&format!(
+        "{} messages in Kafka, {} of them doubles",
+        kafka.messages, kafka.doubles
+    ));
+    for name in ["till1", "till2"] {
+        let status = ok(
+            &path.store(name),
+            &["status", "--config", &path.config(name)],
+        );
+        assert!(!status.contains("parked"), "{status}");
+        assert_eq!(status.matches("is level").count(), 2, "{status}");
+    }
+    a_disk_is_lost(&path, kafka.messages).await;
+    say(&format!("the whole of it took {:.0?}", entered.elapsed()));
+}
+
+/// The first till is made again from the replica; it publishes nothing again that needs not be, and what
+/// it records then arrives.
+async fn a_disk_is_lost(path: &Whole, messages: usize) {
+    let till = path.store("till1");
+    let before = totals(&till);
+    let log = Tidelog::open(&till).unwrap();
+    let origin = log.store().identity().origin;
+    log.close().await.unwrap();
+    std::fs::remove_dir_all(&till).unwrap();
+    let config = ScyllaConfig::new([path.cassandra.address()]).keyspace(KEYSPACE);
+    let options = RestoreOptions::new().origin(origin);
+    let report = tidelog::restore(config, options, &till).await.unwrap();
+    assert_eq!(report.origin, origin);
+    let verified = ok(&till, &["verify"]);
+    assert!(verified.contains("no fault found"), "{verified}");
+    assert_eq!(totals(&till), before);
+    let config = path.config("till1");
+    ok(
+        &till,
+        &[
+            "deposit",
+            "00001",
+            "1.00",
+            "--config",
+            &config,
+            "--wait",
+            "published",
+        ],
+    );
+    let now = Checker::of(&path.kafka.address(), &[TOPIC]);
+    now.assert_in_order();
+    let deposited = usize::try_from(path.expected.accounts + path.expected.deposits + 1);
+    assert_eq!(
+        now.events(),
+        deposited.unwrap(),
+        "what it recorded then has arrived"
+    );
+    let again = now.messages - messages - 1;
+    let most = usize::try_from(OVERLAP).unwrap();
+    assert!(again <= most, "{again} messages were published again");
+    say(&format!(
+        "after the restore {again} messages were published again"
+    ));
+}
