@@ -10,24 +10,55 @@
 
 mod brokers;
 mod checking;
+mod child;
 #[allow(dead_code, reason = "shared with other tests")]
 #[path = "../tools/consumer.rs"]
 mod consumer;
 mod ensure;
+#[cfg(feature = "scylla")]
+mod gated;
 #[path = "../tools/heard.rs"]
 mod heard;
 #[path = "../tools/java.rs"]
 mod java;
+mod kill;
+mod memory;
+mod oversize;
 mod partitioner;
+#[cfg(feature = "scylla")]
+#[allow(dead_code, reason = "shared with the tests against Cassandra")]
+#[path = "../tools/plain.rs"]
+mod plain;
+#[cfg(feature = "scylla")]
+#[allow(dead_code, reason = "shared with the tests against Cassandra")]
+#[path = "../tools/proxy.rs"]
+mod proxy;
 mod publish;
 #[path = "../tools/python.rs"]
 mod python;
 mod read_by_others;
+mod recreated;
 mod secrets;
 #[allow(dead_code, reason = "shared with the tests against Cassandra")]
 #[path = "../tools/services.rs"]
 mod services;
 mod settings;
+mod stores;
+#[path = "../../../backends/tests/tools/sweep.rs"]
+mod sweep;
 #[allow(dead_code, reason = "shared with other tests")]
 #[path = "../tools/topics.rs"]
 mod topics;
+
+use std::io::Write as _;
+
+/// Not a test by itself: what tests that kill an application start.
+#[test]
+fn child_appends_until_it_is_killed() {
+    child::run_if_told();
+}
+
+/// Not by `eprintln`, which a test that passes keeps to itself: the counts are the result.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
