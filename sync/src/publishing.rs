@@ -18,9 +18,9 @@ use crate::kafka::{
 use crate::listeners::ThreadSleeper;
 use crate::replicate::Other;
 use crate::replicate::embedded::Embedded;
-use crate::replicate::gate::Published;
 use crate::replicate::mailbox::{Mailbox, Message};
 use crate::replicate::outbox::Outbox;
+use crate::replicate::published::Published;
 use crate::replicate::replicator::{Env, Pace, Replicator};
 use crate::replicate::thread::{MachineTicks, OwnThread, Running};
 

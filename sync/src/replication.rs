@@ -44,7 +44,7 @@ pub(crate) struct Handle {
     ticks: Arc<dyn Ticks>,
     /// What is published of the log.
     #[cfg(feature = "kafka")]
-    published: Arc<crate::replicate::gate::Published>,
+    published: Arc<crate::replicate::published::Published>,
     /// Of a store that keeps others' events.
     pulling: Option<Pulling>,
 }
@@ -133,6 +133,10 @@ impl Replication {
                 ticks: Arc::clone(&env.ticks),
             },
         );
+        #[cfg(feature = "kafka")]
+        let published = Arc::<crate::replicate::published::Published>::default();
+        #[cfg(feature = "kafka")]
+        let sink = sink.telling(Arc::clone(&published));
         let ticks = Arc::clone(&env.ticks);
         let status = Arc::new(StatusCell::new(store.identity().epoch));
         let mailbox = Arc::<Mailbox<SinkMessage>>::default();
@@ -165,7 +169,7 @@ impl Replication {
             wire: Arc::new(Begun { status, wire }),
             ticks,
             #[cfg(feature = "kafka")]
-            published: Arc::default(),
+            published,
             pulling,
         };
         let running = Running::start(replicator, cql);

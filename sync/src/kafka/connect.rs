@@ -33,7 +33,13 @@ impl<B: Broker> KafkaSink<B> {
         let cluster = cluster.map_err(|error| self.stop(error, "connect"))?;
         let known = &keeper.state().cluster;
         if known.is_empty() {
-            let start = self.start(&**outbox, keeper.state().settled)?;
+            let settled = keeper.state().settled;
+            // A store that was restored goes on where it is told to.
+            let start = if settled.position > 0 {
+                settled
+            } else {
+                self.start(&**outbox, settled)?
+            };
             let state = keeper.change();
             (state.cluster, state.settled) = (cluster.id, start);
         } else if *known != cluster.id {

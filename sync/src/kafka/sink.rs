@@ -15,14 +15,14 @@ use super::link::Link;
 use super::message::Encoder;
 use super::park::PublishingParked;
 use super::republish::republish;
-use super::state::{KafkaState, Keeper};
+use super::state::{self, KafkaState, Keeper};
 use super::status::{Counts, PublishingStatus, Trouble};
 use super::topic_gates::Topics;
 use super::window::Watchdog;
 use crate::listeners::StartAt;
 use crate::replicate::ParkedReason;
-use crate::replicate::gate::Published;
 use crate::replicate::outbox::{Identity, LocalEvent, Outbox, Pass};
+use crate::replicate::published::Published;
 use crate::replicate::replicator::Env;
 use crate::replicate::sink::{After, Asked, Begin, Load, Other, Sink, Step, Stop};
 
@@ -319,7 +319,7 @@ impl<B: Broker> KafkaSink<B> {
 
 impl<B: Broker> Sink for KafkaSink<B> {
     const NAME: &'static str = "kafka";
-    const STATE: &'static str = "sink.kafka";
+    const STATE: &'static str = state::NAME;
 
     type Kept = KafkaState;
     type Ask = Ask;

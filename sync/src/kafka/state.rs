@@ -17,6 +17,24 @@ use crate::replicate::outbox::Identity;
 
 pub(super) type Keeper = crate::replicate::keeper::Keeper<KafkaState>;
 
+/// The name that the state is saved under.
+pub(crate) const NAME: &str = "sink.kafka";
+
+/// The state of a store that was restored, of which everything up to `settled` is published.
+#[cfg(feature = "scylla")]
+pub(crate) fn restored(origin: Uuid, epoch: Uuid, settled: CommitEnd) -> Result<Bytes, Error> {
+    let identity = Identity {
+        origin,
+        first_epoch: epoch,
+        epoch,
+    };
+    let state = KafkaState {
+        settled,
+        ..KafkaState::new(&identity)
+    };
+    state.encode()
+}
+
 /// The format of the bytes.
 const FORMAT: u32 = 1;
 /// Most bytes of a text kept with a parked stream.

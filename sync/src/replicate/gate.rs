@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -12,7 +11,6 @@ use uuid::Uuid;
 
 use super::outbox::{Identity, LocalEvent, Outbox, Pass};
 use super::status::{Listed, SinkCell, SinkStatus};
-use crate::signal::Signal;
 
 /// About the bytes of a record.
 const RECORD_BYTES: usize = 512;
@@ -206,38 +204,5 @@ impl<S: SinkStatus> Outbox for Gated<S> {
 
     fn forget_state(&self, name: &'static str) -> BoxFuture<'static, Result<(), Error>> {
         self.of.forget_state(name)
-    }
-}
-
-/// How far the log is published with nothing of it set aside: what the replica is told, so that a
-/// store that is restored from it need not publish everything again.
-#[derive(Default)]
-pub(crate) struct Published {
-    /// One more than that; 0 before it is known.
-    position: AtomicU64,
-    news: Signal,
-}
-
-impl Published {
-    pub(crate) fn set(&self, position: u64) {
-        let next = position.saturating_add(1);
-        if self.position.swap(next, Ordering::AcqRel) != next {
-            self.news.notify();
-        }
-    }
-
-    pub(crate) fn get(&self) -> Option<u64> {
-        self.position.load(Ordering::Acquire).checked_sub(1)
-    }
-
-    /// Ends when it is another than `known`.
-    pub(crate) async fn changed(&self, known: Option<u64>) {
-        loop {
-            let news = self.news.listen();
-            if self.get() != known {
-                return;
-            }
-            news.await;
-        }
     }
 }

@@ -7,6 +7,7 @@
 //! | `gate` | the same, as far as another sink has come |
 //! | `sink` | where it goes |
 //! | `keeper` | what is kept between two runs |
+//! | `published` | how far another sink is, for this one to tell |
 //! | `progress` | how far a sink is |
 //! | `parked` | why a stream is set aside |
 //! | `backoff` | waits between tries |
@@ -30,6 +31,7 @@ pub(crate) mod mailbox;
 pub(crate) mod outbox;
 mod parked;
 pub(crate) mod progress;
+pub(crate) mod published;
 pub(crate) mod replicator;
 mod report;
 mod session;

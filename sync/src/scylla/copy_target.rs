@@ -32,6 +32,12 @@ pub(crate) trait Restorable: CopyTarget {
     /// by it.
     fn claim(&mut self, claim: &Claim) -> Result<(), Error>;
 
+    /// Keeps that everything up to `position` is published already; durable when this returns.
+    fn published(&mut self, claim: &Claim, position: u64) -> Result<(), Error> {
+        let (_, _) = (claim, position);
+        Ok(())
+    }
+
     /// It is a store of its own from now on, in the epoch `epoch`.
     fn finish(self, epoch: Uuid) -> Result<(), Error>;
 }

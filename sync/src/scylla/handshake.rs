@@ -367,7 +367,7 @@ mod tests {
             seen: row.watermark,
             at: end(6),
         };
-        assert_eq!(shaken(&state, &[row.clone()]), expected);
+        assert_eq!(shaken(&state, std::slice::from_ref(&row)), expected);
         state.next_sessions = vec![NEXT];
         assert_eq!(halt_code(&shaken(&state, &[row])), "halted_cloned");
     }

@@ -54,6 +54,10 @@ pub(super) struct Link {
     pub running: FuturesUnordered<BoxFuture<'static, Answer>>,
     pub noting: Option<BoxFuture<'static, Result<Noted, WireError>>>,
     pub is_note_wanted: bool,
+    /// What the server is being told to be published.
+    pub telling: u64,
+    /// Ends when that is another.
+    pub published_news: Option<BoxFuture<'static, ()>>,
     /// Lanes whose event the server refused while it had taken nothing yet.
     pub suspects: Vec<(StreamId, Box<str>)>,
     /// The server has taken something from this connection.
@@ -126,6 +130,8 @@ impl Link {
             running: FuturesUnordered::new(),
             noting: None,
             is_note_wanted: true,
+            telling: greeting.published,
+            published_news: None,
             suspects: Vec::new(),
             has_appended: false,
             last_accepted: None,

@@ -77,6 +77,9 @@ mod tests_others;
 #[cfg(test)]
 mod tests_parking;
 #[cfg(test)]
+#[cfg(feature = "kafka")]
+mod tests_published;
+#[cfg(test)]
 mod tests_wake;
 pub(crate) mod timed;
 mod torn;

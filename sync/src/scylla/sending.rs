@@ -53,15 +53,17 @@ impl ScyllaSink {
         if std::mem::take(&mut link.is_note_wanted) && link.noting.is_none() {
             let settled = link.settled();
             let seen = link.greeting.watermark;
-            if settled.position != seen.position {
+            let published = self.published.get().unwrap_or(link.greeting.published);
+            if settled.position != seen.position || published != link.greeting.published {
                 let advance = Advance {
                     wire: Arc::clone(&self.wire),
                     origin: link.greeting.identity.origin,
                     epoch: link.greeting.identity.epoch,
                     seen,
                     to: watermark(seen.session, settled),
-                    published: link.greeting.published,
+                    published,
                 };
+                link.telling = published;
                 link.noting = Some(Box::pin(advance.run()));
             }
         }
@@ -108,6 +110,7 @@ impl ScyllaSink {
                 self.counts.watermark = mark.position;
                 if let Some(link) = &mut self.link {
                     link.greeting.watermark = mark;
+                    link.greeting.published = link.telling;
                 }
                 keeper.change();
                 Ok(())

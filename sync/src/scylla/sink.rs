@@ -17,6 +17,7 @@ use super::link::Link;
 use super::watermark::stop;
 use crate::replicate::outbox::Identity;
 use crate::replicate::outbox::Outbox;
+use crate::replicate::published::Published;
 use crate::replicate::sink::{After, Asked, Begin, Load, Other, Sink, Step, Stop};
 use crate::scylla::parked::ReplicationParked;
 use crate::scylla::state::Keeper;
@@ -75,6 +76,8 @@ pub(crate) struct ScyllaSink {
     pub(super) is_fresh_wanted: bool,
     pub(super) counts: Counts,
     pub(super) link: Option<Box<Link>>,
+    /// What of the log is published.
+    pub(super) published: Arc<Published>,
     /// When how much was settled, a second apart, newest last.
     pace: VecDeque<(Duration, u64)>,
 }
@@ -89,8 +92,33 @@ impl ScyllaSink {
             is_fresh_wanted: true,
             counts: Counts::default(),
             link: None,
+            published: Arc::default(),
             pace: VecDeque::new(),
         }
+    }
+
+    /// The same, which tells the server what is published, too.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn telling(mut self, published: Arc<Published>) -> Self {
+        self.published = published;
+        self
+    }
+
+    /// Whether there is news of what is published.
+    fn poll_published(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(link) = &mut self.link else {
+            return false;
+        };
+        let published = &self.published;
+        let news = link.published_news.get_or_insert_with(|| {
+            let (published, known) = (Arc::clone(published), published.get());
+            Box::pin(async move { published.changed(known).await })
+        });
+        let is_news = news.as_mut().poll(cx).is_ready();
+        if is_news {
+            link.published_news = None;
+        }
+        is_news
     }
 
     pub(super) fn stop(&self, error: WireError, action: &str) -> Stop {
@@ -211,7 +239,7 @@ impl Sink for ScyllaSink {
         outbox: &Arc<dyn Outbox>,
         keeper: &mut Keeper,
     ) -> Poll<Result<Step, Stop>> {
-        let mut has_moved = false;
+        let mut has_moved = self.poll_published(cx);
         let settled = self.settled();
         let now = self.options.ticks.now();
         for _ in 0..TURNS {
@@ -287,7 +315,10 @@ impl Sink for ScyllaSink {
 
     fn is_level(&self) -> bool {
         self.link.as_ref().is_none_or(|link| {
-            link.settled().position == link.greeting.watermark.position && link.noting.is_none()
+            let told = link.greeting.published;
+            link.settled().position == link.greeting.watermark.position
+                && self.published.get().is_none_or(|at| at == told)
+                && link.noting.is_none()
         })
     }
 

@@ -72,7 +72,8 @@ impl Advance {
             if let Some(halt) = taken(&row, self.to.session) {
                 return Ok(Noted::Taken(halt));
             }
-            if row.watermark == self.to {
+            let is_told = self.to != self.seen || row.published == self.published;
+            if row.watermark == self.to && is_told {
                 return Ok(Noted::At(self.to));
             }
             if row.watermark.position < self.seen.position {

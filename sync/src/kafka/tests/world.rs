@@ -22,9 +22,9 @@ use crate::kafka::status::StatusCell;
 use crate::kafka::{KafkaConfig, PublishingStatus};
 use crate::listeners::StartAt;
 use crate::replicate::embedded::Embedded;
-use crate::replicate::gate::Published;
 use crate::replicate::mailbox::{self, Mailbox};
 use crate::replicate::outbox::Outbox;
+use crate::replicate::published::Published;
 use crate::replicate::replicator::{Env, Pace, Replicator};
 
 /// A message as it stands in a topic.

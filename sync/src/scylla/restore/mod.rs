@@ -391,6 +391,7 @@ impl<W: Wire + ?Sized> Work<'_, W> {
             parked: open.map(under).collect(),
         };
         copy.claim(&claim)?;
+        copy.published(&claim, row.published.min(end.position))?;
         self.report.parked = claim.parked.len();
         self.report.position = end.position;
         self.report.beyond_watermark = end.position.saturating_sub(row.watermark.position);

@@ -153,6 +153,20 @@ impl Restorable for SledCopy {
         pollster::block_on(self.copy.store().save(STATE, position, bytes))
     }
 
+    #[cfg(feature = "kafka")]
+    fn published(&mut self, claim: &Claim, mut position: u64) -> Result<(), Error> {
+        let store = self.copy.store();
+        while position > 0 {
+            if let Some(end) = store.commit_end(position)? {
+                let bytes = crate::kafka::state::restored(claim.origin, claim.epoch, end)?;
+                let name = crate::kafka::state::NAME;
+                return pollster::block_on(store.save(name, position, bytes));
+            }
+            position -= 1;
+        }
+        Ok(())
+    }
+
     fn finish(self, epoch: Uuid) -> Result<(), Error> {
         self.copy.finish(epoch)?.close_blocking()
     }
@@ -209,7 +223,7 @@ mod tests {
                 hash: end.hash,
                 commit_number: end.number,
             },
-            published: 0,
+            published: end.position - 1,
             successor: None,
             name: "till".into(),
         };
@@ -298,6 +312,14 @@ mod tests {
         assert_eq!(accepted.stream, stream("a"));
         assert_eq!((accepted.first_position, accepted.batch.first), (29, 29));
         assert_eq!(state.of(&stream("s0")).count(), 0);
+        // What was published is not published again: up to the last whole commit of it.
+        #[cfg(feature = "kafka")]
+        {
+            let saved = restored.load(crate::kafka::state::NAME);
+            let saved = pollster::block_on(saved).unwrap().unwrap();
+            let state = crate::kafka::state::KafkaState::decode(&saved).unwrap();
+            assert_eq!((state.epoch, state.settled.position), (epoch, 28));
+        }
         // It takes appends, as a store of its own.
         restored
             .blocking()
