@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use tidelog_backends::machine;
 use tidelog_core::{Error, Limits, Secret};
 
 use crate::kafka::connection::Connection;
@@ -193,7 +194,10 @@ impl KafkaConfig {
 
     fn named(&self, config: &mut ClientConfig) {
         if config.get("client.id").is_none() {
-            let name = self.name.as_deref().unwrap_or("store");
+            let name = match &self.name {
+                Some(name) => name.to_string(),
+                None => machine::host_name(),
+            };
             config.set("client.id", format!("tidelog/{name}"));
         }
     }
@@ -305,6 +309,7 @@ mod tests {
         let config = config()
             .set("queue.buffering.max.ms", "7")
             .set("fetch.wait.max.ms", "5")
+            .name("till 3")
             .options(
                 PublishingOptions::new()
                     .window_bytes(1 << 20)
@@ -329,7 +334,7 @@ mod tests {
             ("batch.num.messages", "2000"),
             ("message.max.bytes", "1000000"),
             ("topic.metadata.propagation.max.ms", "5000"),
-            ("client.id", "tidelog/store"),
+            ("client.id", "tidelog/till 3"),
         ] {
             assert_eq!(native.get(name).as_deref(), Ok(value), "{name}");
         }

@@ -46,6 +46,8 @@ mod settings;
 mod stores;
 #[path = "../../../backends/tests/tools/sweep.rs"]
 mod sweep;
+#[cfg(feature = "kafka-tls")]
+mod tls;
 #[allow(dead_code, reason = "shared with other tests")]
 #[path = "../tools/topics.rs"]
 mod topics;

@@ -190,7 +190,12 @@ impl Generation {
             into.append(&mut came);
         }
         drop(came);
-        if into.len() > had {
+        if let Some(fresh) = into.get(had..).filter(|fresh| !fresh.is_empty()) {
+            let is_delivered =
+                |report: &Report| matches!(report.outcome, Outcome::Delivered { .. });
+            if fresh.iter().any(is_delivered) {
+                self.producer.context().voice.works();
+            }
             if is_fatal || is_deaf {
                 cx.waker().wake_by_ref();
             }
