@@ -93,8 +93,10 @@ pub use jsonl::{
 };
 #[cfg(feature = "kafka")]
 pub use kafka::{
-    KafkaConfig, PublishingOptions, PublishingParked, PublishingState, PublishingStatus,
-    TopicDiffers, TopicSpec, TopicsReport,
+    BlockingKafkaControl, KafkaConfig, KafkaContainer, KafkaContainerBuilder, KafkaControl,
+    KafkaListenerConfig, KafkaListenerStatus, KafkaParkedKey, KafkaPlaceStatus, PublishingOptions,
+    PublishingParked, PublishingState, PublishingStatus, RunningKafkaListeners, TopicDiffers,
+    TopicSpec, TopicsReport,
 };
 #[cfg(feature = "kafka-tls")]
 pub use kafka::{KafkaTls, Scram};

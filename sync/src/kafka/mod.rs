@@ -58,6 +58,10 @@ mod window;
 
 pub use config::{KafkaConfig, PublishingOptions};
 pub use ensure::{TopicDiffers, TopicSpec, TopicsReport};
+pub use listen::{
+    BlockingKafkaControl, KafkaContainer, KafkaContainerBuilder, KafkaControl, KafkaListenerConfig,
+    KafkaListenerStatus, KafkaParkedKey, KafkaPlaceStatus, RunningKafkaListeners,
+};
 pub use park::PublishingParked;
 pub use status::{PublishingState, PublishingStatus};
 #[cfg(feature = "kafka-tls")]

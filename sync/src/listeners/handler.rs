@@ -7,9 +7,9 @@ use futures_util::FutureExt;
 use tidelog_core::{BoxFuture, EventEnvelope, EventListener, HandlerError, RecordKind, Superseded};
 
 /// A listener as the container holds it.
-pub(super) type Handler = Arc<dyn DynListener>;
+pub(crate) type Handler = Arc<dyn DynListener>;
 
-pub(super) trait DynListener: Send + Sync {
+pub(crate) trait DynListener: Send + Sync {
     /// Whether the event goes to [`handle`](Self::handle).
     fn takes(&self, event: &EventEnvelope) -> bool;
     /// One attempt: of an event, or of the record that some gave way.

@@ -147,6 +147,55 @@ impl<K: Clone + Eq + Hash, E: Queued> Lanes<K, E> {
     }
 }
 
+#[cfg(feature = "kafka")]
+impl<K: Clone + Eq + Hash, E: Queued> Lanes<K, E> {
+    /// Whether `event` is the one that is handled, or next.
+    pub(crate) fn is_first(&self, key: &K, event: &Arc<E>) -> bool {
+        let lane = self.by_key.get(key);
+        let first = lane.and_then(|lane| lane.queue.front());
+        first.is_some_and(|first| Arc::ptr_eq(first, event))
+    }
+
+    /// Whether nothing of the key waits or is handled.
+    pub(crate) fn is_empty(&self, key: &K) -> bool {
+        let lane = self.by_key.get(key);
+        lane.is_none_or(|lane| lane.queue.is_empty())
+    }
+
+    /// Puts one before all that waits; nothing of its key may be under way.
+    pub(crate) fn put_back(&mut self, key: &K, event: Arc<E>) {
+        self.insert(key, 0, event);
+    }
+
+    /// Puts one behind the first, which may be under way.
+    pub(crate) fn put_second(&mut self, key: &K, event: Arc<E>) {
+        self.insert(key, 1, event);
+    }
+
+    fn insert(&mut self, key: &K, at: usize, event: Arc<E>) {
+        self.bytes += event.bytes();
+        let lane = self.by_key.entry(key.clone());
+        let lane = lane.or_insert_with(|| Lane::new(false));
+        lane.queue.insert(at.min(lane.queue.len()), event);
+        if lane.queue.len() == 1 {
+            self.ready.push_back(key.clone());
+        }
+    }
+
+    /// Drops all that waits behind the first.
+    pub(crate) fn keep_first(&mut self, key: &K) {
+        if let Some(lane) = self.by_key.get_mut(key) {
+            let behind = lane.queue.split_off(lane.queue.len().min(1));
+            self.bytes -= behind.iter().map(|event| event.bytes()).sum::<usize>();
+        }
+    }
+
+    /// The keys of all lanes.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &K> {
+        self.by_key.keys()
+    }
+}
+
 /// What follows when something was handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {

@@ -27,9 +27,15 @@ pub use control::{ListenerControl, ListenerPhase, ListenerStatus};
 pub use options::{ListenerOptions, StartAt};
 pub use timer_thread::ThreadSleeper;
 
+#[cfg(feature = "kafka")]
+pub(crate) use lane::{Lanes, Next, Queued};
+#[cfg(feature = "kafka")]
+pub(crate) use session::poll_in;
+
 use control::Shared;
-use handler::Handler;
-use unit::{Tools, Unit, WhenStopped};
+pub(crate) use handler::Handler;
+pub(crate) use unit::Tools;
+use unit::{Unit, WhenStopped};
 
 /// Runs [`EventListener`]s over one store, each from its own durable checkpoint.
 ///

@@ -26,10 +26,10 @@ pub(super) struct Unit<S> {
 
 /// Time and randomness.
 #[derive(Clone)]
-pub(super) struct Tools {
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) ids: Arc<dyn IdSource>,
-    pub(super) sleeper: Arc<dyn Sleeper>,
+pub(crate) struct Tools {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ids: Arc<dyn IdSource>,
+    pub(crate) sleeper: Arc<dyn Sleeper>,
 }
 
 /// What a listener does when it stands still.

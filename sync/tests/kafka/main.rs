@@ -22,6 +22,7 @@ mod heard;
 #[path = "../tools/java.rs"]
 mod java;
 mod kill;
+mod listen;
 mod memory;
 mod oversize;
 mod partitioner;

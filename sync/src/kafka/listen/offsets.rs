@@ -49,6 +49,16 @@ impl Offsets {
         }
     }
 
+    /// The first offset that is taken and not settled.
+    pub(super) fn first_open(&self) -> Option<i64> {
+        self.open.front().map(|(offset, _)| *offset)
+    }
+
+    /// In which life the place is.
+    pub(super) fn life(&self) -> u32 {
+        self.life
+    }
+
     /// What is to be read next when everything is as it stands now.
     pub(super) fn next(&self) -> Option<i64> {
         self.next

@@ -1,0 +1,5 @@
+//! Listeners over Kafka.
+
+mod delivery;
+mod kit;
+mod rebalance;
