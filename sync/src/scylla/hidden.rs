@@ -29,6 +29,15 @@ pub(super) enum Sight {
 }
 
 impl Hidden {
+    /// What these rows say, each with the last position of its epoch.
+    pub(super) fn of(rows: &[(ParkedRow, u64)]) -> Self {
+        let mut hidden = Self::default();
+        for (row, last) in rows {
+            hidden.add(row, *last);
+        }
+        hidden
+    }
+
     /// Adds what an epoch has parked, whose log is the one in question up to position `last`.
     ///
     /// Older epochs come first: each one takes over what its parent has parked and holds still, and what
@@ -134,26 +143,18 @@ mod tests {
         }
     }
 
-    fn hidden(rows: &[(ParkedRow, u64)]) -> Hidden {
-        let mut hidden = Hidden::default();
-        for (row, last) in rows {
-            hidden.add(row, *last);
-        }
-        hidden
-    }
-
     #[test]
     fn what_is_open_may_come_what_gave_way_never_and_what_was_accepted_is_seen() {
         let a = stream("a");
         let sights = |until| {
-            let hidden = hidden(&[(row(1, 10, until), u64::MAX)]);
+            let hidden = Hidden::of(&[(row(1, 10, until), u64::MAX)]);
             [9, 10, 19, 20].map(|position| hidden.sight(&a, 5, position))
         };
         let (seen, later, never) = (Sight::Seen, Sight::Later(10), Sight::Never);
         assert_eq!(sights(None), [seen, later, later, later]);
         assert_eq!(sights(Some(20)), [seen, never, never, seen]);
         assert_eq!(sights(Some(10)), [seen; 4]);
-        let open = hidden(&[(row(1, 10, None), u64::MAX)]);
+        let open = Hidden::of(&[(row(1, 10, None), u64::MAX)]);
         assert_eq!(open.sight(&a, 2, 15), seen, "before what is parked");
         assert_eq!(open.sight(&stream("b"), 5, 15), seen, "another stream");
     }
@@ -162,14 +163,14 @@ mod tests {
     fn the_newest_epoch_says_what_became_of_what_an_older_one_has_parked() {
         let rows = |newer| [(row(1, 10, None), 14), (row(2, 10, newer), u64::MAX)];
         let a = stream("a");
-        assert_eq!(hidden(&rows(None)).sight(&a, 5, 12), Sight::Later(10));
-        assert_eq!(hidden(&rows(Some(20))).sight(&a, 5, 12), Sight::Never);
-        let unknown = hidden(&rows(None)[..1]);
+        assert_eq!(Hidden::of(&rows(None)).sight(&a, 5, 12), Sight::Later(10));
+        assert_eq!(Hidden::of(&rows(Some(20))).sight(&a, 5, 12), Sight::Never);
+        let unknown = Hidden::of(&rows(None)[..1]);
         assert_eq!(unknown.sight(&a, 5, 12), Sight::Seen, "of another copy");
         assert!(!unknown.knows(&a, 10));
-        let later = hidden(&[(row(1, 10, Some(16)), 14)]);
+        let later = Hidden::of(&[(row(1, 10, Some(16)), 14)]);
         assert_eq!(later.sight(&a, 5, 12), Sight::Seen, "resolved by another");
-        let accepted = hidden(&rows(Some(10)));
+        let accepted = Hidden::of(&rows(Some(10)));
         assert_eq!(accepted.sight(&a, 5, 12), Sight::Seen);
         assert!(!accepted.has_open());
         assert_eq!(accepted.resolved(&a, 10), Some((10, 3)));

@@ -49,6 +49,7 @@ mod others_rows;
 mod own_thread;
 pub(crate) mod park;
 mod parked;
+mod parked_of_log;
 mod parked_rows;
 mod parking;
 mod patient;

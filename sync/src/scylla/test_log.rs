@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 use tidelog_backends::commits::{Commit, CommitEnd, DeclaredHole};
 use tidelog_backends::fake::{FakeServer, FakeWire};
 use tidelog_backends::wire::{
-    Chunk, LogRow, MetaRow, OriginRow, ParkedKey, ParkedRow, Reply, Request, Watermark, Wire,
-    WireError,
+    AppendRows, Bucket, Chunk, EventRow, Expected, HeadRow, LogRow, MetaRow, OriginRow, ParkedKey,
+    ParkedRow, Reply, Request, Watermark, Wire, WireError,
 };
 use tidelog_core::{
     Batch, BoxFuture, ContentType, Error, EventEnvelope, EventId, IdSource, Metadata, RecordKind,
@@ -407,8 +407,43 @@ pub(super) fn log(origin: u8) -> TestLog {
     log
 }
 
-/// An entry that nobody has resolved.
+/// The server accepts these events of one stream, of which it has `before`.
+pub(super) fn accept(wire: &FakeWire, before: Option<&EventEnvelope>, events: &[EventEnvelope]) {
+    let mut before = before.map(|event| (event.sequence, event.event_id));
+    for event in events {
+        let head = HeadRow {
+            sequence: event.sequence,
+            event_id: event.event_id,
+            recorded: event.recorded_time,
+        };
+        let append = AppendRows {
+            bucket: Bucket {
+                stream: event.stream.clone(),
+                number: 0,
+            },
+            expected: before.map_or(Expected::Nothing, |(sequence, id)| {
+                Expected::Event(sequence, id)
+            }),
+            rows: vec![EventRow {
+                event: event.clone(),
+                place: None,
+            }],
+            head,
+        };
+        let appended = ask(wire, Request::Append(Box::new(append)));
+        assert_eq!(appended, Reply::Applied(true));
+        before = Some((event.sequence, event.event_id));
+    }
+}
+
+/// What `log` lists where it has parked a stream, and nobody has resolved it.
 pub(super) fn parked(log: &TestLog, name: &str, position: u64, sequence: u64) -> ParkedRow {
+    let envelopes = log.envelopes();
+    let held = envelopes
+        .iter()
+        .find(|event| event.position == Some(position));
+    let held = held.unwrap();
+    assert_eq!((&held.stream, held.sequence), (&stream(name), sequence));
     ParkedRow {
         key: ParkedKey {
             origin: log.origin,
@@ -419,7 +454,7 @@ pub(super) fn parked(log: &TestLog, name: &str, position: u64, sequence: u64) ->
         first_sequence: sequence,
         until_position: None,
         reason: "diverged".into(),
-        local_event: EventId::from_bytes([1; 16]),
+        local_event: held.event_id,
         remote: None,
     }
 }

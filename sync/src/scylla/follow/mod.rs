@@ -13,8 +13,9 @@ use uuid::Uuid;
 use super::ask::{self, trouble};
 use super::follow_plan::{self, Step, plan};
 use super::lineage::Lineage;
+use super::parked_of_log::Sizes;
 use super::vector::{LeftOut, Vector};
-use source::{Sizes, Source};
+use source::Source;
 
 mod source;
 
@@ -109,6 +110,9 @@ enum Left {
     /// All up to this position was made up for.
     MadeUp((StreamId, u64), u64),
 }
+
+/// A parked range, and which part of it was passed over.
+type Undone = ((StreamId, u64), RangeInclusive<u64>);
 
 impl Follow {
     pub(super) fn new(
@@ -255,7 +259,8 @@ impl Follow {
         for (origin, rows) in of {
             let steps = plan(&rows, &self.vector.of(origin));
             for step in &steps {
-                self.follow(origin, &rows, step);
+                let undone = self.undone(origin, &rows, step).await.map_err(asked)?;
+                self.follow(origin, &rows, step, undone);
             }
             self.hand_over(origin, &rows, &steps);
             self.sources.retain(|(of, epoch), _| {
@@ -266,7 +271,35 @@ impl Follow {
         Ok(())
     }
 
-    fn follow(&mut self, origin: Uuid, rows: &[OriginRow], step: &Step) {
+    /// What gave way in epochs that this one left below that: in this one it did not, and nobody has seen
+    /// it.
+    async fn undone(
+        &self,
+        origin: Uuid,
+        rows: &[OriginRow],
+        step: &Step,
+    ) -> Result<Vec<Undone>, WireError> {
+        let known = self.sources.get(&(origin, step.epoch));
+        let is_known = known.is_some_and(|source| source.after() >= step.after);
+        let seen = self.vector.position(origin, step.epoch).unwrap_or(0);
+        let lineage = Lineage::of(rows, step.epoch).ok();
+        let mut undone = Vec::new();
+        for stretch in lineage.iter().flat_map(Lineage::epochs) {
+            if is_known || seen >= step.after || stretch.epoch == step.epoch {
+                continue;
+            }
+            for row in ask::parked(&*self.wire, origin, stretch.epoch).await? {
+                let (first, last) = (row.key.first_position, stretch.to.min(step.after));
+                let is_undone = row.until_position.is_some_and(|until| until > stretch.to);
+                if is_undone && first <= last && seen < last {
+                    undone.push(((row.key.stream, first), first.max(seen + 1)..=last));
+                }
+            }
+        }
+        Ok(undone)
+    }
+
+    fn follow(&mut self, origin: Uuid, rows: &[OriginRow], step: &Step, undone: Vec<Undone>) {
         let Some(row) = rows.iter().find(|row| row.epoch == step.epoch) else {
             return;
         };
@@ -291,7 +324,13 @@ impl Follow {
                 }),
                 place,
                 forgets: Some(old),
-                left: Vec::new(),
+                left: undone
+                    .into_iter()
+                    .flat_map(|(key, range)| {
+                        let (from, to) = range.into_inner();
+                        [Left::Out(key.clone(), from), Left::Out(key, to)]
+                    })
+                    .collect(),
             }),
             old => {
                 self.vector.set(origin, step.epoch, step.after);
@@ -300,6 +339,9 @@ impl Follow {
                 }
                 if let Some(old) = old {
                     self.vector.replace(origin, old, step.epoch, step.after);
+                }
+                for (key, range) in undone {
+                    self.vector.leave_out(origin, step.epoch, key, range);
                 }
             }
         }

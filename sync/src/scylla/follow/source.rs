@@ -8,10 +8,11 @@ use tidelog_backends::wire::{OriginRow, Wire, WireError};
 use tidelog_core::{Error, EventId, RecordKind, StreamId};
 use uuid::Uuid;
 
-use super::super::ask::{self, trouble};
+use super::super::ask::trouble;
 use super::super::hidden::{Hidden, Sight};
 use super::super::lineage::Lineage;
 use super::super::log_reader::{LogReader, Next, declared_hole, locate};
+use super::super::parked_of_log::{ParkedOfLog, Sizes};
 use super::super::probe::has_event;
 use super::super::restore::end_of;
 use super::super::vector::LeftOut;
@@ -25,6 +26,7 @@ pub(super) struct Source {
     /// Everything up to here was seen, or left out.
     after: u64,
     hidden: Hidden,
+    parked: ParkedOfLog,
     /// What is hidden is known for this watermark.
     hidden_at: Option<u64>,
     /// It was read since it was looked how far the log is.
@@ -39,13 +41,6 @@ pub(super) struct Source {
     standing: BTreeSet<EventId>,
     /// They were looked for since it was looked how far the log is.
     has_looked: bool,
-}
-
-/// How the keyspace cuts what is long.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Sizes {
-    pub chunk_records: u64,
-    pub bucket_events: u64,
 }
 
 /// What a log says next.
@@ -73,6 +68,7 @@ impl Source {
             reader: None,
             after,
             hidden: Hidden::default(),
+            parked: ParkedOfLog::default(),
             hidden_at: None,
             is_fresh: false,
             makes_up: None,
@@ -118,7 +114,8 @@ impl Source {
         // What is parked is resolved without a word in the log where it is accepted as it is.
         if self.hidden_at != Some(goal.position) || !left_out.is_empty() && !self.is_fresh {
             // After the watermark was read: what is settled is parked before.
-            self.hidden = hidden(wire, &self.lineage).await.map_err(asked)?;
+            let read = self.parked.read(wire, &self.lineage, sizes, goal).await;
+            self.hidden = Hidden::of(&read.map_err(asked)?);
             self.hidden_at = Some(goal.position);
             self.is_fresh = true;
             self.makes_up = None;
@@ -407,16 +404,4 @@ async fn read(
             }
         }
     }
-}
-
-/// What the epochs of a log have parked.
-async fn hidden<W: Wire + ?Sized>(wire: &W, lineage: &Lineage) -> Result<Hidden, WireError> {
-    let mut hidden = Hidden::default();
-    for stretch in lineage.epochs() {
-        let rows = ask::parked(wire, lineage.origin, stretch.epoch).await?;
-        for row in &rows {
-            hidden.add(row, stretch.to);
-        }
-    }
-    Ok(hidden)
 }

@@ -1,11 +1,9 @@
 use tidelog_backends::fake::{FakeWire, Fault, Table};
-use tidelog_backends::wire::{
-    AppendRows, Bucket, Chunk, EventRow, Expected, ForkRows, HeadRow, ParkedRow, Reply, Request,
-};
+use tidelog_backends::wire::{Chunk, ForkRows, ParkedRow, Reply, Request};
 use tidelog_core::{BoxFuture, EventId, StreamHead, Superseded, Supersession};
 
 use super::super::test_log::{
-    CHUNK, Silenced, TestLog, ask, id, log, now_or_never, parked, rows_of, server, stream,
+    CHUNK, Silenced, TestLog, accept, ask, id, log, now_or_never, parked, rows_of, server, stream,
 };
 use super::*;
 
@@ -542,6 +540,52 @@ fn what_an_old_epoch_has_parked_is_hidden_where_the_new_one_lists_it_too() {
     }
 }
 
+/// What gave way behind the place where an epoch is left did not in the one that takes its place: nobody
+/// has seen it, and it comes if it is accepted there.
+#[test]
+fn a_fork_below_where_events_gave_way_brings_them_if_they_are_accepted_after_all() {
+    for (is_saved, is_accepted) in [(false, false), (false, true), (true, false), (true, true)] {
+        let wire = server();
+        let mut log = log(2);
+        let row = parked(&log, "b", 6, 3);
+        let mut fork_of_it = log.clone();
+        park(&wire, &row);
+        log.control("Resolved", Vec::new()).append(&["b"]);
+        log.send_all(&wire);
+        unpark(&wire, &row, 11);
+        let mut follower = follow(wire.clone(), Vector::new());
+        assert_eq!(positions(&mut follower), of(2, (1..=5).chain([12])));
+        assert_eq!(left_out(follower.vector()), []);
+        // Put back from a backup that ended at 9, where nothing is resolved.
+        fork_of_it.commits.truncate(7);
+        fork_of_it.end = fork_of_it.commits[6].end();
+        fork_of_it.writer = 1;
+        fork_of_it.append_times(3, "a");
+        fork_of_it.send(&wire, id(5), 10, 12);
+        let mut again = row.clone();
+        again.key.epoch = id(5);
+        park(&wire, &again);
+        let new = fork_of_it.row(id(5), Some((id(2), 9)), 12);
+        fork(&wire, new, Some(id(2)));
+        if is_saved {
+            follower = follow(wire.clone(), saved(&follower));
+        }
+        let came = all(&mut follower);
+        let is_said = |item: &Followed| matches!(item, Followed::Forked { at: 9, .. });
+        assert_eq!(came.iter().position(is_said), Some(0));
+        assert_eq!(came.len(), 4);
+        assert_eq!(left_out(follower.vector()), [("Till/b".to_owned(), 6)]);
+        if is_saved {
+            follower = follow(wire.clone(), saved(&follower));
+        }
+        unpark(&wire, &again, if is_accepted { 6 } else { 12 });
+        let wanted = if is_accepted { 6..=9 } else { 0..=0 };
+        let wanted = wanted.filter(|at| *at > 0);
+        assert_eq!(positions(&mut follower), of(2, wanted));
+        assert_eq!(left_out(follower.vector()), []);
+    }
+}
+
 #[test]
 fn superseded_events_are_announced() {
     let wire = server();
@@ -723,30 +767,7 @@ fn what_was_left_out_comes_where_nothing_is_listed_any_more_and_it_stands() {
     wire.with_server(|server| server.truncate(Table::Parked));
     assert_eq!(positions(&mut follow), [], "nothing of it was accepted");
     let events = log.envelopes();
-    for (at, event) in events[5..7].iter().enumerate() {
-        let sequence = event.sequence;
-        let append = AppendRows {
-            bucket: Bucket {
-                stream: event.stream.clone(),
-                number: 0,
-            },
-            expected: match at {
-                0 => Expected::Nothing,
-                _ => Expected::Event(sequence - 1, events[at + 4].event_id),
-            },
-            rows: vec![EventRow {
-                event: event.clone(),
-                place: None,
-            }],
-            head: HeadRow {
-                sequence,
-                event_id: event.event_id,
-                recorded: event.recorded_time,
-            },
-        };
-        let appended = ask(&wire, Request::Append(Box::new(append)));
-        assert_eq!(appended, Reply::Applied(true));
-    }
+    accept(&wire, None, &events[5..7]);
     assert_eq!(positions(&mut follow), of(2, 6..=7));
     let left_out: Vec<_> = follow.vector().left_out().collect();
     assert_eq!(

@@ -21,6 +21,7 @@ use super::ask::{self, trouble};
 use super::hidden::Hidden;
 use super::lineage::Lineage;
 use super::log_reader::{LogReader, Next, declared_hole};
+use super::parked_of_log::{ParkedOfLog, Sizes};
 use super::peers::{Kept, Known, Peers};
 use super::restore::end_of;
 
@@ -64,6 +65,7 @@ pub(crate) struct Puller {
     folder: PathBuf,
     peers: Peers,
     readers: BTreeMap<(Uuid, Uuid), LogReader>,
+    parked: BTreeMap<(Uuid, Uuid), ParkedOfLog>,
 }
 
 impl Puller {
@@ -83,6 +85,7 @@ impl Puller {
             folder: dir.join(FOLDER),
             peers: Peers::default(),
             readers: BTreeMap::new(),
+            parked: BTreeMap::new(),
         };
         let entries = match fs::read_dir(&puller.folder) {
             Ok(entries) => entries,
@@ -144,7 +147,11 @@ impl Puller {
                 } else {
                     let (origin, epoch) = (row.origin, row.epoch);
                     let span = tracing::debug_span!("pull", %origin, %epoch);
-                    let fetch = self.fetch(&rows, row, meta.chunk_records);
+                    let sizes = Sizes {
+                        chunk_records: meta.chunk_records,
+                        bucket_events: meta.bucket_events.max(1),
+                    };
+                    let fetch = self.fetch(&rows, row, sizes);
                     fetch.instrument(span).await
                 };
                 match fetched {
@@ -189,8 +196,9 @@ impl Puller {
         &mut self,
         rows: &[OriginRow],
         row: &OriginRow,
-        chunk_records: u64,
+        sizes: Sizes,
     ) -> Result<bool, Error> {
+        let chunk_records = sizes.chunk_records;
         let Ok(lineage) = Lineage::of(rows, row.epoch) else {
             return Ok(false);
         };
@@ -207,12 +215,9 @@ impl Puller {
         }
         let asked = |error: WireError| trouble("fetch another store's events", &error);
         // What is held back is known, and saved, before anything that it may be about.
-        let mut parked = Vec::new();
-        for stretch in lineage.epochs() {
-            let of_epoch = ask::parked(&*self.wire, row.origin, stretch.epoch).await;
-            let of_epoch = of_epoch.map_err(asked)?;
-            parked.extend(of_epoch.into_iter().map(|row| (row, stretch.to)));
-        }
+        let parked = self.parked.entry(key).or_default();
+        let parked = parked.read(&*self.wire, &lineage, sizes, goal).await;
+        let parked = parked.map_err(asked)?;
         save(&kept, &row.name, &parked).await?;
         if is_level {
             return Ok(false);
@@ -321,10 +326,7 @@ struct Saved {
 type SavedParked = (Box<str>, Box<str>, u64, Option<u64>, u64, u64);
 
 async fn save(kept: &Kept, name: &str, parked: &[(ParkedRow, u64)]) -> Result<(), Error> {
-    let mut hidden = Hidden::default();
-    for (row, last) in parked {
-        hidden.add(row, *last);
-    }
+    let hidden = Hidden::of(parked);
     {
         let known = kept.known.read();
         if *known.hidden == hidden && *known.name == *name {

@@ -6,6 +6,7 @@ use tidelog_backends::wire::{AppendRows, Expected, Reply, Request, Watermark};
 use super::super::vector::Vector;
 use super::follower::FIRST;
 use super::net::Answer;
+use super::puller::FIRST as PULLER;
 use super::world::World;
 use crate::replicate::ParkedReason;
 use crate::scylla::state::SinkState;
@@ -39,6 +40,8 @@ pub(super) enum Mutant {
     VectorAhead,
     /// Nobody notices that the machine slept.
     SleepIgnored,
+    /// Who keeps others' logs does not see how far they are.
+    PullDeaf,
 }
 
 impl Mutant {
@@ -57,6 +60,12 @@ impl Mutant {
         (Self::VectorBehind, "6 nothing comes twice"),
         (Self::VectorAhead, "6 all"),
         (Self::SleepIgnored, "11"),
+    ];
+
+    /// Those that only who keeps others' logs meets.
+    pub(super) const PULLED: [(Self, &str); 2] = [
+        (Self::ParkedUnseen, "6 all that was accepted is kept"),
+        (Self::PullDeaf, "6 all that was accepted is kept"),
     ];
 
     /// What it makes of a vector that somebody goes on from.
@@ -144,6 +153,9 @@ impl World {
                 if node >= FIRST && self.mutant == Some(Mutant::ParkedUnseen) =>
             {
                 Ok(Reply::Parked(Vec::new()))
+            }
+            Request::AllOrigins if node >= PULLER && self.mutant == Some(Mutant::PullDeaf) => {
+                Ok(Reply::Origins(Vec::new()))
             }
             Request::Append(_) if guesses && answer.is_err() => Ok(Reply::Applied(true)),
             _ => answer,

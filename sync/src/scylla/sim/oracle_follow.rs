@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidelog_backends::fake::FakeServer;
-use tidelog_backends::wire::{OriginRow, ParkedRow};
+use tidelog_backends::wire::OriginRow;
 use tidelog_core::{EventEnvelope, EventId, RecordKind};
 use uuid::Uuid;
 
@@ -79,7 +79,7 @@ impl Oracle {
                     .flat_map(BTreeMap::values)
                     .cloned()
                     .collect();
-                if !can_be_read(&rows, server, &disk, nodes) {
+                if !can_be_read(&rows, &disk, nodes) {
                     continue;
                 }
                 let Some(state) = state_of(&disk)? else {
@@ -229,33 +229,15 @@ impl Oracle {
 }
 
 /// Whether a log is what the server says of it, to somebody who reads it from any place: it knows all
-/// epochs of it, none of which was given up since; no two copies wrote in one of them behind the
-/// place where they went apart; and none has resolved there what it had parked of its own.
+/// epochs of it, none of which was given up since; and no two copies wrote in one of them behind the
+/// place where they went apart.
 ///
-/// The last two are known faults: a vector has no hashes, and a resolved entry hides a stream from whoever
-/// follows the copy that the epoch is left to.
-pub(super) fn can_be_read(
-    rows: &[OriginRow],
-    server: &FakeServer,
-    disk: &Disk,
-    nodes: &[Node],
-) -> bool {
+/// The last one is a known fault: a vector has no hashes.
+pub(super) fn can_be_read(rows: &[OriginRow], disk: &Disk, nodes: &[Node]) -> bool {
     let identity = disk.identity();
     let mine = rows.iter().find(|row| row.epoch == identity.epoch);
     if mine.is_none_or(|row| row.successor.is_some()) || Lineage::of(rows, identity.epoch).is_err()
     {
-        return false;
-    }
-    let is_of_another = |row: &ParkedRow| {
-        let first = row.key.first_position;
-        let here = usize::try_from(first - 1).ok();
-        let here = here.and_then(|at| disk.records().get(at));
-        row.until_position.is_some_and(|until| until > first)
-            && here.map(|record| record.event_id) != Some(row.local_event)
-    };
-    let parked = server.tables().parked.iter();
-    let mut of_origin = parked.filter(|((origin, _), _)| *origin == identity.origin);
-    if of_origin.any(|(_, rows)| rows.values().any(is_of_another)) {
         return false;
     }
     let chain: Vec<Uuid> = disk.epochs().iter().map(|epoch| epoch.id).collect();

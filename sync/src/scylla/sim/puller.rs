@@ -118,7 +118,7 @@ impl World {
                 let disk = node.log.disk.lock();
                 let identity = disk.identity();
                 let rows = rows_of(server, identity.origin);
-                if identity.origin == puller.own || !can_be_read(&rows, server, &disk, nodes) {
+                if identity.origin == puller.own || !can_be_read(&rows, &disk, nodes) {
                     continue;
                 }
                 let Some(state) = state_of(&disk)? else {

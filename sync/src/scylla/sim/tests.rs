@@ -255,3 +255,15 @@ fn every_rule_finds_the_fault_that_breaks_it() {
         println!("{mutant:?}: seed {seed}: {failure}");
     }
 }
+
+#[test]
+fn what_is_wrong_with_what_is_kept_is_found() {
+    for (mutant, rule) in Mutant::PULLED {
+        let seeds = (0..200).filter(|seed| plan::machines(*seed) > 1);
+        let mut failures =
+            seeds.filter_map(|seed| plan::run_pulled(seed, false, Some(mutant)).failure);
+        let found = failures.find(|failure| failure.starts_with(rule));
+        let failure = found.unwrap_or_else(|| panic!("{mutant:?} is not found"));
+        println!("{mutant:?}: {failure:.120}");
+    }
+}
