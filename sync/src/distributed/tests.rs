@@ -15,6 +15,7 @@ fn over(config: DistributedConfig, variables: &[(&str, &str)]) -> Result<Distrib
     config.reading(&env::read(variables)?)
 }
 
+#[cfg(feature = "kafka")]
 fn said(result: Result<DistributedConfig, Error>) -> String {
     result
         .map(|config| format!("{config:?}"))
