@@ -51,6 +51,7 @@ pub mod wire {
     #[cfg(feature = "scylla")]
     pub use crate::scylla::Cql;
     pub use crate::scylla::bucket::{Buckets, Search};
+    pub use crate::scylla::oversized::Oversized;
     pub use crate::scylla::request::*;
     pub use crate::scylla::store::{Direct, DirectSettings, Pages};
 }

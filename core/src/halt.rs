@@ -117,6 +117,23 @@ pub enum Halt {
         reason: Box<str>,
     },
 
+    /// A record of the log is larger than what the server takes: it was appended before replication
+    /// was on, or the server takes less than it did. Left out, it would be a hole in the log there.
+    #[error(
+        "the record at position {position} has {size} bytes, more than the server takes{}: {reason}; raise `commitlog_segment_size`, `max_mutation_size` and `native_transport_max_frame_size` at the server, then `retry`",
+        most(*limit)
+    )]
+    RecordTooLarge {
+        /// The record.
+        position: u64,
+        /// Its size, in bytes.
+        size: u64,
+        /// The most that the server takes at once, in bytes, where it says so.
+        limit: Option<u64>,
+        /// Its answer.
+        reason: Box<str>,
+    },
+
     /// More streams are parked than a person can look after: something is wrong at large.
     #[error(
         "{count} streams are parked, the most that are kept; resolve some, then `retry`: nothing is lost meanwhile"
@@ -163,10 +180,15 @@ impl Halt {
             Self::OtherCluster { .. } => "halted_other_cluster",
             Self::Schema { .. } => "halted_schema",
             Self::Refused { .. } => "halted_refused",
+            Self::RecordTooLarge { .. } => "halted_record_too_large",
             Self::TooManyParked { .. } => "halted_too_many_parked",
             Self::StateDamaged { .. } => "halted_state_damaged",
             Self::LocalDamage { .. } => "halted_local_damage",
             Self::Internal { .. } => "halted_internal",
         }
     }
+}
+
+fn most(limit: Option<u64>) -> String {
+    limit.map_or_else(String::new, |limit| format!(" ({limit})"))
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `config`, `tls` | how the server is reached |
 //! | `request` | all that is ever asked of the server, and the trait it is asked by |
+//! | `oversized` | what a server says when it is given more than it takes |
 //! | `schema` | the tables: their text, their version, how they are made and checked |
 //! | `statements`, `value`, `rows` | statements of CQL, what goes into them and what comes out |
 //! | `cql`, `worker` | the wire by the driver, and the thread that it works on |
@@ -15,6 +16,7 @@
 pub mod bucket;
 #[cfg(feature = "fakes")]
 pub mod fake;
+pub mod oversized;
 pub mod request;
 pub mod store;
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tidelog_backends::fake::{FakeServer, FakeWire};
 use tidelog_backends::wire::{
     AppendRows, Bucket, Chunk, ErrorClass, EventRow, Expected, HeadRow, IdRow, LogRow, MetaRow,
-    OriginRow, Page, PageAt, Reply, Request, Watermark, Wire,
+    OriginRow, Page, PageAt, Reply, Request, Watermark, Wire, WireError,
 };
 use tidelog_core::{
     Batch, ContentType, Direction, EventEnvelope, EventId, Metadata, RecordKind, StreamId, Tags,
@@ -94,11 +94,15 @@ impl Ask {
 
     /// What the lack of an answer means.
     pub async fn refused(&self, request: Request) -> ErrorClass {
+        self.failed(request).await.class
+    }
+
+    pub async fn failed(&self, request: Request) -> WireError {
         match self.wire.ask(request).await {
             Ok(reply) => panic!("it was answered: {reply:?}"),
             Err(error) => {
                 println!("  {error:?}");
-                error.class
+                error
             }
         }
     }

@@ -1,6 +1,6 @@
 //! How much a batch takes.
 
-use tidelog_backends::wire::{ErrorClass, EventRow, Expected, Request};
+use tidelog_backends::wire::{ErrorClass, EventRow, Expected, Oversized, Request};
 use tidelog_core::Direction;
 
 use crate::kit::{Ask, append_rows, cases, head_of};
@@ -12,6 +12,7 @@ cases![
     a_batch_above_what_the_server_takes_is_refused,
     a_thousand_large_rows_in_pages,
     a_log_row_of_eight_mebibytes,
+    a_log_row_above_what_the_server_takes_is_refused_with_its_limit,
 ];
 
 /// `count` rows of `size` bytes each, from sequence 1 on.
@@ -73,4 +74,18 @@ async fn a_log_row_of_eight_mebibytes(ask: Ask) {
     })
     .await;
     assert!(ask.log(chunk, 1, true, 1).await.concat() == [row]);
+}
+
+async fn a_log_row_above_what_the_server_takes_is_refused_with_its_limit(ask: Ask) {
+    // What stands beside the record in its row counts, too.
+    for size in [(16 << 20) - 100, 16 << 20, 40 << 20] {
+        let mut row = ask.log_row(1);
+        row.record = vec![7; size].into();
+        let chunk = ask.chunk(0);
+        let rows = vec![row];
+        let error = ask.failed(Request::PutLog { chunk, rows }).await;
+        let limit = Some(16 << 20);
+        assert_eq!(Oversized::of(&error), Some(Oversized { limit }), "{error}");
+        assert!(ask.log(chunk, 1, true, 1).await.concat().is_empty());
+    }
 }

@@ -13,7 +13,7 @@ use super::arbitrate::Done;
 use super::connect::Greeting;
 use super::judge::Place;
 use super::lane::{Item, Lanes};
-use super::log_rows::LogRows;
+use super::log_rows::{LogRows, Unsent};
 use super::park::{Change, EntryKey, Pending};
 use super::probe::{Probe, Probed};
 use super::retrying::Retrying;
@@ -89,7 +89,7 @@ pub(super) enum Then {
 
 /// What came back.
 pub(super) enum Answer {
-    Log(Result<Vec<u64>, WireError>),
+    Log(Result<Vec<u64>, Unsent>),
     Lane(StreamId, Box<Done>),
     Told(EntryKey, Change, Result<(), WireError>),
     Held(StreamId, Result<Vec<EventEnvelope>, Error>),

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tidelog_backends::commits::{Commit, CommitRecord};
-use tidelog_backends::wire::{Chunk, ErrorClass, LogRow, Request, Wire, WireError};
+use tidelog_backends::wire::{Chunk, ErrorClass, LogRow, Oversized, Request, Wire, WireError};
+use tidelog_core::Halt;
 use uuid::Uuid;
 
 use super::ask;
@@ -21,6 +22,13 @@ const IN_FLIGHT: usize = 8;
 pub(super) struct LogRows {
     waiting: VecDeque<(Chunk, LogRow)>,
     in_flight: usize,
+}
+
+/// Why rows are not there.
+pub(super) enum Unsent {
+    /// One alone is more than the server takes. It is not left out: the log would have a hole there.
+    TooLarge(Halt),
+    Failed(WireError),
 }
 
 /// Rows of one partition.
@@ -91,18 +99,29 @@ impl LogRows {
 impl LogBatch {
     /// Sends it; answers the positions that are there then. Equal rows may be sent any number of
     /// times.
-    pub(super) async fn send(self, wire: Arc<dyn Wire>) -> Result<Vec<u64>, WireError> {
+    pub(super) async fn send(self, wire: Arc<dyn Wire>) -> Result<Vec<u64>, Unsent> {
         let positions = self.rows.iter().map(|row| row.position).collect();
         let request = || Request::PutLog {
             chunk: self.chunk,
             rows: self.rows.clone(),
         };
         match ask::done(&*wire, request()).await {
-            Err(error) if error.class == ErrorClass::Unclear => {
-                ask::done(&*wire, request()).await?;
-            }
-            first => first?,
+            Err(error) if error.class == ErrorClass::Unclear => ask::done(&*wire, request()).await,
+            first => first,
         }
+        .map_err(|error| self.unsent(error))?;
         Ok(positions)
+    }
+
+    fn unsent(&self, error: WireError) -> Unsent {
+        match (&*self.rows, Oversized::of(&error)) {
+            ([row], Some(Oversized { limit })) => Unsent::TooLarge(Halt::RecordTooLarge {
+                position: row.position,
+                size: row.record.len() as u64,
+                limit,
+                reason: error.text,
+            }),
+            _ => Unsent::Failed(error),
+        }
     }
 }

@@ -9,6 +9,7 @@ use tidelog_core::{Error, Halt, StreamId};
 
 use super::arbitrate::Turn;
 use super::link::{Answer, Then};
+use super::log_rows::Unsent;
 use super::probe::Probed;
 use super::sink::ScyllaSink;
 use super::turns::Formed;
@@ -140,7 +141,10 @@ impl ScyllaSink {
     ) -> Result<(), Stop> {
         match answer {
             Answer::Log(arrived) => {
-                let positions = arrived.map_err(|error| self.stop(error, "write to its log"))?;
+                let positions = arrived.map_err(|unsent| match unsent {
+                    Unsent::TooLarge(halt) => halt.into(),
+                    Unsent::Failed(error) => self.stop(error, "write to its log"),
+                })?;
                 self.arrived(&positions, &**outbox, keeper)
             }
             Answer::Lane(stream, done) => self.lane_answered(&stream, *done, outbox, keeper),

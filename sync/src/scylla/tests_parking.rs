@@ -43,6 +43,47 @@ fn an_event_from_before_that_is_too_large_is_parked_and_others_go_on() {
 }
 
 #[test]
+fn a_record_above_what_the_server_takes_is_a_halt_that_a_larger_limit_ends() {
+    let mut till = Till::new(server());
+    let takes = |till: &Till, batch_bytes| {
+        let limits = tidelog_backends::fake::Limits { batch_bytes };
+        till.wire.with_server(|server| server.set_limits(limits));
+    };
+    takes(&till, 300 << 10);
+    till.append("T/a", 2);
+    let large = NewEvent::new("E", 1, ContentType::Json, vec![0; 400 << 10]);
+    let batch = AppendBatch::new("T/a".parse().unwrap(), ExpectedVersion::Any, vec![large]);
+    till.store.blocking().append(batch).unwrap();
+    till.append("T/b", 1);
+    for _ in 0..2 {
+        till.run_until(|status| matches!(status.state, ReplicationState::Halted(_)));
+        let ReplicationState::Halted(halt) = till.node.status.status().state else {
+            panic!("it does not stand still");
+        };
+        let text = halt.to_string();
+        for part in ["position 3", "(307200)", "`max_mutation_size`", "`retry`"] {
+            assert!(text.contains(part), "{text}");
+        }
+        let Halt::RecordTooLarge { size, limit, .. } = halt else {
+            panic!("{halt:?}");
+        };
+        assert!(size > 400 << 10 && size < 401 << 10, "{size}");
+        assert_eq!(limit, Some(300 << 10));
+        let (reply, _) = oneshot::async_channel();
+        till.node.mailbox.send(Message::Retry(reply));
+        till.run_until(|status| !matches!(status.state, ReplicationState::Halted(_)));
+    }
+    assert_eq!(till.parked(), []);
+    takes(&till, 1 << 20);
+    let (reply, _) = oneshot::async_channel();
+    till.node.mailbox.send(Message::Retry(reply));
+    till.settle();
+    for stream in ["T/a", "T/b"] {
+        assert_eq!(till.remote(stream), till.local(stream));
+    }
+}
+
+#[test]
 fn an_event_that_jumps_over_more_than_a_bucket_is_not_written() {
     let till = Till::new(server());
     till.append("T/a", 30);

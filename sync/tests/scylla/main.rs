@@ -21,6 +21,7 @@ mod heard;
 mod kill;
 mod mend;
 mod origins;
+mod oversized;
 #[path = "../tools/plain.rs"]
 mod plain;
 mod proxied;

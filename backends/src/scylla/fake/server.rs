@@ -18,7 +18,7 @@ pub enum Chance {
 /// What the server takes.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Most bytes of one conditional batch.
+    /// Most bytes written at once.
     pub batch_bytes: usize,
 }
 
@@ -183,14 +183,17 @@ impl FakeServer {
         if self.is_empty {
             return Err(refused("unconfigured table tidelog_meta"));
         }
-        let Request::Append(append) = request else {
-            return Ok(());
+        let bytes: usize = match request {
+            Request::Append(append) => {
+                let foreign = |row: &EventRow| row.event.stream != append.bucket.stream;
+                if append.rows.iter().any(foreign) {
+                    return Err(refused("a row of another partition is in the batch"));
+                }
+                append.rows.iter().map(weight).sum()
+            }
+            Request::PutLog { rows, .. } => rows.iter().map(|row| 128 + row.record.len()).sum(),
+            _ => return Ok(()),
         };
-        let foreign = |row: &EventRow| row.event.stream != append.bucket.stream;
-        if append.rows.iter().any(foreign) {
-            return Err(refused("a row of another partition is in the batch"));
-        }
-        let bytes: usize = append.rows.iter().map(weight).sum();
         if bytes > self.limits.batch_bytes {
             return Err(refused(&format!(
                 "Rejected an oversized mutation ({bytes}/{})",

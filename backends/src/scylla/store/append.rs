@@ -9,6 +9,7 @@ use tidelog_core::{
     RecordKind, StreamId, Timestamp, check_append,
 };
 
+use super::super::oversized::Oversized;
 use super::super::request::{
     AppendRows, Bucket, ErrorClass, EventRow, Expected, HeadRow, PageAt, Reply, Request, Wire,
     WireError,
@@ -403,7 +404,7 @@ impl<W: Wire> Append<'_, W> {
     }
 
     fn refused(&self, rows: &AppendRows, error: &WireError) -> Error {
-        if error.class == ErrorClass::Refused && says_too_large(&error.text) {
+        if Oversized::of(error).is_some() {
             let size = |row: &EventRow| {
                 row.event.event.len() + row.event.metadata.size() + row.event.tags.size()
             };
@@ -443,12 +444,4 @@ impl<W: Wire> Append<'_, W> {
 
 fn append_of(rows: &AppendRows) -> Request {
     Request::Append(Box::new(rows.clone()))
-}
-
-/// Whether a server's refusal is about size: Cassandra and `ScyllaDB` both say so in words alone.
-fn says_too_large(text: &str) -> bool {
-    let text = text.to_ascii_lowercase();
-    ["too large", "oversized", "exceed", "larger than", "too big"]
-        .iter()
-        .any(|words| text.contains(words))
 }
