@@ -266,7 +266,8 @@ impl Replication {
     }
 
     /// Tries again at once whatever replication waits or stands still for: after the server was set
-    /// up, or a password corrected.
+    /// up, or a password corrected. While it connects, that goes on, and is tried once more at once
+    /// should it fail.
     ///
     /// # Errors
     /// [`Error::InvalidInput`] when replication is off, [`Error::Closed`].

@@ -102,6 +102,17 @@ impl<A: Asked> Mailbox<A> {
         }
     }
 
+    /// Takes out who asked that it tries again.
+    pub(crate) fn take_retry(&self) -> Option<Reply> {
+        let mut inbox = self.0.lock();
+        let is_retry = |message: &Message<A>| matches!(message, Message::Retry(_));
+        let at = inbox.messages.iter().position(is_retry)?;
+        match inbox.messages.remove(at) {
+            Some(Message::Retry(reply)) => Some(reply),
+            _ => None,
+        }
+    }
+
     /// Ready when it is told to end.
     pub(crate) fn poll_close(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut inbox = self.0.lock();

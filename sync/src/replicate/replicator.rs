@@ -378,6 +378,7 @@ impl<S: Sink> Replicator<S> {
         wake: &mut Wake,
     ) -> Ended {
         report.connecting(keeper);
+        let mut is_asked_again = false;
         let begin = {
             let env = self.env.clone();
             let mut tick = env.sleeper.sleep(NOTE_EVERY);
@@ -385,10 +386,21 @@ impl<S: Sink> Replicator<S> {
             let mut connecting = pin!(connecting.instrument(tracing::info_span!("connect")));
             let mailbox = &self.mailbox;
             poll_fn(|cx| {
-                if let Poll::Ready(message) = mailbox.poll_urgent(cx) {
-                    return Poll::Ready(Connecting::Asked(message));
+                while let Poll::Ready(message) = mailbox.poll_urgent(cx) {
+                    match message {
+                        // What is under way is a try already: whoever asks often would let none end.
+                        Message::Retry(reply) => {
+                            is_asked_again = true;
+                            answer(reply, Ok(()));
+                        }
+                        other => return Poll::Ready(Connecting::Asked(other)),
+                    }
                 }
                 if let Poll::Ready(begin) = connecting.as_mut().poll(cx) {
+                    while let Some(reply) = mailbox.take_retry() {
+                        is_asked_again = true;
+                        answer(reply, Ok(()));
+                    }
                     return Poll::Ready(Connecting::Done(begin));
                 }
                 while tick.as_mut().poll(cx).is_ready() {
@@ -407,7 +419,15 @@ impl<S: Sink> Replicator<S> {
                 let mut session = Session::new(self, keeper, backoff, report, wake, begin);
                 session.run().await
             }
-            Connecting::Done(Err(stop)) => stop.into(),
+            Connecting::Done(Err(stop)) => match stop.into() {
+                // It may have begun before what was corrected.
+                Ended::Trouble(_) | Ended::Halt(_) if is_asked_again => {
+                    self.sink.disconnect(true);
+                    backoff.reset();
+                    Ended::Again
+                }
+                ended => ended,
+            },
             Connecting::Asked(message) => match self.told(message, keeper).await {
                 Told::Close => Ended::Closed,
                 Told::Again | Told::Failed | Told::Nothing => Ended::Again,

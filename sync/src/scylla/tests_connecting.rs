@@ -195,6 +195,56 @@ fn what_is_asked_while_it_connects_waits_for_the_connection_and_does_not_break_i
 }
 
 #[test]
+fn a_retry_while_it_connects_does_not_break_that_off() {
+    let mut till = Till::new(server());
+    till.append("T/a", 1);
+    let registered = Arc::new(AtomicUsize::new(0));
+    let counts = Arc::clone(&registered);
+    let (mailbox, status) = (Arc::clone(&till.node.mailbox), till.node.status.clone());
+    // Somebody who asks for it at every step of connecting.
+    till.wire.set_faults(move |request| {
+        counts.fetch_add(
+            usize::from(matches!(request, Request::Register(_))),
+            Ordering::SeqCst,
+        );
+        if status.status().state == ReplicationState::Connecting {
+            mailbox.send(Message::Retry(oneshot::async_channel().0));
+        }
+        Fault::None
+    });
+    till.settle();
+    assert_eq!(registered.load(Ordering::SeqCst), 1);
+    assert_eq!(till.node.status.status().retries, 0);
+}
+
+#[test]
+fn a_retry_while_it_connects_is_one_more_try_at_once_if_that_fails() {
+    for fault in [Fault::Refused, Fault::NotSent] {
+        let mut till = Till::new(server());
+        till.append("T/a", 1);
+        let mailbox = Arc::clone(&till.node.mailbox);
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counts = Arc::clone(&asked);
+        // What is corrected while it is refused is not met by the try that was under way.
+        till.wire.set_faults(move |_| {
+            if counts.fetch_add(1, Ordering::SeqCst) > 0 {
+                return Fault::None;
+            }
+            mailbox.send(Message::Retry(oneshot::async_channel().0));
+            fault.clone()
+        });
+        till.run_until(|status| {
+            let stands = matches!(
+                status.state,
+                ReplicationState::Halted(_) | ReplicationState::Waiting { .. }
+            );
+            assert!(!stands, "{status:?}");
+            status.settled == 1
+        });
+    }
+}
+
+#[test]
 fn how_long_the_oldest_event_waits_is_told_while_there_is_no_server() {
     let mut till = Till::new(server());
     till.append("T/a", 1);
