@@ -1,7 +1,6 @@
 //! Stores whose events gave way to others, damaged: each branch is read right or its damage is named,
 //! before and after a repair.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -127,25 +126,6 @@ impl Image {
     }
 }
 
-/// Of each stream the events of its newest branch, by what was recorded up to some place.
-fn newest_branches(events: &[EventEnvelope]) -> BTreeMap<StreamId, Vec<EventEnvelope>> {
-    let mut streams: BTreeMap<StreamId, Vec<EventEnvelope>> = BTreeMap::new();
-    for event in events {
-        if let Some(what) = Superseded::of(event) {
-            let gives_way = |event: &EventEnvelope| {
-                let position = event.position.unwrap();
-                what.concerns(&event.stream, event.sequence, position)
-            };
-            let of = streams.entry(what.stream.clone()).or_default();
-            of.retain(|event| !gives_way(event));
-        } else if event.kind != RecordKind::Control {
-            let of = streams.entry(event.stream.clone()).or_default();
-            of.push(event.clone());
-        }
-    }
-    streams
-}
-
 /// What is read until an error, which is a typed damage.
 fn read_until_damage(
     read: impl Iterator<Item = Result<EventEnvelope, Error>>,
@@ -168,7 +148,7 @@ fn check_opened(image: &Image, store: &SledStore) -> &'static str {
     assert!(image.events.starts_with(&all), "the log is another one");
     let there = face.last_position() as usize;
     assert!(!image.is_closed || there == image.events.len());
-    for (stream, expected) in newest_branches(&image.events[..there]) {
+    for (stream, expected) in tools::newest_branches(&image.events[..there]) {
         let read = face.read_stream(StreamQuery::new(stream.clone()));
         let (found, ends_early) = read_until_damage(read);
         assert!(expected.starts_with(&found), "{stream} is another one");
@@ -227,7 +207,7 @@ fn check_repaired(image: &Image, dir: &Path) -> &'static str {
     assert!(!image.is_closed || known.len() == image.events.len());
     store.accept_all_losses().unwrap();
     let face = store.blocking();
-    for (n, (stream, before)) in (1 << 40..).zip(newest_branches(&known)) {
+    for (n, (stream, before)) in (1 << 40..).zip(tools::newest_branches(&known)) {
         let batch = AppendBatch::new(stream.clone(), ExpectedVersion::Any, vec![event(n, 50)]);
         let receipt = face.append(batch).unwrap();
         let head = before.last().map_or(0, |event| event.sequence);

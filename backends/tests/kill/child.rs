@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use tidelog_backends::{SledStore, repair, restore_backup};
+use tidelog_backends::commits::LogCopy;
+use tidelog_backends::{SledStore, SledStoreBuilder, repair, restore_backup};
 use tidelog_core::*;
+use uuid::Uuid;
 
 use crate::history::{self, parts};
 use crate::sweep::Random;
@@ -34,10 +36,14 @@ pub enum Work {
     Snapshots,
     /// A damaged copy of the store.
     Repair,
+    /// Events that give way to others.
+    Supersede,
+    /// A copy of the log, commit by commit, which becomes a store in the end.
+    Copy,
 }
 
 impl Work {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::AppendBlocking,
         Self::AppendAsync,
         Self::AppendThreads,
@@ -49,6 +55,8 @@ impl Work {
         Self::Restore,
         Self::Snapshots,
         Self::Repair,
+        Self::Supersede,
+        Self::Copy,
     ];
 
     /// The child says one of these words, and is killed at most so many microseconds after it said
@@ -65,6 +73,12 @@ impl Work {
             Self::Restore => &[("restoring", 2, 20_000), ("restored", 2, 60_000)],
             Self::Snapshots => &[("snapshot", 20, 4_000)],
             Self::Repair => &[("repairing", 3, 40_000), ("repaired", 2, 60_000)],
+            Self::Supersede => &[("superseding", 12, 8_000)],
+            Self::Copy => &[
+                ("copying", 4, 20_000),
+                ("copied", 12, 8_000),
+                ("finishing", 2, 20_000),
+            ],
         }
     }
 }
@@ -135,12 +149,25 @@ pub fn repaired_in(root: &Path) -> PathBuf {
     root.join("repaired")
 }
 
+pub fn copy_in(root: &Path) -> PathBuf {
+    root.join("copy")
+}
+
 /// Tiny segments and early merges, so that all of it happens often.
-pub fn open(dir: &Path) -> Result<SledStore, Error> {
+fn builder(dir: &Path) -> SledStoreBuilder {
     SledStore::builder(dir)
         .segment_size(64 << 10)
         .stress_index(64, 2)
-        .open()
+}
+
+pub fn open(dir: &Path) -> Result<SledStore, Error> {
+    builder(dir).open()
+}
+
+/// The copy in `dir` of the log of `store`, as far as it is.
+pub fn open_copy(dir: &Path, store: &SledStore) -> Result<LogCopy, Error> {
+    let first = store.epochs()?[0].id;
+    LogCopy::open(dir, store.identity().origin, first, &builder(dir))
 }
 
 /// Works until it is killed. Where one of its threads fails, the others shall not go on.
@@ -178,6 +205,8 @@ pub fn run(order: &Order) {
         Work::Restore => child.restore(&store, &order.root),
         Work::Snapshots => child.take_snapshots(&store),
         Work::Repair => child.repair(store, &order.root),
+        Work::Supersede => child.supersede(&store),
+        Work::Copy => child.copy(&store, &order.root),
     }
 }
 
@@ -222,7 +251,10 @@ fn append(store: &SledStore, number: u64, durability: Option<Durability>, blocki
     } else {
         pollster::block_on(store.append_streams(parts))
     };
-    let receipts = receipts.unwrap();
+    say_acknowledged(number, &receipts.unwrap());
+}
+
+fn say_acknowledged(number: u64, receipts: &[AppendReceipt]) {
     let sequences = receipts
         .iter()
         .map(|receipt| receipt.first_sequence.to_string());
@@ -370,6 +402,63 @@ impl Child {
             say("repaired");
             open(&to).unwrap().close_blocking().unwrap();
             remove(root, &to);
+        }
+    }
+
+    fn supersede(&self, store: &SledStore) {
+        loop {
+            self.append_next(store, None);
+            let number = self.number() | history::SUPERSEDES;
+            let branch = history::branch(number);
+            let Some(head) = store.blocking().head(&branch.stream).unwrap() else {
+                continue;
+            };
+            let from = head.sequence + 1 - branch.gone.min(head.sequence);
+            let what = Supersession::new(branch.stream, head, from)
+                .with_adopted(branch.adopted)
+                .with_reissued(branch.reissued);
+            say(&format!("try {number}"));
+            say("superseding");
+            let receipt = store.blocking().supersede(what).unwrap();
+            say_acknowledged(number, &[receipt]);
+            say("superseded");
+        }
+    }
+
+    fn copy(&self, store: &SledStore, root: &Path) {
+        let to = copy_in(root);
+        for round in 1.. {
+            for _ in 0..3 {
+                self.append_next(store, None);
+            }
+            say("copying");
+            let mut copy = match open_copy(&to, store) {
+                Ok(copy) => copy,
+                // It had become a store, which goes on elsewhere.
+                Err(Error::NotAStore { .. }) => {
+                    say("removing");
+                    remove(root, &to);
+                    continue;
+                }
+                Err(error) => panic!("{error:?}"),
+            };
+            let mut commits = store.commits(copy.next().position);
+            loop {
+                let page = commits.next(8 << 10).unwrap();
+                let Some(last) = page.last() else {
+                    break;
+                };
+                for commit in &page {
+                    copy.push(commit.number, &commit.body, commit.hash).unwrap();
+                }
+                copy.sync().unwrap();
+                say(&format!("copied {}", last.last_position()));
+            }
+            if round % 4 == 0 {
+                say("finishing");
+                let made = copy.finish(Uuid::from_u128(77)).unwrap();
+                made.close_blocking().unwrap();
+            }
         }
     }
 

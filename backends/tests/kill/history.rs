@@ -2,19 +2,64 @@
 //! without being told.
 
 use tidelog_core::*;
+use uuid::Uuid;
 
 use crate::sweep::Random;
 use crate::tools::stream;
 
 pub const STREAMS: usize = 6;
 
+/// Numbers with this bit are not appends: by them events give way to others.
+pub const SUPERSEDES: u64 = 1 << 61;
+
 /// All streams that are ever written to.
 pub fn streams() -> Vec<StreamId> {
     (0..STREAMS).map(|n| stream(&n.to_string())).collect()
 }
 
+/// What gives way to what by the number, which has [`SUPERSEDES`] set.
+pub struct Branch {
+    pub stream: StreamId,
+    /// How many of the newest events, where there are so many.
+    pub gone: u64,
+    pub adopted: Vec<NewEvent>,
+    /// One at least, so that each branch has an event that says its number.
+    pub reissued: Vec<NewEvent>,
+}
+
+pub fn branch(number: u64) -> Branch {
+    let mut random = Random(number);
+    let stream = stream(&random.below(STREAMS).to_string());
+    let gone = random.below(6) as u64;
+    let (adopted, reissued) = (random.below(3) as u64, 1 + random.below(3) as u64);
+    let adopted = (1..=adopted).map(|index| {
+        let birth = Birth {
+            origin: Uuid::from_u128(1),
+            epoch: Uuid::from_u128(2),
+            position: index,
+            recorded_time: Timestamp::from_micros(3),
+        };
+        event(number, index, &mut random).with_birth(birth)
+    });
+    let adopted: Vec<_> = adopted.collect();
+    let first = adopted.len() as u64 + 1;
+    let reissued = (first..first + reissued).map(|index| event(number, index, &mut random));
+    Branch {
+        stream,
+        gone,
+        reissued: reissued.collect(),
+        adopted,
+    }
+}
+
 /// The append with this number: one event, a batch, or parts for several streams.
 pub fn parts(number: u64) -> Vec<AppendBatch> {
+    if number & SUPERSEDES != 0 {
+        let branch = branch(number);
+        let events = branch.adopted.into_iter().chain(branch.reissued);
+        let whole = AppendBatch::new(branch.stream, ExpectedVersion::Any, events.collect());
+        return vec![whole];
+    }
     let mut random = Random(number);
     let shape = random.below(20);
     let (streams, events) = match shape {

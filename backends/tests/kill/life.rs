@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tidelog_backends::{SledStore, repair, restore_backup};
 use tidelog_core::*;
+use uuid::Uuid;
 
 use crate::child::{
-    MARK, NEW, ORDER, Order, Work, backup_in, damaged_in, new_in, open, repaired_in, restored_in,
-    store_in,
+    MARK, NEW, ORDER, Order, Work, backup_in, copy_in, damaged_in, new_in, open, open_copy,
+    repaired_in, restored_in, store_in,
 };
 use crate::history::parts;
 use crate::oracle::{Ack, Oracle};
@@ -190,7 +191,15 @@ impl Life {
                 self.oracle.backed_up = Some(number(1));
                 *phase = APPENDING[0].into();
             }
-            "opened" | "kept" | "rebuilt" => *phase = APPENDING[0].into(),
+            "copied" => {
+                self.oracle.copied = number(1);
+                *phase = words[0].into();
+            }
+            "removing" => {
+                self.oracle.copied = 0;
+                *phase = words[0].into();
+            }
+            "opened" | "kept" | "rebuilt" | "superseded" => *phase = APPENDING[0].into(),
             begun => *phase = begun.into(),
         }
     }
@@ -205,6 +214,7 @@ impl Life {
                 .count("what the kills left", "an index that is made again");
         }
         self.oracle.check(&store);
+        self.look_at_copy(&store);
         self.oracle.check_appends(&store, 1 << 63);
         store.close_blocking().unwrap();
         if self.random.one_in(4) {
@@ -223,6 +233,41 @@ impl Life {
                 store.crash();
             }
         }
+    }
+
+    /// A copy of the log has what was synced of it, and nothing else; it may be a store by then.
+    fn look_at_copy(&mut self, store: &SledStore) {
+        let dir = copy_in(self.root());
+        if !dir.exists() {
+            return;
+        }
+        let half = TempDir::new_in(self.root()).unwrap();
+        copy_tree(&dir, half.path());
+        let made = match open_copy(half.path(), store) {
+            Ok(copy) => {
+                let all = read_all(copy.store()).unwrap();
+                assert_eq!(copy.next().position, all.len() as u64);
+                self.tally.count("copy", "goes on");
+                let page = store.commits(copy.next().position).next(64 << 10).unwrap();
+                let mut copy = copy;
+                for commit in &page {
+                    copy.push(commit.number, &commit.body, commit.hash).unwrap();
+                }
+                copy.finish(Uuid::from_u128(78)).unwrap()
+            }
+            Err(Error::NotAStore { .. }) => {
+                self.tally.count("copy", "had become a store");
+                open(half.path()).unwrap()
+            }
+            Err(error) => panic!("a killed copy left {error:?}"),
+        };
+        let (all, seen) = (read_all(&made).unwrap(), self.oracle.seen());
+        let same = all.iter().zip(seen).take_while(|(a, b)| a == b).count();
+        assert!(same as u64 >= self.oracle.copied, "{same} of it are there");
+        let is_epoch = |record: &EventEnvelope| record.kind == RecordKind::Control;
+        assert!(same < all.len() && all[same..].iter().all(is_epoch));
+        assert_eq!(made.verify().unwrap().records, all.len() as u64);
+        made.close_blocking().unwrap();
     }
 
     /// A store that was being made is made, with what was acknowledged in it.
@@ -339,16 +384,13 @@ impl Life {
     /// and not killed before that was noted down.
     fn check_restored(&mut self, store: &SledStore) {
         let all = read_all(store).unwrap();
-        let events = all
-            .iter()
-            .take_while(|event| event.kind == RecordKind::Event)
-            .count();
+        let seen = self.oracle.seen().iter();
+        let events = all.iter().zip(seen).take_while(|(a, b)| a == b).count();
         let least = self.oracle.backed_up.unwrap_or(0);
         assert!(
             events as u64 >= least,
             "{events} records of at least {least} were restored"
         );
-        assert!(all[..events] == self.oracle.seen()[..events]);
         let epochs = &all[events..];
         assert!(
             !epochs.is_empty()

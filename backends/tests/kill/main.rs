@@ -2,7 +2,7 @@
 //!
 //! A child works on a store: it appends alone and in threads, fills segments that are sealed and
 //! merged, opens and closes, makes the index again, takes backups and restores them, keeps
-//! snapshots. It says on a pipe what it tries and what was acknowledged. Some moments after it said
+//! snapshots, lets events give way to others, copies its log. It says on a pipe what it tries and what was acknowledged. Some moments after it said
 //! a chosen word it is killed; the parent, which holds all it heard, looks at a copy of the files:
 //! nothing acknowledged is missing, nothing torn is visible, sequences and positions are dense, the
 //! hash chain verifies, every stream goes on where it ended. The next child then goes on with what

@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use tidelog_backends::SledStore;
 use tidelog_core::*;
 
-use crate::history::{number_of, parts, state_at, streams};
-use crate::tools::{read_all, read_stream};
+use crate::history::{SUPERSEDES, branch, number_of, parts, state_at, streams};
+use crate::tools::{newest_branches, read_all, read_stream};
 
 /// Where an acknowledged append stands, by its receipt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Oracle {
     seen: Vec<EventEnvelope>,
     /// What the last backup that ended holds at least.
     pub backed_up: Option<u64>,
+    /// Up to where the copy was synced.
+    pub copied: u64,
 }
 
 impl Oracle {
@@ -44,9 +46,22 @@ impl Oracle {
         self.tried.values().flatten().count()
     }
 
-    /// Appends whose fate no child knows: at most `count` of the newest.
+    /// Appends whose fate no child knows: at most `count` of the newest. None of which an event gave
+    /// way: that is not appended again.
     pub fn unknown(&self, count: usize) -> Vec<u64> {
-        let unknown = self.tried.iter().filter(|(_, ack)| ack.is_none());
+        let stands: HashSet<EventId> = newest_branches(&self.seen)
+            .into_values()
+            .flatten()
+            .map(|event| event.event_id)
+            .collect();
+        let gave_way = self
+            .seen
+            .iter()
+            .filter(|event| event.kind != RecordKind::Control && !stands.contains(&event.event_id));
+        let gave_way: HashSet<u64> = gave_way.map(|event| number_of(event.event_id).0).collect();
+        let unknown = self.tried.iter().filter(|(number, ack)| {
+            ack.is_none() && *number & SUPERSEDES == 0 && !gave_way.contains(number)
+        });
         let mut unknown: Vec<u64> = unknown.map(|(number, _)| *number).collect();
         unknown.sort_unstable_by(|a, b| b.cmp(a));
         unknown.truncate(count);
@@ -75,17 +90,28 @@ impl Oracle {
         check_streams(store, &all);
         let report = store.verify().unwrap();
         assert_eq!(report.records, all.len() as u64);
-        assert_eq!(report.indexed, all.len() as u64);
+        let events = all
+            .iter()
+            .filter(|record| record.kind != RecordKind::Control);
+        assert_eq!(report.indexed, events.count() as u64);
         assert_eq!(store.blocking().last_position(), all.len() as u64);
         self.seen = all;
     }
 
     fn check_records(&self, all: &[EventEnvelope]) {
+        let streams: HashSet<StreamId> = streams().into_iter().collect();
         let mut heads: HashMap<&StreamId, u64> = HashMap::new();
         let mut present = HashSet::new();
         let mut rest = all;
         let mut time = Timestamp::from_micros(i64::MIN);
-        while let Some(first) = rest.first() {
+        while let Some(mut first) = rest.first() {
+            if let Some(what) = Superseded::of(first) {
+                let head = heads.entry(streams.get(&what.stream).unwrap()).or_default();
+                rest = &rest[1..];
+                first = rest.first().expect("what took their place is torn");
+                check_superseded(&what, *head, number_of(first.event_id).0);
+                *head = what.from - 1;
+            }
             let (number, _) = number_of(first.event_id);
             let ack = self.tried.get(&number);
             let ack = ack.unwrap_or_else(|| panic!("nobody tried {number}: {first:?}"));
@@ -144,9 +170,10 @@ impl Oracle {
 
     /// In a repaired store whose losses were accepted: no sequence that was seen is given again.
     pub fn check_appends_after_loss(&self, store: &SledStore) {
+        let branches = newest_branches(&self.seen);
         for (stream, number) in streams().into_iter().zip(1 << 62..) {
-            let seen = self.seen.iter().filter(|event| event.stream == stream);
-            let last = seen.map(|event| event.sequence).max().unwrap_or(0);
+            let seen = branches.get(&stream).and_then(|events| events.last());
+            let last = seen.map_or(0, |event| event.sequence);
             let payload = u64::to_le_bytes(number).to_vec();
             let event = NewEvent::new("Noted", 1, ContentType::Bytes, payload);
             let batch = AppendBatch::new(stream, ExpectedVersion::Any, vec![event]);
@@ -161,12 +188,9 @@ impl Oracle {
     /// nobody answered does it once.
     pub fn check_appends(&self, store: &SledStore, first_free: u64) {
         let face = store.blocking();
+        let branches = newest_branches(&self.seen);
         for (stream, number) in streams().into_iter().zip(first_free..) {
-            let head = self
-                .seen
-                .iter()
-                .filter(|event| event.stream == stream)
-                .count() as u64;
+            let head = branches.get(&stream).map_or(0, Vec::len) as u64;
             let event = NewEvent::new(
                 "Noted",
                 1,
@@ -194,15 +218,23 @@ impl Oracle {
     }
 }
 
+/// What is said of a branch is what was asked by its number of a stream that ended at `head`.
+fn check_superseded(what: &Superseded, head: u64, number: u64) {
+    assert_ne!(number & SUPERSEDES, 0, "nobody tried {what:?}");
+    let asked = branch(number);
+    assert_eq!(what.stream, asked.stream);
+    assert_eq!(what.replaced, head, "{what:?}");
+    assert_eq!(head + 1 - what.from, asked.gone.min(head), "{what:?}");
+    let counts = (what.adopted as usize, what.reissued as usize);
+    assert_eq!(counts, (asked.adopted.len(), asked.reissued.len()));
+}
+
 /// Every way to read says the same as the log.
 fn check_streams(store: &SledStore, all: &[EventEnvelope]) {
     let face = store.blocking();
+    let mut branches = newest_branches(all);
     for stream in streams() {
-        let of: Vec<_> = all
-            .iter()
-            .filter(|event| event.stream == stream)
-            .cloned()
-            .collect();
+        let of = branches.remove(&stream).unwrap_or_default();
         assert!(
             read_stream(store, &stream).unwrap() == of,
             "reading {stream} differs from the log"

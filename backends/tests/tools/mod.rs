@@ -142,6 +142,25 @@ pub fn read_stream(store: &SledStore, stream: &StreamId) -> Result<Vec<EventEnve
         .collect()
 }
 
+/// Of each stream the events of its newest branch, by what was recorded up to some place.
+pub fn newest_branches(events: &[EventEnvelope]) -> BTreeMap<StreamId, Vec<EventEnvelope>> {
+    let mut streams: BTreeMap<StreamId, Vec<EventEnvelope>> = BTreeMap::new();
+    for event in events {
+        if let Some(what) = Superseded::of(event) {
+            let gives_way = |event: &EventEnvelope| {
+                let position = event.position.unwrap();
+                what.concerns(&event.stream, event.sequence, position)
+            };
+            let of = streams.entry(what.stream.clone()).or_default();
+            of.retain(|event| !gives_way(event));
+        } else if event.kind != RecordKind::Control {
+            let of = streams.entry(event.stream.clone()).or_default();
+            of.push(event.clone());
+        }
+    }
+    streams
+}
+
 /// Says loudly that something was not tested; a failure where everything must be.
 pub fn skipped(what: &str) {
     eprintln!("\n*** SKIPPED: {what} ***\n");
