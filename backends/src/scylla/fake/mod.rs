@@ -8,7 +8,7 @@
 //! | `losses` | what a server may lose, on purpose |
 //! | `wire` | the server behind a [`Wire`](super::request::Wire) that answers at once |
 //!
-//! It keeps the meaning that CQL has for the requests of `request.rs` and for no other.
+//! It keeps the meaning that CQL has for the requests of `request/` and for no other.
 //! `backends/tests/wire` asks it and a real server the same and wants the same answers.
 
 mod losses;
