@@ -14,7 +14,7 @@
 //! | `watermark`, `probe` | how far the server knows this log, and whether it still does |
 //! | `doubting` | a dead connection is waited for once |
 //! | `timed` | how long each request takes, for metrics |
-//! | `ask`, `wire`, `patient` | answers as they are wanted; reads asked again for a while |
+//! | `ask`, `patient` | answers as they are wanted; reads asked again for a while |
 //! | `lineage`, `log_rows_window`, `log_reader` | an origin's log as the replica has it, proven by its chain |
 //! | `restore`, `copy_target` | a store made anew from that |
 //! | `fork` | an epoch of its own, where a person decided so |

@@ -1,6 +1,7 @@
 //! A store made anew from what the replica has of its log.
 
 mod call;
+mod chosen;
 mod sled_copy;
 
 pub(super) use call::connect;
@@ -15,6 +16,7 @@ use tidelog_backends::{Phase, Progress, ProgressCallback};
 use tidelog_core::{Error, Halt, IdSource};
 use uuid::Uuid;
 
+use self::chosen::{chosen, find, find_epoch, nothing_there, origins, own};
 use super::ask::{self, trouble};
 use super::connect::replica_of;
 use super::copy_target::{Claim, Restorable};
@@ -185,100 +187,6 @@ where
     let reason = "the old copy of the store goes on replicating: stop it first, or let both live by \
                   `keep_old_epoch`";
     Err(Error::invalid("epoch to restore", epoch, reason))
-}
-
-struct Found {
-    meta: MetaRow,
-    origin: Uuid,
-    rows: Vec<OriginRow>,
-}
-
-async fn find<W: Wire + ?Sized>(wire: &W, options: &RestoreOptions) -> Result<Found, Error> {
-    let meta = ask::meta(wire).await;
-    let meta = meta.map_err(|error| trouble("restore a store", &error))?;
-    let Some(meta) = meta else {
-        return Err(Error::Schema {
-            keyspace: "to restore from".into(),
-            found: None,
-            wanted: 1,
-            remedy: "name the keyspace that the store was replicated to",
-        });
-    };
-    let origin = match options.origin {
-        Some(origin) => origin,
-        None => only_origin(wire).await?,
-    };
-    let rows = origins(wire, origin).await?;
-    Ok(Found { meta, origin, rows })
-}
-
-async fn only_origin<W: Wire + ?Sized>(wire: &W) -> Result<Uuid, Error> {
-    let rows = ask::all_origins(wire).await;
-    let rows = rows.map_err(|error| trouble("list its stores", &error))?;
-    let first = rows.first().map(|row| row.origin);
-    let first = first.ok_or_else(|| Error::invalid("keyspace", "", "no store replicates to it"))?;
-    if rows.iter().any(|row| row.origin != first) {
-        let reason = format!("choose one of several: {}", list(&rows));
-        return Err(Error::invalid("origin", "none", reason));
-    }
-    Ok(first)
-}
-
-async fn origins<W: Wire + ?Sized>(wire: &W, origin: Uuid) -> Result<Vec<OriginRow>, Error> {
-    let rows = ask::origins(wire, origin).await;
-    rows.map_err(|error| trouble("read how far a store is", &error))
-}
-
-fn nothing_there(options: &RestoreOptions) -> Error {
-    let origin = options.origin.unwrap_or_default();
-    Error::invalid("origin", origin, "this keyspace knows no such store")
-}
-
-/// The epoch asked for, or the only live one.
-fn chosen<'a>(rows: &'a [OriginRow], options: &RestoreOptions) -> Result<&'a OriginRow, Error> {
-    if let Some(epoch) = options.epoch {
-        return find_epoch(rows, epoch);
-    }
-    let mut live = rows.iter().filter(|row| row.successor.is_none());
-    match (live.next(), live.next()) {
-        (Some(row), None) => Ok(row),
-        (None, _) => {
-            let reason = format!("none is live, choose one: {}", list(rows));
-            Err(Error::invalid("epoch", "none", reason))
-        }
-        (Some(_), Some(_)) => {
-            let reason = format!("more than one is live, choose one: {}", list(rows));
-            Err(Error::invalid("epoch", "none", reason))
-        }
-    }
-}
-
-fn find_epoch(rows: &[OriginRow], epoch: Uuid) -> Result<&OriginRow, Error> {
-    let row = rows.iter().find(|row| row.epoch == epoch);
-    row.ok_or_else(|| {
-        let reason = format!("the store has only these: {}", list(rows));
-        Error::invalid("epoch", epoch, reason)
-    })
-}
-
-fn list(rows: &[OriginRow]) -> String {
-    let each = rows.iter().map(|row| {
-        let given_up = if row.successor.is_some() {
-            ", given up"
-        } else {
-            ""
-        };
-        let (name, position) = (&row.name, row.watermark.position);
-        let (origin, epoch) = (row.origin, row.epoch);
-        format!("{name:?} (origin {origin}, epoch {epoch}) up to position {position}{given_up}")
-    });
-    each.collect::<Vec<_>>().join("; ")
-}
-
-/// The row that a claim has made.
-fn own<'a>(rows: &'a [OriginRow], claim: &Claim) -> Option<&'a OriginRow> {
-    rows.iter()
-        .find(|row| row.epoch == claim.epoch && row.watermark.session == claim.session)
 }
 
 /// Keeps what the server knows of the claim, which may be an earlier try with an earlier end.
