@@ -4,26 +4,27 @@
 //! predecessor; what does not is either *torn*, a write that never finished, and is cut away; or
 //! *damaged*, because something vouches that it was synced, and nothing is changed.
 
+mod declared;
+mod segments;
+
 use std::fs::{self, File};
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
 
-use tidelog_core::{Error, RecordKind, Timestamp};
+use tidelog_core::{Error, Timestamp};
 
+use self::segments::{Found, info, read_dir};
 use super::branches::Branches;
-use super::control;
 use super::format::Format;
-use super::frame::{self, ChainHash};
-use super::frame_reader::{Expect, FrameReader, Step, for_each_record};
+use super::frame_reader::{Expect, Step};
 use super::hash::NameHash;
 use super::index::SegmentIndex;
 use super::log::{Hop, SegmentInfo};
 use super::losses::Known;
 use super::mark;
 use super::options::{Phase, Progress, ProgressCallback};
-use super::record::Parsed;
 use super::replay::{Replay, Replayed};
-use super::segment::{self, End, Epoch, SegmentHeader};
+use super::segment::{self, Epoch, SegmentHeader};
 use super::state::CleanMark;
 use super::streams::SegmentEnd;
 use super::walk::{end_of, expect_of};
@@ -73,18 +74,6 @@ pub(crate) struct Recovery<'a> {
     pub progress: Option<&'a ProgressCallback>,
 }
 
-struct Found {
-    number: u64,
-    header: SegmentHeader,
-}
-
-/// Each with the place where it ends, if another one follows.
-fn with_ends(found: &[Found]) -> impl Iterator<Item = (&Found, Option<End>)> {
-    let ends = found.iter().skip(1);
-    let ends = ends.map(|next| Some(next.header.end_before()));
-    found.iter().zip(ends.chain([None]))
-}
-
 impl Recovery<'_> {
     /// Replays what the index does not cover. `sealed` gets the index of each sealed segment when
     /// more stand uncovered than shall be kept in memory.
@@ -113,93 +102,6 @@ impl Recovery<'_> {
         Ok(recovered)
     }
 
-    /// What the log says that repairs have lost, and what of it was accepted.
-    fn losses(&self, found: &[Found]) -> Result<Option<Known>, Error> {
-        if !self.format.has_gaps() {
-            return Ok(None);
-        }
-        let mut known: Option<Known> = None;
-        let flagged = with_ends(found).filter(|(found, _)| found.header.about.losses);
-        for (Found { number, header }, ends) in flagged {
-            self.visit_front(*number, header, ends, &mut |parsed| {
-                if let Some(declared) = control::declared_by(parsed) {
-                    known.get_or_insert_default().apply(*number, declared);
-                }
-            })?;
-        }
-        // A copy may stand between a hole and the record that declares it.
-        if known.is_none() && !self.format.is_copy() {
-            return Err(self.damaged(1, "no segment says what was lost when it was repaired"));
-        }
-        Ok(known)
-    }
-
-    /// The branches that streams have.
-    pub(crate) fn declared_branches(&self) -> Result<Branches, Error> {
-        let branches = Branches::default();
-        // Without a segment whose first commit never arrived.
-        let (found, _, _) = self.begun()?;
-        let flagged = with_ends(&found).filter(|(found, _)| found.header.about.branches);
-        for (Found { number, header }, ends) in flagged {
-            self.visit_front(*number, header, ends, &mut |parsed| {
-                if let Some(what) = control::superseded_by(parsed) {
-                    branches.add(&what);
-                }
-            })?;
-        }
-        Ok(branches)
-    }
-
-    /// Visits the control records at the front of a flagged segment, which ends at `ends` if another
-    /// one follows.
-    fn visit_front(
-        &self,
-        number: u64,
-        header: &SegmentHeader,
-        ends: Option<End>,
-        visit: &mut dyn FnMut(&Parsed<'_>),
-    ) -> Result<(), Error> {
-        let path = segment::path(self.log_dir, number);
-        let file = File::open(&path).map_err(|error| Error::io("open", &path, error))?;
-        let mut reader = FrameReader::new(&file, path)?;
-        let mut next = expect_of(header);
-        loop {
-            let offset = reader.offset();
-            match reader.step(&next)? {
-                Step::Commit { next: after, .. } => next = after,
-                // Where nothing else reads the segment, nobody would notice what it was about.
-                Step::Bad(why) if ends.is_some() || next.commit == header.first_commit => {
-                    return Err(reader.damaged(offset, why));
-                }
-                Step::End if ends.is_some_and(|ends| ends != end_of(&next)) => {
-                    return Err(reader.damaged(offset, "it ends before the next one begins"));
-                }
-                _ => return Ok(()),
-            }
-            let mut is_front = false;
-            let read = for_each_record(reader.body(), |at, _, parsed| {
-                let begins_branch = control::superseded_by(&parsed).is_some();
-                let is_about = begins_branch
-                    || control::declared_by(&parsed).is_some()
-                    || control::epoch_of(&parsed).is_some();
-                // What follows the record of a branch in its commit are events.
-                is_front = if at == 0 {
-                    is_about
-                } else {
-                    is_front && (is_about || parsed.kind != RecordKind::Control)
-                };
-                visit(&parsed);
-                Ok(())
-            })?;
-            if let Err(why) = read {
-                return Err(reader.damaged(offset, why));
-            }
-            if !is_front {
-                return Ok(());
-            }
-        }
-    }
-
     /// Judges the newest segment, before anything on disk is changed.
     pub(crate) fn check_end(&self) -> Result<(), Error> {
         let (found, _, vouched) = self.begun()?;
@@ -218,140 +120,6 @@ impl Recovery<'_> {
         let end = walk.run(&mut next, &mut vouched, &mut replayed)?;
         self.judge_end(&mut walk, header, &next, vouched, marked, &end)
             .map(drop)
-    }
-
-    /// Segments that were begun, numbers of those after them, newest commit vouched for so far.
-    fn begun(&self) -> Result<(Vec<Found>, Vec<u64>, u64), Error> {
-        let (mut found, mut unbegun) = self.list()?;
-        let mut vouched = self.clean.map_or(0, |mark| mark.commit);
-        for number in &unbegun {
-            vouched = vouched.max(self.survey_unbegun(*number)?);
-        }
-        let Some(newest) = found.last() else {
-            return Err(self.damaged(1, "it is the only segment and its header cannot be read"));
-        };
-        if self.covered >= newest.number {
-            let what = format!(
-                "the index covers segment {}, which is not sealed",
-                self.covered
-            );
-            return Err(self.damaged(newest.number, what));
-        }
-        // A segment whose first commit never arrived was not begun after all. Its header says all
-        // before it is synced.
-        if found.len() > 1 && self.is_empty(newest.number)? {
-            let header = newest.header;
-            vouched = vouched.max(header.first_commit - 1);
-            vouched = vouched.max(self.survey_unbegun(newest.number)?);
-            unbegun.push(newest.number);
-            found.pop();
-        }
-        Ok((found, unbegun, vouched))
-    }
-
-    /// Number of the newest segment with a readable header.
-    pub(crate) fn newest(&self) -> Result<u64, Error> {
-        Ok(self.list()?.0.last().map_or(0, |found| found.number))
-    }
-
-    /// The chain hash that segment `number` begins with.
-    pub(crate) fn chain_before(&self, number: u64) -> Result<Option<ChainHash>, Error> {
-        let (found, _) = self.list()?;
-        Ok(found
-            .iter()
-            .find(|found| found.number == number)
-            .map(|found| found.header.end_before().previous))
-    }
-
-    /// Segments with a readable header, and the numbers of those at the end without one.
-    fn list(&self) -> Result<(Vec<Found>, Vec<u64>), Error> {
-        let mut numbers = Vec::new();
-        for entry in read_dir(self.log_dir)? {
-            let entry = entry.map_err(|error| Error::io("list", self.log_dir, error))?;
-            numbers.extend(entry.file_name().to_str().and_then(segment::number_of));
-        }
-        numbers.sort_unstable();
-        let mut found: Vec<Found> = Vec::new();
-        let mut unbegun = Vec::new();
-        for (index, number) in numbers.into_iter().enumerate() {
-            if number != index as u64 + 1 {
-                return Err(
-                    self.damaged(index as u64 + 1, "it is missing, but later ones are there")
-                );
-            }
-            let Some(header) = self.header(number)? else {
-                unbegun.push(number);
-                continue;
-            };
-            if !unbegun.is_empty() {
-                return Err(self.damaged(
-                    number - 1,
-                    "its header cannot be read, but the next one's can",
-                ));
-            }
-            if header.origin != self.format.origin || header.salt != self.format.salt {
-                return Err(self.damaged(number, "it belongs to another store"));
-            }
-            // A segment whose room the first commit did not fit into stays empty.
-            let follows = found.last().is_none_or(|before| {
-                header.first_commit >= before.header.first_commit
-                    && header.first_position >= before.header.first_position
-            });
-            let begins = number > 1
-                || (header.first_commit == 1
-                    && header.first_position == 1
-                    // A repair may not have found out which epoch was the first.
-                    && (self.format.has_gaps()
-                        || header.previous == frame::genesis(&header.origin, &header.epoch.id)));
-            let declared = header.gap.is_none() || (number > 1 && self.format.has_gaps());
-            if header.number != number || !follows || !begins || !declared {
-                return Err(
-                    self.damaged(number, "its header does not follow the segment before it")
-                );
-            }
-            found.push(Found { number, header });
-        }
-        Ok((found, unbegun))
-    }
-
-    fn header(&self, number: u64) -> Result<Option<SegmentHeader>, Error> {
-        let path = segment::path(self.log_dir, number);
-        let failed = |error| Error::io("read", &path, error);
-        let file = File::open(&path).map_err(failed)?;
-        let len = file.metadata().map_err(failed)?.len();
-        let mut bytes = vec![0; usize::try_from(len.min(segment::DATA)).unwrap_or_default()];
-        platform::read_exact_at(&file, &mut bytes, 0).map_err(failed)?;
-        let Some(header) = SegmentHeader::decode(&bytes) else {
-            return Ok(None);
-        };
-        // What follows the fields is zero, or the header is not what was written.
-        let rest_is_zero = bytes.iter().skip(segment::FIELDS).all(|byte| *byte == 0);
-        Ok((rest_is_zero && len >= segment::DATA).then_some(header))
-    }
-
-    fn is_empty(&self, number: u64) -> Result<bool, Error> {
-        let path = segment::path(self.log_dir, number);
-        let file = File::open(&path).map_err(|error| Error::io("open", &path, error))?;
-        let header = self.header(number)?;
-        let Some(header) = header else {
-            return Ok(true);
-        };
-        let mut reader = FrameReader::new(&file, path)?;
-        Ok(!matches!(
-            reader.step(&expect_of(&header))?,
-            Step::Commit { .. }
-        ))
-    }
-
-    /// The newest commit that frames in a segment without a header vouch for.
-    fn survey_unbegun(&self, number: u64) -> Result<u64, Error> {
-        let path = segment::path(self.log_dir, number);
-        let file = File::open(&path).map_err(|error| Error::io("open", &path, error))?;
-        let mut reader = FrameReader::new(&file, path)?;
-        if reader.file_len() > segment::MAX_LEN {
-            return Err(self.damaged(number, "it is longer than any segment"));
-        }
-        Ok(reader.survey(0, self.format.salt)?.vouched)
     }
 
     fn replay(
@@ -610,21 +378,4 @@ fn rewrite(file: &File, from: u64, end: u64) -> std::io::Result<()> {
         at += len as u64;
     }
     Ok(())
-}
-
-fn info(found: &Found) -> SegmentInfo {
-    SegmentInfo {
-        number: found.number,
-        first_commit: found.header.first_commit,
-        first_position: found.header.first_position,
-        before: found.header.end_before(),
-        about: found.header.about,
-    }
-}
-
-fn read_dir(dir: &Path) -> Result<fs::ReadDir, Error> {
-    fs::read_dir(dir).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => Error::damaged(dir, "it is missing", REMEDY),
-        _ => Error::io("list", dir, error),
-    })
 }
