@@ -14,14 +14,14 @@ use crate::sweep::{self, Random, Tally};
 use crate::tools::{self, event, make_writable, read_all, segment, segments, stream};
 
 /// A store with many branches, and all that was recorded.
-struct Image {
+pub struct Image {
     root: TempDir,
-    events: Vec<EventEnvelope>,
+    pub events: Vec<EventEnvelope>,
     is_closed: bool,
 }
 
 impl Image {
-    fn new(seed: u64, is_closed: bool) -> Self {
+    pub fn new(seed: u64, is_closed: bool) -> Self {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("store");
         let store = open(&dir).unwrap();
@@ -79,12 +79,12 @@ impl Image {
         }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.root.path().join(name)
     }
 
     /// A copy of the files, with something done to one segment; what that was.
-    fn damaged(&self, random: &mut Random) -> (PathBuf, &'static str) {
+    pub fn damaged(&self, random: &mut Random) -> (PathBuf, &'static str) {
         let dir = self.path("store");
         tools::put_back(&self.path("files"), &dir);
         let numbers = segments(&dir);
@@ -142,7 +142,7 @@ fn read_until_damage(
 }
 
 /// Reads everything; whether damage was named.
-fn check_opened(image: &Image, store: &SledStore) -> &'static str {
+pub fn check_opened(image: &Image, store: &SledStore) -> &'static str {
     let face = store.blocking();
     let (all, mut damaged) = read_until_damage(face.read_all(LogQuery::all()));
     assert!(image.events.starts_with(&all), "the log is another one");

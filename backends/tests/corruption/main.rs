@@ -19,6 +19,7 @@
 mod branched;
 mod cases;
 mod consumers;
+mod copied;
 mod damage;
 mod forge;
 mod image;
