@@ -232,7 +232,7 @@ impl Oracle {
 /// epochs of it, none of which was given up since; and no two copies wrote in one of them behind the
 /// place where they went apart.
 ///
-/// The last one is a known fault: a vector has no hashes.
+/// The last one is a known limit: a vector has no hashes.
 pub(super) fn can_be_read(rows: &[OriginRow], disk: &Disk, nodes: &[Node]) -> bool {
     let identity = disk.identity();
     let mine = rows.iter().find(|row| row.epoch == identity.epoch);
