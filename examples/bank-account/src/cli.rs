@@ -3,6 +3,8 @@
 #[cfg(any(feature = "scylla", feature = "kafka"))]
 mod destination;
 #[cfg(feature = "kafka")]
+mod listen;
+#[cfg(feature = "kafka")]
 mod publishing;
 #[cfg(feature = "scylla")]
 mod replication;
@@ -19,6 +21,8 @@ use tidelog::{Error, ExecuteError, StreamQuery, Tidelog, repair};
 
 #[cfg(any(feature = "scylla", feature = "kafka"))]
 pub use destination::{Destination, Wait};
+#[cfg(feature = "kafka")]
+pub use listen::Listening;
 #[cfg(feature = "kafka")]
 pub use publishing::PublishingAction;
 #[cfg(feature = "scylla")]
@@ -147,6 +151,9 @@ pub enum Action {
     /// Show how far all of it is, here and elsewhere.
     #[cfg(any(feature = "scylla", feature = "kafka"))]
     Status,
+    /// Keep what other banks publish to Kafka: each event once, in order.
+    #[cfg(feature = "kafka")]
+    Listen(Listening),
     /// Look after what is published.
     #[cfg(feature = "kafka")]
     Publishing {
@@ -272,6 +279,8 @@ fn may_begin(action: &Action) -> bool {
         Action::Import { .. } | Action::Open { .. } => true,
         #[cfg(feature = "kafka")]
         Action::Publishing { action } => matches!(action, PublishingAction::Topics { .. }),
+        #[cfg(feature = "kafka")]
+        Action::Listen(_) => true,
         _ => false,
     }
 }
@@ -416,6 +425,8 @@ async fn act(
             bank.accept_all_losses().await?;
             writeln!(out, "accepted: the bank goes on without what is gone")?;
         }
+        #[cfg(feature = "kafka")]
+        Action::Listen(listening) => listening.run(bank, store, out).await?,
         #[cfg(feature = "kafka")]
         Action::Publishing { action } => publishing::act(bank, action, out).await?,
         #[cfg(any(feature = "scylla", feature = "kafka"))]

@@ -1,5 +1,6 @@
-//! Two tills with half of the customers each, ScyllaDB (or Cassandra) and Kafka. Everything is killed,
-//! again and again; in the end all have the same sums, and a till whose disk is gone comes back.
+//! Two tills with half of the customers each, ScyllaDB (or Cassandra), Kafka, and a bank that listens.
+//! Everything is killed, again and again; in the end all have the same sums, and a till whose disk is
+//! gone comes back.
 //!
 //! With `TIDELOG_SWEEP=full` it is the whole file and six rounds of kills; otherwise a part of it and two.
 
@@ -46,6 +47,7 @@ use services::Own;
 
 const KEYSPACE: &str = "bank";
 const TOPIC: &str = "bank.BankAccount";
+const READER: &str = "reader";
 /// Records that a till sends again after brokers have lost some.
 const OVERLAP: u64 = 200;
 
@@ -128,6 +130,29 @@ overlap = {OVERLAP}
         let wait = ["--config", &config, "--wait", "published"];
         Process::start(name, &self.store(name), &[&args[..], &wait].concat())
     }
+
+    fn events(&self) -> u64 {
+        self.expected.accounts + self.expected.deposits
+    }
+
+    /// Makes what the reader's group needs.
+    fn make_dead_letters(&self) {
+        let make = ["--dead-letters", "6", "--until", "0"];
+        let broker = self.kafka.address();
+        ok(
+            &self.store(READER),
+            &[&["listen", &broker], &make[..]].concat(),
+        );
+    }
+
+    /// The bank that hears of both tills, until it has so many events.
+    fn listen(&self, until: u64) -> Process {
+        let (broker, until) = (self.kafka.address(), until.to_string());
+        let args = ["listen", &broker, "--until", &until];
+        // The least that brokers take: so long a member that was killed keeps its partitions.
+        let soon = ["--set", "session.timeout.ms=6000"];
+        Process::start(READER, &self.store(READER), &[&args[..], &soon].concat())
+    }
 }
 
 /// The file's customers up to this number.
@@ -156,6 +181,13 @@ fn totals(store: &Path) -> TotalsAnswer {
         deposited_cents: number("deposited_cents"),
         cds: number("cds"),
     }
+}
+
+async fn streams_in(store: &Path) -> consumer::Streams {
+    let log = Tidelog::open(store).unwrap();
+    let streams = streams_of(&log).await;
+    log.close().await.unwrap();
+    streams
 }
 
 fn sum(one: TotalsAnswer, other: TotalsAnswer) -> TotalsAnswer {
@@ -204,10 +236,7 @@ async fn the_sums_are_the_same_everywhere_whatever_is_killed() {
         "both servers are there after {:.0?}",
         entered.elapsed()
     ));
-    let (begun, events) = (
-        Instant::now(),
-        path.expected.accounts + path.expected.deposits,
-    );
+    let (begun, events) = (Instant::now(), path.events());
     say(&format!("TIDELOG_SEED={seed}: {events} events"));
     // Nobody makes topics but who is told to.
     let config = path.config("till1");
@@ -223,9 +252,11 @@ async fn the_sums_are_the_same_everywhere_whatever_is_killed() {
         ],
     );
 
+    path.make_dead_letters();
     let mut all = [
         path.import("till1", "odd", pace),
         path.import("till2", "even", pace),
+        path.listen(events),
     ];
     chaos::cause(
         &plan,
@@ -258,10 +289,11 @@ async fn the_sums_are_the_same_everywhere_whatever_is_killed() {
     );
     let mut streams = consumer::Streams::new();
     for till in &tills {
-        let log = Tidelog::open(till).unwrap();
-        streams.extend(streams_of(&log).await);
-        log.close().await.unwrap();
+        streams.extend(streams_in(till).await);
     }
+    let reader = path.store(READER);
+    assert_eq!(totals(&reader), path.expected, "the reader");
+    assert!(streams_in(&reader).await == streams, "the reader's log");
     let kafka = Checker::of(&path.kafka.address(), &[TOPIC]);
     kafka.assert_is(&streams);
     say(&format!(
@@ -311,7 +343,8 @@ async fn a_disk_is_lost(path: &Whole, messages: usize) {
     );
     let now = Checker::of(&path.kafka.address(), &[TOPIC]);
     now.assert_in_order();
-    let deposited = usize::try_from(path.expected.accounts + path.expected.deposits + 1);
+    let events = path.events() + 1;
+    let deposited = usize::try_from(events);
     assert_eq!(
         now.events(),
         deposited.unwrap(),
@@ -320,6 +353,13 @@ async fn a_disk_is_lost(path: &Whole, messages: usize) {
     let again = now.messages - messages - 1;
     let most = usize::try_from(OVERLAP).unwrap();
     assert!(again <= most, "{again} messages were published again");
+    path.listen(events).end();
+    let expected = TotalsAnswer {
+        deposits: path.expected.deposits + 1,
+        deposited_cents: path.expected.deposited_cents + 100,
+        ..path.expected
+    };
+    assert_eq!(totals(&path.store(READER)), expected, "the reader");
     say(&format!(
         "after the restore {again} messages were published again"
     ));
