@@ -60,10 +60,14 @@ impl<B: Broker> KafkaSink<B> {
         let epochs = outbox.epochs().map_err(Stop::local)?;
         self.encoder.set_epochs(&epochs);
         let mut link = Link::new(identity, floor, pass, marked);
-        let overlaps = std::mem::take(&mut self.is_overlap_wanted);
         let after = match pass {
+            // What was lost stays wanted until the pass is over.
             Some(pass) => pass.at,
-            None if overlaps => floor.position.saturating_sub(self.options.overlap),
+            None if std::mem::take(&mut self.is_overlap_wanted) => {
+                link.overlaps = true;
+                link.read = floor.position.saturating_sub(self.options.overlap);
+                link.read
+            }
             None => floor.position,
         };
         link.is_note_wanted = true;
@@ -81,13 +85,15 @@ impl<B: Broker> KafkaSink<B> {
 
     /// Where a log begins that was never published.
     fn start(&self, outbox: &dyn Outbox, genesis: CommitEnd) -> Result<CommitEnd, Stop> {
+        // Also of what may not be published yet.
+        let (last, _) = outbox.reaches();
         let position = match self.options.start {
             StartAt::Beginning => return Ok(genesis),
-            StartAt::End => outbox.last(),
-            StartAt::After(position) if position > outbox.last() => {
+            StartAt::End => last,
+            StartAt::After(position) if position > last => {
                 return Err(Halt::Refused {
                     action: format!("begin after position {position}").into(),
-                    reason: format!("the log ends at {}", outbox.last()).into(),
+                    reason: format!("the log ends at {last}").into(),
                 }
                 .into());
             }
@@ -121,6 +127,11 @@ impl<B: Broker> KafkaSink<B> {
         keeper: &mut Keeper,
     ) -> Result<CommitEnd, Stop> {
         if let Some(record) = &self.greeted {
+            // What was forgotten since was claimed all the same.
+            if !keeper.state().is_ours(record.session) {
+                keeper.change().session = record.session;
+                keeper.save(outbox).await.map_err(Stop::local)?;
+            }
             return Ok(CommitEnd {
                 number: record.commit,
                 position: record.position,
@@ -132,7 +143,8 @@ impl<B: Broker> KafkaSink<B> {
         for _ in 0..CLAIMS {
             let first = self.record(identity.origin).await?;
             judge(first.as_ref(), identity, &**outbox, keeper)?;
-            let session = self.next_session(outbox, keeper).await?;
+            let marked = first.as_ref().map(|record| record.session);
+            let session = self.next_session(marked, outbox, keeper).await?;
             let fenced = self.broker.fence(identity.origin).await;
             fenced.map_err(|error| self.stop(error, action))?;
             let second = self.record(identity.origin).await?;
@@ -166,15 +178,23 @@ impl<B: Broker> KafkaSink<B> {
         record.map_err(|error| self.stop(error, "read what it knows of this store"))
     }
 
-    /// A session of this connection, saved before it is used anywhere.
+    /// A session to be marked, saved before it is used anywhere; `marked` is the one that stands in the
+    /// record. One that may still be marked by a claim without an answer is the next again: with a third
+    /// one, neither what stands there nor what may come to stand there could be forgotten.
     async fn next_session(
         &mut self,
+        marked: Option<Uuid>,
         outbox: &Arc<dyn Outbox>,
         keeper: &mut Keeper,
     ) -> Result<Uuid, Stop> {
+        let state = keeper.state();
+        if !state.next_session.is_nil() && marked != Some(state.next_session) {
+            let session = state.next_session;
+            keeper.save(outbox).await.map_err(Stop::local)?;
+            return Ok(session);
+        }
         let session = self.options.env.ids.next_uuid();
         let state = keeper.change();
-        // The one before may have been marked; a claim that was seen keeps counting.
         if !state.next_session.is_nil() {
             state.session = state.next_session;
         }
@@ -265,7 +285,7 @@ impl<B: Broker> KafkaSink<B> {
             );
         }
         keeper.change().settled = at;
-        let session = self.next_session(outbox, keeper).await?;
+        let session = self.next_session(Some(old.session), outbox, keeper).await?;
         let fenced = self.broker.fence(identity.origin).await;
         fenced.map_err(|error| self.stop(error, "fork this store"))?;
         let mut record = self.record_of(identity, session, at, Some(&old));
@@ -283,15 +303,15 @@ impl<B: Broker> KafkaSink<B> {
         Ok(())
     }
 
-    /// Writes a record of how far this is, if there is news.
-    pub(super) fn begin_marking(&mut self, keeper: &Keeper) {
+    /// Writes a record of how far this is, if there is news; whether there is.
+    pub(super) fn begin_marking(&mut self, keeper: &Keeper) -> bool {
         let Some(link) = &mut self.link else {
-            return;
+            return false;
         };
         link.is_note_wanted = false;
         let settled = link.settled();
         if !self.options.is_alone || link.marking.is_some() || settled == link.marked {
-            return;
+            return false;
         }
         let (identity, session) = (link.identity, keeper.state().session);
         let record = self.record_of(identity, session, settled, self.greeted.as_ref());
@@ -299,6 +319,7 @@ impl<B: Broker> KafkaSink<B> {
         if let Some(link) = &mut self.link {
             link.marking = Some((settled, marking));
         }
+        true
     }
 
     pub(super) fn poll_marking(
@@ -338,7 +359,7 @@ impl<B: Broker> KafkaSink<B> {
 
 /// The last end of a commit up to `position`.
 fn last_end(outbox: &dyn Outbox, position: u64, genesis: CommitEnd) -> Result<CommitEnd, Error> {
-    let mut position = position.min(outbox.last());
+    let mut position = position.min(outbox.reaches().0);
     while position > 0 {
         if let Some(end) = outbox.commit_end(position)? {
             return Ok(end);

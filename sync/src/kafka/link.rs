@@ -60,6 +60,8 @@ pub(super) struct Link {
     /// This generation has delivered something.
     pub has_delivered: bool,
     pub is_again_wanted: bool,
+    /// It began before what was settled, and what is there is not all delivered.
+    pub overlaps: bool,
 }
 
 /// Positions that settle when the entry of their stream is saved.
@@ -118,6 +120,7 @@ impl Link {
             denied: 0,
             has_delivered: false,
             is_again_wanted: false,
+            overlaps: false,
         }
     }
 

@@ -18,7 +18,8 @@ impl<B: Broker> KafkaSink<B> {
         let Some(pass) = link.pass else {
             return false;
         };
-        let is_read = link.read > pass.to || link.read >= outbox.durable();
+        // What may not be published now will be some time: only the log's own end is one.
+        let is_read = link.read > pass.to || link.read >= outbox.reaches().0;
         let is_done = link.progress.settled().position >= pass.to;
         let is_over = is_done || is_read && link.progress.records() == 0;
         if !is_over || !link.lanes.is_empty() || !link.holds.is_empty() {

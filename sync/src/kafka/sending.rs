@@ -92,6 +92,10 @@ impl<B: Broker> KafkaSink<B> {
         if let Some(lane) = self.link.as_mut().and_then(|link| link.lanes.get_mut(id)) {
             lane.refusal = Some(Refusal::TooLarge);
         }
+        // It is known of this one by its size: however many there are, it says nothing of others.
+        if let Some(link) = &mut self.link {
+            link.refused_in_a_row = link.refused_in_a_row.saturating_sub(1);
+        }
         self.park_lane(id, keeper)
     }
 

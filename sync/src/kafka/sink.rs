@@ -188,6 +188,9 @@ impl<B: Broker> KafkaSink<B> {
         let Some(link) = &mut self.link else {
             return;
         };
+        let is_past = link.read >= link.floor.position
+            && (link.progress.records() == 0 || link.settled() != link.floor);
+        link.overlaps &= !is_past;
         let settled = link.settled();
         if keeper.state().settled != settled {
             keeper.change().settled = settled;
@@ -383,12 +386,19 @@ impl<B: Broker> Sink for KafkaSink<B> {
         let Some(link) = &self.link else {
             return Poll::Pending;
         };
+        // Messages say in which epoch an event was recorded, and what may pass is told of one.
+        if outbox.identity().epoch != link.identity.epoch {
+            return Poll::Ready(Ok(Step::Again));
+        }
         let settled = link.settled();
         let is_noting = link.is_note_wanted;
         let has_moved = self.work(cx, &**outbox, keeper)?;
         if is_noting {
             self.keep_places(keeper);
-            self.begin_marking(keeper);
+            if self.begin_marking(keeper) {
+                // So that it is polled.
+                cx.waker().wake_by_ref();
+            }
         }
         let Some(link) = &self.link else {
             return Poll::Pending;
@@ -447,6 +457,7 @@ impl<B: Broker> Sink for KafkaSink<B> {
 
     fn disconnect(&mut self, fresh: bool) {
         if let Some(link) = self.link.take() {
+            self.is_overlap_wanted |= link.overlaps;
             let wishes = link.reopening.into_iter();
             self.wishes
                 .extend(wishes.map(|(stream, reopening)| (stream, reopening.goes_alone())));

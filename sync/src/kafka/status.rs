@@ -180,7 +180,11 @@ impl SinkStatus for PublishingStatus {
             restarted_topics: counts.restarted.to_vec(),
             in_flight: counts.in_flight,
             in_flight_bytes: common.in_flight_bytes,
-            last_error: trouble.or_else(|| common.last_error.clone()),
+            last_error: match common.phase {
+                // Why it waits, whatever was before.
+                Phase::Waiting { .. } => common.last_error.clone().or(trouble),
+                _ => trouble.or_else(|| common.last_error.clone()),
+            },
         }
     }
 }

@@ -69,12 +69,16 @@ impl<S: Sink> Report<S> {
         );
         metrics::counter!("tidelog_sink_connects_total", "sink" => S::NAME).increment(1);
         self.status.begun();
+        self.parked(keeper);
+        // Together: what was settled of another epoch says nothing of this one's events.
         self.status.change(false, |status| {
             status.session = state.session();
             status.epoch = state.epoch();
-            status.settled_epoch = state.epoch();
+            if status.settled_epoch != state.epoch() {
+                status.settled = begin.settled.position;
+                status.settled_epoch = state.epoch();
+            }
         });
-        self.parked(keeper);
     }
 
     fn parked(&mut self, keeper: &Keeper<S::Kept>) {

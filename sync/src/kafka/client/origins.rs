@@ -1,5 +1,6 @@
 //! Handshake records: read to the end, and written under a fence that Kafka keeps.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::kafka::voice::{Clients, Voice};
 
 /// How long the coordinator of transactions may take.
 const TRANSACTION: Duration = Duration::from_secs(30);
-/// How long a whole read may take.
+/// How often a read may hear nothing, for so long each time; how many records there are is no matter.
 const READ_STEPS: usize = 300;
 const READ_STEP: Duration = Duration::from_millis(100);
 
@@ -196,15 +197,19 @@ fn read(
         .assign(&places)
         .map_err(|error| passing(&error, action, voice))?;
     let key = origin.to_string();
-    let (mut open, mut newest) = (partitions, None);
-    for _ in 0..READ_STEPS {
+    let (mut ended, mut newest) = (BTreeSet::new(), None);
+    let mut steps = 0;
+    while steps < READ_STEPS {
         match reader.poll(READ_STEP) {
-            Some(Ok(message)) if message.key() == Some(key.as_bytes()) => {
-                newest = message.payload().map(<[u8]>::to_vec);
+            Some(Ok(message)) => {
+                if message.key() == Some(key.as_bytes()) {
+                    newest = message.payload().map(<[u8]>::to_vec);
+                }
             }
-            Some(Err(KafkaError::PartitionEOF(_))) => {
-                open -= 1;
-                if open == 0 {
+            // One that goes on may end more than once.
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                ended.insert(partition);
+                if ended.len() >= partitions as usize {
                     return Ok(newest);
                 }
             }
@@ -212,7 +217,7 @@ fn read(
                 return Err(passing(&error, action, voice));
             }
             // Others are told beside it, and pass.
-            Some(_) | None => {}
+            Some(Err(_)) | None => steps += 1,
         }
     }
     let late = Error::Unreachable {

@@ -250,6 +250,30 @@ fn who_was_fenced_writes_nothing_and_the_newest_record_is_the_others() {
 }
 
 #[test]
+fn a_record_is_found_behind_however_many_of_others() {
+    let Some(address) = services::kafka() else {
+        return;
+    };
+    let config = config(&address);
+    let topic = config.names.origins();
+    let origin = Uuid::from_u128(u128::from(std::process::id()) << 1 | 1 << 101);
+    topics::create(&address, &topic, 3, &[]);
+    let others: Vec<String> = (0..2_000).map(|number| format!("till {number}")).collect();
+    let written = others
+        .iter()
+        .map(|key| (Some(key.as_bytes()), Some(&b"{}"[..]), &[][..]));
+    topics::write(&address, &topic, written);
+    let broker = KafkaBroker::new(config);
+    patient(broker.fence(origin)).unwrap();
+    patient(broker.mark(record(origin, 1, 1))).unwrap();
+    assert_eq!(
+        patient(broker.record(origin)).unwrap(),
+        Some(record(origin, 1, 1))
+    );
+    topics::delete(&address, &[&topic]);
+}
+
+#[test]
 fn an_open_transaction_of_another_copy_is_passed_over_and_ended_by_the_fence() {
     let Some(address) = services::kafka() else {
         return;

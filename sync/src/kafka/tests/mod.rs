@@ -5,11 +5,12 @@ mod world;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidelog_core::EventLog as _;
+use tidelog_core::{CheckpointStore as _, EventLog as _};
 
 use self::world::Till;
 use super::broker::Fatal;
 use super::sink::Ask;
+use super::state::KafkaState;
 use super::status::{PublishingState, StatusCell};
 use crate::replicate::Other;
 use crate::replicate::mailbox::Message;
@@ -275,6 +276,18 @@ fn a_report_that_is_lost_is_missed_and_its_message_sent_again() {
     assert_eq!(a[0], a[1], "the same message");
 }
 
+/// Lets time pass until it is durable that something is published once more.
+fn run_until_kept(till: &mut Till) {
+    loop {
+        let kept = pollster::block_on(till.store.load(super::state::NAME)).unwrap();
+        let kept = kept.map(|bytes| KafkaState::decode(&bytes).unwrap());
+        if kept.is_some_and(|kept| kept.republish.is_some()) {
+            return;
+        }
+        till.run_for(Duration::from_millis(100));
+    }
+}
+
 #[test]
 fn publishing_once_more_goes_on_after_a_crash_and_what_is_new_waits_for_it() {
     let mut till = Till::new();
@@ -285,6 +298,7 @@ fn publishing_once_more_goes_on_after_a_crash_and_what_is_new_waits_for_it() {
     till.script.world.lock().is_still = true;
     till.ask(Ask::Republish { from: 1, to: 40 }).unwrap();
     till.run_for(Duration::from_secs(2));
+    run_until_kept(&mut till);
     assert!(matches!(
         till.status.status().state,
         PublishingState::Republishing {
@@ -359,6 +373,66 @@ fn a_cluster_that_is_another_one_stops_it_until_the_state_is_forgotten() {
     till.settle();
 }
 
+#[test]
+fn claims_that_had_no_answer_make_no_other_copy_of_a_store_however_many_there_were() {
+    let mut till = Till::new();
+    till.append("T/a", 3, 10);
+    till.settle();
+    till.run_for(Duration::from_secs(2));
+    let session = till.script.world.lock().record.clone().unwrap().session;
+    till.script.world.lock().unfenced = 5;
+    for _ in 0..3 {
+        till.crash();
+        till.run_for(Duration::from_millis(20));
+    }
+    till.append("T/a", 1, 10);
+    till.settle();
+    assert_eq!(till.script.world.lock().unfenced, 0);
+    till.run_for(Duration::from_secs(2));
+    let record = till.script.world.lock().record.clone().unwrap();
+    assert_eq!(record.position, 4);
+    assert_ne!(record.session, session);
+}
+
+#[test]
+fn what_was_forgotten_is_published_again_under_the_claim_that_stands() {
+    let mut till = Till::new();
+    till.append("T/a", 3, 10);
+    till.settle();
+    till.tell(Message::ForgetState).unwrap();
+    till.run_until(|status| status.delivered == 6);
+    till.append("T/a", 1, 10);
+    till.settle();
+    till.run_for(Duration::from_secs(3));
+    let record = till.script.world.lock().record.clone().unwrap();
+    assert!(
+        record.position == 4 && !record.session.is_nil(),
+        "{record:?}"
+    );
+    till.crash();
+    till.append("T/a", 1, 10);
+    till.settle();
+    assert_eq!(till.sequences("T/a"), counted(1, 5));
+}
+
+#[test]
+fn what_was_lost_is_sent_again_also_when_the_next_producer_gives_up_at_once() {
+    let mut till = Till::new();
+    till.append("T/a", 10, 10);
+    till.settle();
+    till.script.world.lock().is_still = true;
+    let fatal = |lost_data| {
+        let reason = "out of order".into();
+        Some(Fatal { reason, lost_data })
+    };
+    till.script.world.lock().fatal = fatal(true);
+    till.run_until(|status| status.fatals == 1 && status.in_flight > 0);
+    till.script.world.lock().fatal = fatal(false);
+    till.run_until(|status| status.fatals == 2);
+    till.script.world.lock().is_still = false;
+    till.run_until(|status| status.again >= 10);
+}
+
 /// A cell in the place of the replica's, which tells what a test says.
 fn replica(till_epoch: uuid::Uuid) -> Arc<StatusCell> {
     Arc::new(StatusCell::new(till_epoch))
@@ -426,4 +500,59 @@ fn nothing_is_published_that_the_replica_has_not_accepted_and_what_it_holds_is_w
     accepts(&till, 10, &[]);
     till.run_until(|status| status.settled == 10);
     assert_eq!(till.published.get(), Some(10));
+}
+
+#[test]
+fn publishing_once_more_waits_for_a_replica_of_which_nothing_is_known_yet() {
+    let mut till = Till::behind(Some(replica(uuid::Uuid::nil())));
+    for _ in 0..8 {
+        till.append("T/a", 1, 10);
+    }
+    accepts(&till, 8, &[]);
+    till.settle();
+    till.run_for(Duration::from_secs(2));
+    till.script.world.lock().is_still = true;
+    let all = Ask::Republish {
+        from: 1,
+        to: u64::MAX,
+    };
+    till.ask(all).unwrap();
+    run_until_kept(&mut till);
+    till.replica = Some(replica(uuid::Uuid::nil()));
+    till.stop();
+    till.crash();
+    till.script.world.lock().is_still = false;
+    till.run_for(Duration::from_secs(2));
+    accepts(&till, 8, &[]);
+    till.run_until(|status| status.again == 8);
+}
+
+#[test]
+fn a_first_run_begins_where_it_is_told_to_whatever_the_replica_has_accepted() {
+    let mut till = Till::behind(Some(replica(uuid::Uuid::nil())));
+    till.begins = crate::listeners::StartAt::After(3);
+    till.crash();
+    for _ in 0..5 {
+        till.append("T/a", 1, 10);
+    }
+    till.script.world.lock().make_without_memory("tidelog.T");
+    till.run_for(Duration::from_secs(1));
+    accepts(&till, 5, &[]);
+    till.settle();
+    assert_eq!(till.sequences("T/a"), [4, 5]);
+}
+
+#[test]
+fn an_event_of_an_epoch_that_began_meanwhile_is_published_as_of_that_epoch() {
+    let mut till = Till::behind(Some(replica(uuid::Uuid::nil())));
+    till.append("T/a", 1, 10);
+    accepts(&till, 1, &[]);
+    till.settle();
+    let epoch = till.store.begin_epoch().unwrap();
+    let last = till.append("T/a", 1, 10);
+    accepts(&till, last, &[]);
+    till.settle();
+    let world = till.script.world.lock();
+    let stored = world.topics["tidelog.T"].last().unwrap();
+    assert_eq!((stored.sequence, &*stored.epoch), (2, &*epoch.to_string()));
 }

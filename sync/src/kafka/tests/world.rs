@@ -33,6 +33,7 @@ pub(super) struct Stored {
     pub stream: String,
     pub sequence: u64,
     pub id: String,
+    pub epoch: String,
     pub value: Vec<u8>,
 }
 
@@ -49,6 +50,8 @@ pub(super) struct World {
     pub fatal: Option<Fatal>,
     pub record: Option<OriginRecord>,
     pub is_down: bool,
+    /// So many fences are not taken.
+    pub unfenced: usize,
     /// Highest sequence of each stream that was ever there.
     highest: BTreeMap<(String, String), u64>,
     flying: Vec<(Tag, String, Stored)>,
@@ -148,6 +151,7 @@ impl Script {
             fatal: None,
             record: None,
             is_down: false,
+            unfenced: 0,
             highest: BTreeMap::new(),
             flying: Vec::new(),
             reports: Vec::new(),
@@ -219,6 +223,7 @@ impl Broker for Script {
             stream: header("ce_subject"),
             sequence: header("ce_sequence").parse().unwrap(),
             id: header("ce_id"),
+            epoch: header("ce_epoch"),
             value: message.value.to_vec(),
         };
         let is_under_way = world.flying.iter().any(|(other, _, before)| {
@@ -267,6 +272,14 @@ impl Broker for Script {
         // The script of a test does one thing at a time: who took it last has it.
         let fence = self.fence;
         self.answer(|world| {
+            if world.unfenced > 0 {
+                world.unfenced -= 1;
+                return Err(BrokerError::Passing(Error::Unreachable {
+                    server: "the script".into(),
+                    action: "take the fence".into(),
+                    reason: "nobody keeps it".into(),
+                }));
+            }
             world.fence = fence;
             Ok(())
         })
@@ -300,6 +313,7 @@ pub(super) struct Till {
     work: Option<BoxFuture<'static, ()>>,
     /// The replica that it follows, if there is one.
     pub replica: Option<Arc<StatusCell>>,
+    pub begins: StartAt,
 }
 
 impl Till {
@@ -329,6 +343,7 @@ impl Till {
             store,
             script,
             replica,
+            begins: StartAt::Beginning,
         };
         till.start();
         till
@@ -353,7 +368,7 @@ impl Till {
             name: "till".into(),
             env: env.clone(),
             overlap: 4,
-            start: StartAt::Beginning,
+            start: self.begins,
             is_alone: self.replica.is_none(),
             published: self.published.clone(),
         };
