@@ -12,6 +12,7 @@
 )]
 
 use std::io::Write as _;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -54,7 +55,8 @@ const OVERLAP: u64 = 200;
 /// Everything of one run.
 struct Whole {
     dir: TempDir,
-    file: PathBuf,
+    /// The file in parts, one a round, with different customers.
+    parts: Vec<PathBuf>,
     expected: TotalsAnswer,
     cassandra: Own,
     kafka: Own,
@@ -66,21 +68,25 @@ fn say(text: &str) {
 }
 
 impl Whole {
-    fn begin(customers: Option<u32>) -> Option<Self> {
+    fn begin(customers: usize, rounds: usize) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
-        let file = match customers {
-            None => data(),
-            Some(most) => some_customers(dir.path(), most),
-        };
         // What a store without any of this makes of it.
         let alone = dir.path().join("alone");
-        ok(&alone, &["import", file.to_str().unwrap()]);
+        let of_round = |round| customers * round / rounds;
+        let mut parts = Vec::new();
+        for round in 0..rounds {
+            let those = of_round(round) + 1..=of_round(round + 1);
+            let part = dir.path().join(format!("part{round}.txt"));
+            write_customers(&part, &those);
+            ok(&alone, &["import", part.to_str().unwrap()]);
+            parts.push(part);
+        }
         let expected = totals(&alone);
         let path = Self {
             cassandra: Own::start()?,
             kafka: Own::kafka()?,
             dir,
-            file,
+            parts,
             expected,
         };
         for name in ["till1", "till2"] {
@@ -123,8 +129,8 @@ overlap = {OVERLAP}
         file.to_str().unwrap().to_owned()
     }
 
-    fn import(&self, name: &'static str, customers: &str, pace: u32) -> Process {
-        let (file, config) = (self.file.to_str().unwrap(), self.config(name));
+    fn import(&self, name: &'static str, part: &Path, customers: &str, pace: u32) -> Process {
+        let (file, config) = (part.to_str().unwrap(), self.config(name));
         let pace = pace.to_string();
         let args = ["import", file, "--customers", customers, "--pace", &pace];
         let wait = ["--config", &config, "--wait", "published"];
@@ -155,20 +161,15 @@ overlap = {OVERLAP}
     }
 }
 
-/// The file's customers up to this number.
-fn some_customers(dir: &Path, most: u32) -> PathBuf {
+/// The file's lines of these customers.
+fn write_customers(part: &Path, those: &RangeInclusive<usize>) {
     let all = std::fs::read_to_string(data()).unwrap();
     let is_wanted = |line: &&str| {
-        let number = line
-            .split_whitespace()
-            .next()
-            .and_then(|id| id.parse().ok());
-        number.is_none_or(|number: u32| number <= most)
+        let id = line.split_whitespace().next();
+        id.is_some_and(|id| id.parse().is_ok_and(|id| those.contains(&id)))
     };
     let some: Vec<_> = all.lines().filter(is_wanted).collect();
-    let file = dir.join("some.txt");
-    std::fs::write(&file, some.join("\n") + "\n").unwrap();
-    file
+    std::fs::write(part, some.join("\n") + "\n").unwrap();
 }
 
 fn totals(store: &Path) -> TotalsAnswer {
@@ -204,32 +205,24 @@ async fn the_sums_are_the_same_everywhere_whatever_is_killed() {
     let (seed, entered) = (random::seed(), Instant::now());
     let mut random = random::Random(seed);
     let (customers, pace, plan) = if random::is_full() {
-        let wait = (2_000, 3_000);
-        (
-            None,
-            170,
-            Plan {
-                rounds: 6,
-                wait,
-                pause: Duration::from_secs(5),
-            },
-        )
+        let plan = Plan {
+            rounds: 6,
+            wait: (2_000, 3_000),
+            pause: Duration::from_secs(5),
+        };
+        (usize::try_from(TOTALS.accounts).unwrap(), 170, plan)
     } else {
-        let wait = (100, 500);
-        (
-            Some(1_500),
-            90,
-            Plan {
-                rounds: 2,
-                wait,
-                pause: Duration::from_secs(1),
-            },
-        )
+        let plan = Plan {
+            rounds: 2,
+            wait: (100, 500),
+            pause: Duration::from_secs(1),
+        };
+        (1_500, 90, plan)
     };
-    let Some(path) = Whole::begin(customers) else {
+    let Some(path) = Whole::begin(customers, plan.rounds) else {
         return;
     };
-    if customers.is_none() {
+    if random::is_full() {
         assert_eq!(path.expected, TOTALS);
     }
     say(&format!(
@@ -253,29 +246,19 @@ async fn the_sums_are_the_same_everywhere_whatever_is_killed() {
     );
 
     path.make_dead_letters();
-    let mut all = [
-        path.import("till1", "odd", pace),
-        path.import("till2", "even", pace),
-        path.listen(events),
-    ];
-    chaos::cause(
-        &plan,
-        &mut random,
-        &[&path.cassandra, &path.kafka],
-        &mut all,
-    );
-    for process in &mut all {
-        process.end();
-        say(&format!(
-            "{} was killed {} times",
-            process.name, process.kills
-        ));
-        assert!(
-            process.kills >= plan.rounds,
-            "{} had ended before it was killed",
-            process.name
-        );
+    let mut reader = path.listen(events);
+    for (round, part) in path.parts.iter().enumerate() {
+        let mut till1 = path.import("till1", part, "odd", pace);
+        let mut till2 = path.import("till2", part, "even", pace);
+        let all = &mut [&mut till1, &mut till2, &mut reader];
+        chaos::round(&plan, &mut random, &[&path.cassandra, &path.kafka], all);
+        till1.end();
+        till2.end();
+        let round = round + 1;
+        say(&format!("round {round} of {} is over", plan.rounds));
     }
+    reader.end();
+    assert!(reader.kills >= plan.rounds);
     say(&format!("all is over after {:.0?}", begun.elapsed()));
 
     let tills = ["till1", "till2"].map(|name| path.store(name));

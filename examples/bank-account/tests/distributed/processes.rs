@@ -58,10 +58,10 @@ impl Process {
         self.child.is_some()
     }
 
-    /// Kills it, if it runs, and starts it again.
-    pub fn kill(&mut self) {
+    /// Kills it, if it runs, and starts it again; whether it ran.
+    pub fn kill(&mut self) -> bool {
         if !self.runs() {
-            return;
+            return false;
         }
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();
@@ -69,6 +69,7 @@ impl Process {
             self.kills += 1;
         }
         self.start_again();
+        true
     }
 
     /// Waits until it ends by itself.
