@@ -77,6 +77,8 @@ mod repositories;
 #[cfg(feature = "scylla")]
 mod scylla;
 mod signal;
+#[cfg(all(test, any(feature = "scylla", feature = "kafka")))]
+mod sim;
 mod status;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -30,7 +30,7 @@ mod arbitrate;
 mod ask;
 mod calls;
 mod connect;
-mod copy_target;
+pub(crate) mod copy_target;
 mod doubting;
 mod follow;
 mod follow_plan;

@@ -11,23 +11,28 @@ use super::super::copy_target::{Claim, CopyTarget, Restorable};
 use super::super::parked_rows::{AcceptedParts, Recorded, entry};
 use super::super::patient::Patient;
 use super::super::restore::{RestoreOptions, restore_to};
-use super::disk::Disk;
-use super::net::SimWire;
-use super::outbox::SimLog;
+use super::net::{SharedNet, SimWire};
 use crate::scylla::state::{SinkState, Stretch};
+use crate::sim::disk::Disk;
+use crate::sim::log::SimLog;
 
 /// How a restore ended.
 pub(super) type Ended = Arc<Mutex<Option<Result<(), Error>>>>;
 
 /// Restores onto the disk of `log`, whose origin is named by `origin`.
-pub(super) fn restore(log: &SimLog, origin: Uuid, epoch: Uuid) -> (BoxFuture<'static, ()>, Ended) {
+pub(super) fn restore(
+    log: &SimLog,
+    net: &SharedNet,
+    origin: Uuid,
+    epoch: Uuid,
+) -> (BoxFuture<'static, ()>, Ended) {
     let ended = Ended::default();
     let tell = ended.clone();
-    let log = log.clone();
+    let (log, net) = (log.clone(), net.clone());
     let future = async move {
         let wire = Patient::new(
             SimWire {
-                net: log.net.clone(),
+                net: net.clone(),
                 node: log.node,
             },
             RetryPolicy::default(),

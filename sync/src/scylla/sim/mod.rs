@@ -3,8 +3,6 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | `rng` | chance and ids, from a seed |
-//! | `disk`, `outbox` | a machine's log, and how its replicator sees it |
 //! | `copy` | a machine that a store is restored onto |
 //! | `net` | requests, answers and writes to disks under way |
 //! | `node` | what runs on a machine |
@@ -31,7 +29,6 @@
 )]
 
 mod copy;
-mod disk;
 mod follower;
 mod human;
 mod mutants;
@@ -39,11 +36,9 @@ mod net;
 mod node;
 mod oracle;
 mod oracle_follow;
-mod outbox;
 mod plan;
 mod puller;
 mod rest;
-mod rng;
 mod scripts;
 mod sleep;
 mod tests;

@@ -1,4 +1,4 @@
-//! What is under way: requests, answers, and writes to disks. Nothing of it moves by itself; the
+//! What is under way: requests and answers. Nothing of it moves by itself; the
 //! scheduler chooses what happens next.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tidelog_backends::wire::{ErrorClass, Reply, Request, Wire, WireError};
 use tidelog_core::BoxFuture;
+
+use crate::sim::jobs::Jobs;
 
 /// How long a client waits for an answer.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(12);
@@ -52,19 +53,9 @@ pub(super) struct Message {
     waker: Option<Waker>,
 }
 
-/// A write to a disk that is not done yet.
-pub(super) struct Job {
-    pub node: usize,
-    pub label: &'static str,
-    /// The state that it saves, if it does.
-    pub state: Option<Arc<Mutex<Bytes>>>,
-    run: Box<dyn FnOnce() + Send>,
-}
-
 #[derive(Default)]
 pub(super) struct Net {
     pub messages: BTreeMap<u64, Message>,
-    pub jobs: BTreeMap<u64, Job>,
     /// What came back and was not looked at yet.
     arrived: BTreeMap<u64, Answer>,
     next: u64,
@@ -76,8 +67,6 @@ pub(super) struct Net {
     pub dead: BTreeSet<usize>,
     /// Who has woken up and had something to send since then, and sent nothing yet.
     pub woken: BTreeMap<usize, Duration>,
-    /// How much was called since the last action.
-    calls: u64,
 }
 
 impl Net {
@@ -95,11 +84,15 @@ impl Net {
 
 /// The net, shared with all who ask.
 #[derive(Clone, Default)]
-pub(super) struct SharedNet(Arc<Mutex<Net>>);
+pub(super) struct SharedNet {
+    net: Arc<Mutex<Net>>,
+    /// Writes to disks.
+    pub jobs: Jobs,
+}
 
 impl SharedNet {
     pub(super) fn lock(&self) -> parking_lot::MutexGuard<'_, Net> {
-        self.0.lock()
+        self.net.lock()
     }
 
     /// Whether somebody waits for an answer.
@@ -107,20 +100,6 @@ impl SharedNet {
         let net = self.lock();
         let mut messages = net.messages.values();
         messages.any(|message| message.node == node && message.deadline.is_some())
-    }
-
-    /// The next action begins.
-    pub(super) fn begin(&self) {
-        self.lock().calls = 0;
-    }
-
-    /// Something is called: a future that never waits is found out by that.
-    pub(super) fn call(&self) {
-        let mut net = self.lock();
-        net.calls += 1;
-        let calls = net.calls;
-        drop(net);
-        assert!(calls < 50_000, "a future calls without end and never waits");
     }
 
     /// The server's answer is on its way, if anybody waits for it.
@@ -191,69 +170,6 @@ impl SharedNet {
             waker.wake();
         }
     }
-
-    /// Does a write to a disk.
-    pub(super) fn run_job(&self, key: u64) {
-        let job = self.lock().jobs.remove(&key);
-        if let Some(job) = job {
-            (job.run)();
-        }
-    }
-
-    /// A write to a disk, done when the scheduler chooses; dropping the future does not undo it.
-    pub(super) fn job<T: Send + 'static>(
-        &self,
-        node: usize,
-        label: &'static str,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> BoxFuture<'static, T> {
-        self.job_with(node, label, None, work)
-    }
-
-    /// The same of one that saves a state.
-    pub(super) fn job_with<T: Send + 'static>(
-        &self,
-        node: usize,
-        label: &'static str,
-        state: Option<Arc<Mutex<Bytes>>>,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> BoxFuture<'static, T> {
-        let slot = Arc::new(Mutex::new((None, None::<Waker>)));
-        let filled = slot.clone();
-        let run = Box::new(move || {
-            let done = work();
-            let waker = {
-                let mut slot = filled.lock();
-                slot.0 = Some(done);
-                slot.1.take()
-            };
-            if let Some(waker) = waker {
-                waker.wake();
-            }
-        });
-        let mut net = self.lock();
-        net.next += 1;
-        let key = net.next;
-        net.jobs.insert(
-            key,
-            Job {
-                node,
-                label,
-                state,
-                run,
-            },
-        );
-        Box::pin(poll_fn(move |cx| {
-            let mut slot = slot.lock();
-            match slot.0.take() {
-                Some(done) => Poll::Ready(done),
-                None => {
-                    slot.1 = Some(cx.waker().clone());
-                    Poll::Pending
-                }
-            }
-        }))
-    }
 }
 
 pub(super) fn unclear(text: &str) -> WireError {
@@ -279,7 +195,7 @@ pub(super) struct SimWire {
 
 impl SimWire {
     fn send(&self, ask: Ask, timeout: Duration) -> Pending {
-        self.net.call();
+        self.net.jobs.call();
         let mut net = self.net.lock();
         net.next += 1;
         net.asked += 1;

@@ -10,13 +10,13 @@ use uuid::Uuid;
 
 use super::super::sink::{ScyllaOptions, ScyllaSink, SinkMessage};
 use super::copy::{self, Ended};
-use super::net::SimWire;
-use super::outbox::SimLog;
+use super::net::{SharedNet, SimWire};
 use super::world::Sizes;
 use crate::replicate::mailbox::Mailbox;
 use crate::replicate::outbox::Outbox;
 use crate::replicate::replicator::{Env, Replicator};
 use crate::scylla::status::StatusCell;
+use crate::sim::log::SimLog;
 
 /// A future, and what it is asked and told by.
 pub(super) struct Running {
@@ -48,7 +48,7 @@ struct SimSleeper(SimLog);
 
 impl Sleeper for SimSleeper {
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
-        self.0.net.call();
+        self.0.jobs.call();
         ManualSleeper::new(self.0.clock.clone()).sleep(duration)
     }
 }
@@ -67,7 +67,7 @@ impl Ticks for SimTicks {
 }
 
 /// The replicator of a store.
-pub(super) fn start(log: &SimLog, sizes: Sizes) -> Running {
+pub(super) fn start(log: &SimLog, net: &SharedNet, sizes: Sizes) -> Running {
     let status = Arc::new(StatusCell::new(log.identity().epoch));
     let mailbox = Arc::<Mailbox<SinkMessage>>::default();
     let env = Env {
@@ -85,7 +85,7 @@ pub(super) fn start(log: &SimLog, sizes: Sizes) -> Running {
         ticks: env.ticks.clone(),
     };
     let wire = SimWire {
-        net: log.net.clone(),
+        net: net.clone(),
         node: log.node,
     };
     let replicator = Replicator {
@@ -107,8 +107,8 @@ pub(super) fn start(log: &SimLog, sizes: Sizes) -> Running {
 }
 
 /// A restore of the epoch of an origin.
-pub(super) fn restore(log: &SimLog, origin: Uuid, epoch: Uuid) -> Running {
-    let (future, ended) = copy::restore(log, origin, epoch);
+pub(super) fn restore(log: &SimLog, net: &SharedNet, origin: Uuid, epoch: Uuid) -> Running {
+    let (future, ended) = copy::restore(log, net, origin, epoch);
     Running {
         future,
         mailbox: Arc::default(),

@@ -12,9 +12,9 @@ use tidelog_backends::wire::{
 use tidelog_core::{EventEnvelope, EventId, RecordKind, StreamId};
 use uuid::Uuid;
 
-use super::disk::Disk;
 use super::world::Node;
 use crate::scylla::state::SinkState;
+use crate::sim::disk::Disk;
 
 /// What the oracle remembers.
 pub(super) struct Oracle {

@@ -9,11 +9,11 @@ use uuid::Uuid;
 
 use super::super::follow::Followed;
 use super::super::lineage::Lineage;
-use super::disk::Disk;
 use super::follower::Follower;
 use super::oracle::{Oracle, Verdict, rule, state_of};
 use super::world::Node;
 use crate::scylla::state::SinkState;
+use crate::sim::disk::Disk;
 
 /// Where each event stands in what came, and of which epoch, by origin, position and id.
 type Found = BTreeMap<(Uuid, u64, EventId), Vec<(usize, Uuid)>>;

@@ -8,9 +8,9 @@ use tidelog_core::StreamId;
 
 use super::mutants::Mutant;
 use super::rest::Outcome;
-use super::rng::Rng;
 use super::world::{Fate, Sizes, World};
 use crate::replicate::replicator::Pace;
+use crate::sim::rng::Rng;
 
 /// Kinds of trouble; a schedule has a few of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,7 +196,7 @@ impl Schedule {
     fn step(&mut self) -> Result<(), String> {
         self.world.steps += 1;
         let (sent, answered) = self.world.messages();
-        let jobs: Vec<u64> = self.world.net.lock().jobs.keys().copied().collect();
+        let jobs: Vec<u64> = self.world.net.jobs.keys();
         let under_way = !sent.is_empty() || !answered.is_empty();
         let mut acts = vec![
             (if under_way { 60 } else { 0 }, Act::Net),

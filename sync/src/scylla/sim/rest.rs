@@ -78,7 +78,7 @@ impl World {
         while world.steps < until {
             world.steps += 1;
             let (sent, answered) = world.messages();
-            let job = world.net.lock().jobs.keys().next().copied();
+            let job = world.net.jobs.first();
             let now = world.net.lock().now;
             let level = world.is_level();
             if !level {

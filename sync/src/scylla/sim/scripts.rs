@@ -443,7 +443,7 @@ impl Player {
             world.steps += 1;
             world.run()?;
             let (sent, answered) = world.messages();
-            let job = world.net.lock().jobs.keys().next().copied();
+            let job = world.net.jobs.first();
             if let Some(key) = answered.first() {
                 world.net.deliver(*key);
             } else if let Some(key) = sent.first() {

@@ -14,18 +14,18 @@ use tidelog_core::{
 };
 use uuid::Uuid;
 
-use super::disk::{Disk, Part};
 use super::follower::Follower;
 use super::mutants::Mutant;
 use super::net::{Answer, Ask, Place, SharedNet, not_sent, unclear};
 use super::node::{self, Running};
 use super::oracle::Oracle;
-use super::outbox::SimLog;
 use super::puller::PullNode;
-use super::rng::{Ids, Rng};
 use crate::replicate::mailbox::Message;
 use crate::replicate::outbox::Outbox;
 use crate::replicate::replicator::Pace;
+use crate::sim::disk::{Disk, Part};
+use crate::sim::log::SimLog;
+use crate::sim::rng::{Ids, Rng};
 
 /// How large everything is in one schedule.
 #[derive(Clone, Copy, Debug)]
@@ -176,7 +176,7 @@ impl World {
         let clock = Arc::new(ManualClock::new(start));
         let now = self.net.lock().now;
         clock.advance_micros(i64::try_from(now.as_micros()).unwrap());
-        let log = SimLog::new(disk, clock, self.ids.clone(), self.net.clone(), node);
+        let log = SimLog::new(disk, clock, self.ids.clone(), self.net.jobs.clone(), node);
         self.nodes.push(Node {
             log,
             running: None,
@@ -200,11 +200,11 @@ impl World {
         }
         at.flag = Arc::default();
         at.running = Some(match at.restores {
-            Some((origin, epoch)) => node::restore(&at.log, origin, epoch),
+            Some((origin, epoch)) => node::restore(&at.log, &self.net, origin, epoch),
             None => {
                 // Opening a store makes all that it finds durable.
                 at.log.disk.lock().make_durable();
-                node::start(&at.log, sizes)
+                node::start(&at.log, &self.net, sizes)
             }
         });
         at.flag.clone().wake();
@@ -226,16 +226,11 @@ impl World {
             net.dead.remove(&node);
             net.woken.remove(&node);
         }
-        let jobs: Vec<u64> = {
-            let net = self.net.lock();
-            let of_node = net.jobs.iter().filter(|(_, job)| job.node == node);
-            of_node.map(|(key, _)| *key).collect()
-        };
-        for key in jobs {
+        for key in self.net.jobs.of_node(node) {
             if self.rng.chance(50) {
                 self.run_job(key);
             } else {
-                self.net.lock().jobs.remove(&key);
+                self.net.jobs.drop(key);
             }
         }
         if power {
@@ -473,25 +468,18 @@ impl World {
     }
 
     pub(super) fn run_job(&mut self, key: u64) {
-        if let Some(mutant) = self.mutant {
-            let state = self
-                .net
-                .lock()
-                .jobs
-                .get(&key)
-                .and_then(|job| job.state.clone());
-            if let Some(state) = state {
-                let saved = state.lock().clone();
-                if let Some(other) = mutant.save(&saved) {
-                    *state.lock() = other;
-                }
+        if let Some(mutant) = self.mutant
+            && let Some(state) = self.net.jobs.state(key)
+        {
+            let saved = state.lock().clone();
+            if let Some(other) = mutant.save(&saved) {
+                *state.lock() = other;
             }
         }
-        let found = self.net.lock().jobs.get(&key).map(|j| (j.node, j.label));
-        if let Some((node, label)) = found {
+        if let Some((node, label)) = self.net.jobs.find(key) {
             self.note(|| format!("node {node}: {label} is done"));
         }
-        self.net.run_job(key);
+        self.net.jobs.run(key);
     }
 
     // Time.
@@ -546,7 +534,7 @@ impl World {
 
     /// Lets everything run that has something to do.
     pub(super) fn run(&mut self) -> Result<(), String> {
-        self.net.begin();
+        self.net.jobs.begin();
         for round in 0.. {
             let mut is_quiet = true;
             let mut ended = Vec::new();

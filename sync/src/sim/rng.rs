@@ -8,14 +8,14 @@ use uuid::Uuid;
 
 /// `SplitMix64` (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
 #[derive(Clone, Debug)]
-pub(super) struct Rng(u64);
+pub(crate) struct Rng(u64);
 
 impl Rng {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub(super) fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -24,21 +24,21 @@ impl Rng {
     }
 
     /// Below `bound`, which is not 0.
-    pub(super) fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
 
     /// An index of something of this length, which is not 0.
-    pub(super) fn index(&mut self, len: usize) -> usize {
+    pub(crate) fn index(&mut self, len: usize) -> usize {
         usize::try_from(self.below(len as u64)).unwrap()
     }
 
     /// Whether it is one of `percent` in a hundred.
-    pub(super) fn chance(&mut self, percent: u64) -> bool {
+    pub(crate) fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
-    pub(super) fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
+    pub(crate) fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
         if from.is_empty() {
             return None;
         }
@@ -46,7 +46,7 @@ impl Rng {
     }
 
     /// One of these, by their weights; none when all are 0.
-    pub(super) fn weighted<T: Copy>(&mut self, from: &[(u32, T)]) -> Option<T> {
+    pub(crate) fn weighted<T: Copy>(&mut self, from: &[(u32, T)]) -> Option<T> {
         let all: u64 = from.iter().map(|(weight, _)| u64::from(*weight)).sum();
         if all == 0 {
             return None;
@@ -64,10 +64,10 @@ impl Rng {
 
 /// Ids from a seed.
 #[derive(Clone, Debug)]
-pub(super) struct Ids(Arc<Mutex<Rng>>);
+pub(crate) struct Ids(Arc<Mutex<Rng>>);
 
 impl Ids {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(Rng::new(seed))))
     }
 }

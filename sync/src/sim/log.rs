@@ -13,17 +13,17 @@ use tidelog_core::{
 use uuid::Uuid;
 
 use super::disk::Disk;
-use super::net::SharedNet;
+use super::jobs::Jobs;
 use super::rng::Ids;
 use crate::replicate::outbox::{Identity, LocalEvent, Outbox};
 
 /// A node's disk, its clock, and who waits for news of its log.
 #[derive(Clone)]
-pub(super) struct SimLog {
+pub(crate) struct SimLog {
     pub disk: Arc<Mutex<Disk>>,
     pub clock: Arc<ManualClock>,
     pub ids: Ids,
-    pub net: SharedNet,
+    pub jobs: Jobs,
     pub node: usize,
     /// Microseconds that the machine has slept.
     pub slept: Arc<AtomicU64>,
@@ -31,18 +31,18 @@ pub(super) struct SimLog {
 }
 
 impl SimLog {
-    pub(super) fn new(
+    pub(crate) fn new(
         disk: Disk,
         clock: Arc<ManualClock>,
         ids: Ids,
-        net: SharedNet,
+        jobs: Jobs,
         node: usize,
     ) -> Self {
         Self {
             disk: Arc::new(Mutex::new(disk)),
             clock,
             ids,
-            net,
+            jobs,
             node,
             slept: Arc::default(),
             waiting: Arc::default(),
@@ -50,7 +50,7 @@ impl SimLog {
     }
 
     /// Tells who waits that the log has grown.
-    pub(super) fn notify(&self) {
+    pub(crate) fn notify(&self) {
         let waiting = std::mem::take(&mut *self.waiting.lock());
         waiting.into_iter().for_each(Waker::wake);
     }
@@ -58,17 +58,17 @@ impl SimLog {
 
 impl Outbox for SimLog {
     fn identity(&self) -> Identity {
-        self.net.call();
+        self.jobs.call();
         self.disk.lock().identity()
     }
 
     fn durable(&self) -> u64 {
-        self.net.call();
+        self.jobs.call();
         self.disk.lock().durable()
     }
 
     fn last(&self) -> u64 {
-        self.net.call();
+        self.jobs.call();
         self.disk.lock().last()
     }
 
@@ -77,7 +77,7 @@ impl Outbox for SimLog {
         after: u64,
         max_bytes: usize,
     ) -> BoxFuture<'static, Result<Vec<Arc<Commit>>, Error>> {
-        self.net.call();
+        self.jobs.call();
         let commits = self.disk.lock().read(after, max_bytes);
         Box::pin(async move { Ok(commits) })
     }
@@ -85,7 +85,7 @@ impl Outbox for SimLog {
     fn news(&self, after: u64) -> BoxFuture<'static, Result<(), Error>> {
         let this = self.clone();
         Box::pin(std::future::poll_fn(move |cx| {
-            this.net.call();
+            this.jobs.call();
             if this.disk.lock().last() > after {
                 return Poll::Ready(Ok(()));
             }
@@ -95,31 +95,31 @@ impl Outbox for SimLog {
     }
 
     fn make_durable(&self) -> BoxFuture<'static, Result<(), Error>> {
-        self.net.call();
+        self.jobs.call();
         let this = self.clone();
-        self.net.job(self.node, "sync", move || {
+        self.jobs.add(self.node, "sync", move || {
             this.disk.lock().make_durable();
             Ok(())
         })
     }
 
     fn commit_end(&self, position: u64) -> Result<Option<CommitEnd>, Error> {
-        self.net.call();
+        self.jobs.call();
         Ok(self.disk.lock().commit_end(position))
     }
 
     fn event_at(&self, stream: &StreamId, sequence: u64) -> Result<Option<LocalEvent>, Error> {
-        self.net.call();
+        self.jobs.call();
         Ok(self.disk.lock().event_at(stream, sequence))
     }
 
     fn event_before(&self, stream: &StreamId, sequence: u64) -> Result<Option<LocalEvent>, Error> {
-        self.net.call();
+        self.jobs.call();
         Ok(self.disk.lock().event_before(stream, sequence))
     }
 
     fn event_from(&self, stream: &StreamId, sequence: u64) -> Result<Option<LocalEvent>, Error> {
-        self.net.call();
+        self.jobs.call();
         Ok(self.disk.lock().event_from(stream, sequence))
     }
 
@@ -130,7 +130,7 @@ impl Outbox for SimLog {
         to: u64,
         max_bytes: usize,
     ) -> BoxFuture<'static, Result<Vec<EventEnvelope>, Error>> {
-        self.net.call();
+        self.jobs.call();
         let mut events = self.disk.lock().events(stream, from, to);
         let mut bytes = 0;
         events.retain(|event| {
@@ -142,18 +142,18 @@ impl Outbox for SimLog {
     }
 
     fn is_superseded(&self, stream: &StreamId, sequence: u64, position: u64) -> bool {
-        self.net.call();
+        self.jobs.call();
         self.disk.lock().is_superseded(stream, sequence, position)
     }
 
     fn epochs(&self) -> Result<Vec<EpochInfo>, Error> {
-        self.net.call();
+        self.jobs.call();
         Ok(self.disk.lock().epochs())
     }
 
     fn begin_epoch(&self) -> BoxFuture<'static, Result<Uuid, Error>> {
         let this = self.clone();
-        self.net.job(self.node, "begin epoch", move || {
+        self.jobs.add(self.node, "begin epoch", move || {
             let epoch = this.ids.next_uuid();
             let event_id = EventId::from_uuid(this.ids.next_uuid());
             let now = this.clock.now();
@@ -164,7 +164,7 @@ impl Outbox for SimLog {
     }
 
     fn load_state(&self, name: &'static str) -> BoxFuture<'static, Result<Option<Bytes>, Error>> {
-        self.net.call();
+        self.jobs.call();
         let saved = self.disk.lock().saved.get(name).cloned();
         Box::pin(async move { Ok(saved) })
     }
@@ -175,11 +175,11 @@ impl Outbox for SimLog {
         position: u64,
         state: Bytes,
     ) -> BoxFuture<'static, Result<(), Error>> {
-        self.net.call();
+        self.jobs.call();
         let this = self.clone();
         let state = Arc::new(Mutex::new(state));
         let saved = state.clone();
-        self.net.job_with(self.node, "save", Some(saved), move || {
+        self.jobs.add_with(self.node, "save", Some(saved), move || {
             let state = state.lock().clone();
             let mut disk = this.disk.lock();
             if position > disk.last() {
@@ -199,7 +199,7 @@ impl Outbox for SimLog {
 
     fn forget_state(&self, name: &'static str) -> BoxFuture<'static, Result<(), Error>> {
         let this = self.clone();
-        self.net.job(self.node, "forget", move || {
+        self.jobs.add(self.node, "forget", move || {
             this.disk.lock().saved.remove(name);
             Ok(())
         })

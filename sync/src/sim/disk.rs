@@ -11,19 +11,20 @@ use tidelog_core::{
 };
 use uuid::Uuid;
 
-use super::super::copy_target::Claim;
 use crate::replicate::outbox::{Identity, LocalEvent};
+#[cfg(feature = "scylla")]
+use crate::scylla::copy_target::Claim;
 
 /// One part of an append.
 #[derive(Clone, Debug)]
-pub(super) struct Part {
+pub(crate) struct Part {
     pub stream: StreamId,
     pub events: Vec<(EventId, Bytes)>,
 }
 
 /// A disk, and what opening it would find.
 #[derive(Clone, Debug)]
-pub(super) struct Disk {
+pub(crate) struct Disk {
     origin: Uuid,
     first_epoch: Uuid,
     commits: Vec<Arc<Commit>>,
@@ -34,6 +35,7 @@ pub(super) struct Disk {
     /// It is no store yet: one is being restored onto it.
     pub is_copy: bool,
     /// What a restore keeps.
+    #[cfg(feature = "scylla")]
     pub claim: Option<Claim>,
     index: Index,
 }
@@ -51,7 +53,7 @@ struct Index {
 }
 
 impl Disk {
-    pub(super) fn new(origin: Uuid, first_epoch: Uuid) -> Self {
+    pub(crate) fn new(origin: Uuid, first_epoch: Uuid) -> Self {
         Self {
             origin,
             first_epoch,
@@ -59,12 +61,13 @@ impl Disk {
             durable: 0,
             saved: BTreeMap::new(),
             is_copy: false,
+            #[cfg(feature = "scylla")]
             claim: None,
             index: Index::default(),
         }
     }
 
-    pub(super) fn identity(&self) -> Identity {
+    pub(crate) fn identity(&self) -> Identity {
         Identity {
             origin: self.origin,
             first_epoch: self.first_epoch,
@@ -72,40 +75,40 @@ impl Disk {
         }
     }
 
-    pub(super) fn commits(&self) -> &[Arc<Commit>] {
+    pub(crate) fn commits(&self) -> &[Arc<Commit>] {
         &self.commits
     }
 
     /// Every record, by position.
-    pub(super) fn records(&self) -> &[EventEnvelope] {
+    pub(crate) fn records(&self) -> &[EventEnvelope] {
         &self.index.records
     }
 
-    pub(super) fn end(&self) -> CommitEnd {
+    pub(crate) fn end(&self) -> CommitEnd {
         let genesis = CommitEnd::genesis(self.origin, self.first_epoch);
         self.commits.last().map_or(genesis, |commit| commit.end())
     }
 
-    pub(super) fn last(&self) -> u64 {
+    pub(crate) fn last(&self) -> u64 {
         self.end().position
     }
 
-    pub(super) fn durable(&self) -> u64 {
+    pub(crate) fn durable(&self) -> u64 {
         let newest = self.durable.checked_sub(1);
         newest.map_or(0, |at| self.commits[at].last_position())
     }
 
-    pub(super) fn make_durable(&mut self) {
+    pub(crate) fn make_durable(&mut self) {
         self.durable = self.commits.len();
     }
 
     /// What was not durable is gone.
-    pub(super) fn cut_power(&mut self) {
+    pub(crate) fn cut_power(&mut self) {
         self.commits.truncate(self.durable);
         self.build_index();
     }
 
-    pub(super) fn commit_end(&self, position: u64) -> Option<CommitEnd> {
+    pub(crate) fn commit_end(&self, position: u64) -> Option<CommitEnd> {
         if position == 0 {
             return Some(CommitEnd::genesis(self.origin, self.first_epoch));
         }
@@ -117,7 +120,7 @@ impl Disk {
     }
 
     /// Durable commits from the one on that holds `after + 1`.
-    pub(super) fn read(&self, after: u64, max_bytes: usize) -> Vec<Arc<Commit>> {
+    pub(crate) fn read(&self, after: u64, max_bytes: usize) -> Vec<Arc<Commit>> {
         let durable = &self.commits[..self.durable];
         let at = durable.partition_point(|commit| commit.last_position() <= after);
         let mut bytes = 0;
@@ -132,7 +135,7 @@ impl Disk {
             .collect()
     }
 
-    pub(super) fn epochs(&self) -> Vec<EpochInfo> {
+    pub(crate) fn epochs(&self) -> Vec<EpochInfo> {
         let mut epochs = vec![EpochInfo {
             id: self.first_epoch,
             first_position: 1,
@@ -144,7 +147,7 @@ impl Disk {
         epochs
     }
 
-    pub(super) fn is_superseded(&self, stream: &StreamId, sequence: u64, position: u64) -> bool {
+    pub(crate) fn is_superseded(&self, stream: &StreamId, sequence: u64, position: u64) -> bool {
         self.index.branches.get(stream).is_some_and(|all| {
             all.iter()
                 .any(|(from, at)| *at > position && *from <= sequence)
@@ -152,25 +155,25 @@ impl Disk {
     }
 
     /// The newest sequence of the stream's newest branch; 0 when it has none.
-    pub(super) fn head(&self, stream: &StreamId) -> u64 {
+    pub(crate) fn head(&self, stream: &StreamId) -> u64 {
         let newest = self.index.newest.get(stream);
         newest
             .and_then(|events| events.keys().next_back())
             .map_or(0, |head| *head)
     }
 
-    pub(super) fn event_at(&self, stream: &StreamId, sequence: u64) -> Option<LocalEvent> {
+    pub(crate) fn event_at(&self, stream: &StreamId, sequence: u64) -> Option<LocalEvent> {
         let position = *self.index.newest.get(stream)?.get(&sequence)?;
         Some(self.local(position))
     }
 
-    pub(super) fn event_before(&self, stream: &StreamId, sequence: u64) -> Option<LocalEvent> {
+    pub(crate) fn event_before(&self, stream: &StreamId, sequence: u64) -> Option<LocalEvent> {
         let events = self.index.newest.get(stream)?;
         let (_, position) = events.range(..sequence).next_back()?;
         Some(self.local(*position))
     }
 
-    pub(super) fn event_from(&self, stream: &StreamId, sequence: u64) -> Option<LocalEvent> {
+    pub(crate) fn event_from(&self, stream: &StreamId, sequence: u64) -> Option<LocalEvent> {
         let events = self.index.newest.get(stream)?;
         let (_, position) = events.range(sequence..).next()?;
         Some(self.local(*position))
@@ -187,7 +190,7 @@ impl Disk {
     }
 
     /// Durable events of the newest branch.
-    pub(super) fn events(&self, stream: &StreamId, from: u64, to: u64) -> Vec<EventEnvelope> {
+    pub(crate) fn events(&self, stream: &StreamId, from: u64, to: u64) -> Vec<EventEnvelope> {
         let Some(events) = self.index.newest.get(stream).filter(|_| from <= to) else {
             return Vec::new();
         };
@@ -199,12 +202,12 @@ impl Disk {
             .collect()
     }
 
-    pub(super) fn record(&self, position: u64) -> &EventEnvelope {
+    pub(crate) fn record(&self, position: u64) -> &EventEnvelope {
         &self.index.records[usize::try_from(position).unwrap() - 1]
     }
 
     /// Appends events as one commit; answers its last position.
-    pub(super) fn append(&mut self, parts: &[Part], now: Timestamp, durable: bool) -> u64 {
+    pub(crate) fn append(&mut self, parts: &[Part], now: Timestamp, durable: bool) -> u64 {
         let first = self.last() + 1;
         let count = parts.iter().map(|part| part.events.len()).sum::<usize>();
         let batch = Batch {
@@ -245,7 +248,7 @@ impl Disk {
 
     /// What another wrote takes the place of this stream's events from `from` on, and then come events
     /// of its own again: as the store records it, durable.
-    pub(super) fn supersede(
+    pub(crate) fn supersede(
         &mut self,
         stream: &StreamId,
         from: u64,
@@ -299,7 +302,7 @@ impl Disk {
     }
 
     /// Begins an epoch, durable.
-    pub(super) fn begin_epoch(&mut self, id: Uuid, event_id: EventId, now: Timestamp) {
+    pub(crate) fn begin_epoch(&mut self, id: Uuid, event_id: EventId, now: Timestamp) {
         let (end, parent) = (self.end(), self.identity().epoch);
         let fields = (*id.as_bytes(), *parent.as_bytes(), end.position, end.hash);
         let payload = postcard::to_stdvec(&fields).unwrap();
@@ -307,7 +310,7 @@ impl Disk {
         self.commit(&[record], true);
     }
 
-    pub(super) fn control(
+    pub(crate) fn control(
         &self,
         event_type: &str,
         payload: Vec<u8>,
@@ -344,7 +347,7 @@ impl Disk {
         newest.map_or(now, |record| record.recorded_time.max(now))
     }
 
-    pub(super) fn commit(&mut self, records: &[EventEnvelope], durable: bool) {
+    pub(crate) fn commit(&mut self, records: &[EventEnvelope], durable: bool) {
         let commit = Commit::of(&self.end(), records).unwrap();
         self.push(Arc::new(commit));
         if durable {
@@ -353,7 +356,7 @@ impl Disk {
     }
 
     /// Takes a commit that follows.
-    pub(super) fn push(&mut self, commit: Arc<Commit>) {
+    pub(crate) fn push(&mut self, commit: Arc<Commit>) {
         self.index.take(&commit);
         self.commits.push(commit);
     }
