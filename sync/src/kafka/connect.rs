@@ -56,6 +56,10 @@ impl<B: Broker> KafkaSink<B> {
             keeper.state().settled
         };
         self.look_back(keeper).await?;
+        if !keeper.state().parked.is_empty() && keeper.is_dirty() {
+            // What is set aside settles what is read now, and may not be durable yet.
+            keeper.save(outbox).await.map_err(Stop::local)?;
+        }
         let (floor, pass) = (keeper.state().settled, keeper.state().republish);
         let epochs = outbox.epochs().map_err(Stop::local)?;
         self.encoder.set_epochs(&epochs);
@@ -153,7 +157,8 @@ impl<B: Broker> KafkaSink<B> {
                 continue;
             }
             let settled = keeper.state().settled;
-            let record = self.record_of(identity, session, settled, first.as_ref());
+            let told = to_tell(settled, &**outbox, keeper)?;
+            let record = self.record_of(identity, session, told, first.as_ref());
             match self.broker.mark(record.clone()).await {
                 Ok(()) => {
                     self.greeted = Some(record);
@@ -161,7 +166,7 @@ impl<B: Broker> KafkaSink<B> {
                     (state.session, state.next_session) = (session, Uuid::nil());
                     state.epoch = identity.epoch;
                     keeper.save(outbox).await.map_err(Stop::local)?;
-                    return Ok(settled);
+                    return Ok(told);
                 }
                 Err(BrokerError::Fenced) => seen = self.record(identity.origin).await?,
                 Err(error) => return Err(self.stop(error, action)),
@@ -288,7 +293,8 @@ impl<B: Broker> KafkaSink<B> {
         let session = self.next_session(Some(old.session), outbox, keeper).await?;
         let fenced = self.broker.fence(identity.origin).await;
         fenced.map_err(|error| self.stop(error, "fork this store"))?;
-        let mut record = self.record_of(identity, session, at, Some(&old));
+        let told = to_tell(at, &**outbox, keeper)?;
+        let mut record = self.record_of(identity, session, told, Some(&old));
         record.parent = Some(old.epoch);
         if other == Other::Gone && old.epoch != identity.epoch {
             record.retired.push(old.epoch);
@@ -304,22 +310,31 @@ impl<B: Broker> KafkaSink<B> {
     }
 
     /// Writes a record of how far this is, if there is news; whether there is.
-    pub(super) fn begin_marking(&mut self, keeper: &Keeper) -> bool {
+    pub(super) fn begin_marking(
+        &mut self,
+        outbox: &dyn Outbox,
+        keeper: &Keeper,
+    ) -> Result<bool, Stop> {
         let Some(link) = &mut self.link else {
-            return false;
+            return Ok(false);
         };
         link.is_note_wanted = false;
+        if !self.options.is_alone || link.marking.is_some() {
+            return Ok(false);
+        }
         let settled = link.settled();
-        if !self.options.is_alone || link.marking.is_some() || settled == link.marked {
-            return false;
+        let told = to_tell(settled, outbox, keeper)?;
+        link.noted = Some(settled.position);
+        if told == link.marked {
+            return Ok(false);
         }
         let (identity, session) = (link.identity, keeper.state().session);
-        let record = self.record_of(identity, session, settled, self.greeted.as_ref());
+        let record = self.record_of(identity, session, told, self.greeted.as_ref());
         let marking = self.broker.mark(record);
         if let Some(link) = &mut self.link {
-            link.marking = Some((settled, marking));
+            link.marking = Some((told, marking));
         }
-        true
+        Ok(true)
     }
 
     pub(super) fn poll_marking(
@@ -355,6 +370,18 @@ impl<B: Broker> KafkaSink<B> {
         }
         Ok(true)
     }
+}
+
+/// What a record says where everything up to `settled` is settled: whoever goes on there, on a machine
+/// that was restored or has forgotten, does not know what is set aside here, and later events of those
+/// streams would leave a gap.
+fn to_tell(settled: CommitEnd, outbox: &dyn Outbox, keeper: &Keeper) -> Result<CommitEnd, Stop> {
+    let published = keeper.state().published();
+    if published >= settled.position {
+        return Ok(settled);
+    }
+    let genesis = outbox.identity().genesis();
+    last_end(outbox, published, genesis).map_err(Stop::local)
 }
 
 /// The last end of a commit up to `position`.

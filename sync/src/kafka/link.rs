@@ -52,6 +52,8 @@ pub(super) struct Link {
     pub marking: Option<(CommitEnd, BoxFuture<'static, Result<(), BrokerError>>)>,
     /// What a handshake record says.
     pub marked: CommitEnd,
+    /// What was settled when it was looked last whether the record is to say something else.
+    pub noted: Option<u64>,
     pub is_note_wanted: bool,
     /// Messages refused alone since one was delivered.
     pub refused_in_a_row: u32,
@@ -115,6 +117,7 @@ impl Link {
             asking: None,
             marking: None,
             marked,
+            noted: None,
             is_note_wanted: true,
             refused_in_a_row: 0,
             denied: 0,

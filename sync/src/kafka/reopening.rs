@@ -178,7 +178,11 @@ impl<B: Broker> KafkaSink<B> {
                 }
                 let then = *then;
                 match then {
-                    Some(held) if reopening.back_to.is_none() => {
+                    // It may have been let go since it was read, and nobody says so twice.
+                    Some(held)
+                        if reopening.back_to.is_none()
+                            && outbox.passes(stream, &held) == Pass::Held =>
+                    {
                         link.reopening.remove(stream);
                         let reason = ParkedReason::NotReplicated;
                         self.set_aside(stream, held, reason, Vec::new(), keeper)?;
@@ -233,6 +237,7 @@ impl<B: Broker> KafkaSink<B> {
             if is_done {
                 link.reopening.remove(stream);
                 keeper.change_parked().parked.remove(stream);
+                link.noted = None;
                 tracing::info!(%stream, "a stream that was set aside is published");
             } else {
                 reopening.stage = Stage::Sends(held);

@@ -395,7 +395,7 @@ impl<B: Broker> Sink for KafkaSink<B> {
         let has_moved = self.work(cx, &**outbox, keeper)?;
         if is_noting {
             self.keep_places(keeper);
-            if self.begin_marking(keeper) {
+            if self.begin_marking(&**outbox, keeper)? {
                 // So that it is polled.
                 cx.waker().wake_by_ref();
             }
@@ -442,7 +442,7 @@ impl<B: Broker> Sink for KafkaSink<B> {
             return true;
         };
         !self.options.is_alone
-            || link.marking.is_none() && link.marked.position == link.settled().position
+            || link.marking.is_none() && link.noted == Some(link.settled().position)
     }
 
     fn note(&mut self, _keeper: &Keeper) {
