@@ -30,6 +30,8 @@ pub(crate) mod config;
 mod connect;
 pub(crate) mod connection;
 pub(crate) mod ensure;
+#[cfg(test)]
+mod fake;
 mod handshake;
 mod lane;
 mod link;
@@ -43,6 +45,8 @@ mod reports;
 mod republish;
 mod sending;
 pub(crate) mod settings;
+#[cfg(test)]
+mod sim;
 pub(crate) mod sink;
 pub(crate) mod state;
 pub(crate) mod status;
