@@ -10,8 +10,9 @@ SERVICES := sync/services/services
 # Distributed mode, each part of which a server has to be there for; those of `sync/services`, unless
 # TIDELOG_TEST_SCYLLA and TIDELOG_TEST_KAFKA name others. Without Java it fails if CI=true, and says
 # what it leaves out otherwise. It is compiled before, so that no server waits for that.
-OF_DISTRIBUTED := $(CARGO) test --locked -p tidelog -p tidelog-backends -p bank-account \
-	--features bank-account/distributed,tidelog-backends/fakes --lib --test scylla --test kafka --test wire
+WITH_DISTRIBUTED := $(CARGO) test --locked -p tidelog -p tidelog-backends -p bank-account \
+	--features bank-account/distributed,tidelog-backends/fakes
+OF_DISTRIBUTED := $(WITH_DISTRIBUTED) --lib --test scylla --test kafka --test wire
 DISTRIBUTED := $(SERVICES) run -- $(OF_DISTRIBUTED)
 
 .PHONY: run test check bench faults distributed fuzz clean
@@ -31,6 +32,7 @@ test:
 	$(CARGO) test --locked -p tidelog-backends --features shuttle --lib models
 	$(OF_DISTRIBUTED) --no-run
 	$(DISTRIBUTED)
+	$(WITH_DISTRIBUTED) --test distributed
 
 # Format, lints, docs and the quick tests; what every commit passes.
 check:
@@ -63,8 +65,8 @@ faults:
 	$(OF_DISTRIBUTED) --no-run
 	$(DISTRIBUTED) -- --nocapture
 
-# Two tills import the whole ledger while Cassandra, Kafka and the tills are killed; then all have the
-# same sums, and a till whose disk is gone comes back. Takes ten minutes.
+# Two tills import the whole ledger, and a bank listens, while all of them, Cassandra and Kafka are
+# killed; then all have the same sums, and a till whose disk is gone comes back. Takes ten minutes.
 distributed: export TIDELOG_SWEEP = full
 distributed:
 	$(CARGO) test --locked -p bank-account --features distributed --test distributed -- --nocapture
