@@ -147,8 +147,6 @@ impl<B: Broker> KafkaSink<B> {
         for _ in 0..CLAIMS {
             let first = self.record(identity.origin).await?;
             judge(first.as_ref(), identity, &**outbox, keeper)?;
-            let marked = first.as_ref().map(|record| record.session);
-            let session = self.next_session(marked, outbox, keeper).await?;
             let fenced = self.broker.fence(identity.origin).await;
             fenced.map_err(|error| self.stop(error, action))?;
             let second = self.record(identity.origin).await?;
@@ -156,6 +154,8 @@ impl<B: Broker> KafkaSink<B> {
                 seen = second;
                 continue;
             }
+            let marked = second.map(|record| record.session);
+            let session = self.next_session(marked, outbox, keeper).await?;
             let settled = keeper.state().settled;
             let told = to_tell(settled, &**outbox, keeper)?;
             let record = self.record_of(identity, session, told, first.as_ref());
@@ -183,26 +183,19 @@ impl<B: Broker> KafkaSink<B> {
         record.map_err(|error| self.stop(error, "read what it knows of this store"))
     }
 
-    /// A session to be marked, saved before it is used anywhere; `marked` is the one that stands in the
-    /// record. One that may still be marked by a claim without an answer is the next again: with a third
-    /// one, neither what stands there nor what may come to stand there could be forgotten.
+    /// A session to be marked, saved before it is used anywhere. `marked` is the one that stands in the
+    /// record, looked at behind the fence: no claim of before can come to stand there any more, so that
+    /// none but these two is to be known. It is a new one each time: a copy of the disk that was made
+    /// between a claim and its answer knows the one before, too.
     async fn next_session(
         &mut self,
         marked: Option<Uuid>,
         outbox: &Arc<dyn Outbox>,
         keeper: &mut Keeper,
     ) -> Result<Uuid, Stop> {
-        let state = keeper.state();
-        if !state.next_session.is_nil() && marked != Some(state.next_session) {
-            let session = state.next_session;
-            keeper.save(outbox).await.map_err(Stop::local)?;
-            return Ok(session);
-        }
         let session = self.options.env.ids.next_uuid();
         let state = keeper.change();
-        if !state.next_session.is_nil() {
-            state.session = state.next_session;
-        }
+        state.session = marked.unwrap_or(state.session);
         state.next_session = session;
         keeper.save(outbox).await.map_err(Stop::local)?;
         Ok(session)
@@ -290,9 +283,10 @@ impl<B: Broker> KafkaSink<B> {
             );
         }
         keeper.change().settled = at;
-        let session = self.next_session(Some(old.session), outbox, keeper).await?;
         let fenced = self.broker.fence(identity.origin).await;
         fenced.map_err(|error| self.stop(error, "fork this store"))?;
+        // What stands there is of another epoch, where nobody asks for the session.
+        let session = self.next_session(None, outbox, keeper).await?;
         let told = to_tell(at, &**outbox, keeper)?;
         let mut record = self.record_of(identity, session, told, Some(&old));
         record.parent = Some(old.epoch);
