@@ -187,7 +187,7 @@ impl Own {
     /// Where its data is.
     pub fn folder(&self) -> PathBuf {
         let dir = std::env::var_os("SERVICES_DIR").map(PathBuf::from);
-        let dir = dir.unwrap_or_else(|| services().join("../../../target/services"));
+        let dir = dir.unwrap_or_else(|| services().with_file_name("../../target/services"));
         let state = dir.join(format!("state-{}.json", self.name));
         let state = std::fs::read_to_string(state).unwrap();
         // {"dir": "…", …}, as `services` writes it.
