@@ -22,12 +22,15 @@ const LARGEST_PAGE_OF_ENDS: u32 = 512;
 /// No log has a commit of more records: they would not fit into a segment.
 const MOST_RECORDS: u32 = 1 << 20;
 
+/// Position, event and commit: two copies may have taken in the same event at the same place.
+type RowAt = (u64, EventId, [u8; 32]);
+
 /// What was read of a log and not used yet.
 pub(super) struct Window {
     lineage: Lineage,
     chunk_records: u64,
     records: bool,
-    rows: BTreeMap<(u64, EventId), LogRow>,
+    rows: BTreeMap<RowAt, LogRow>,
     /// Every row below this position that there is was read.
     covered: u64,
     page: Option<(u64, Page)>,
@@ -87,17 +90,13 @@ impl Window {
 
     /// Forgets the rows below `position`; how many there were.
     pub(super) fn forget_below(&mut self, position: u64) -> u64 {
-        let first = (position, EventId::from_bytes([0; 16]));
-        let kept = self.rows.split_off(&first);
+        let kept = self.rows.split_off(&first_at(position));
         std::mem::replace(&mut self.rows, kept).len() as u64
     }
 
     /// Forgets what was read from `position` on, to read it again.
     pub(super) fn rewind(&mut self, position: u64) {
-        drop(
-            self.rows
-                .split_off(&(position, EventId::from_bytes([0; 16]))),
-        );
+        drop(self.rows.split_off(&first_at(position)));
         self.covered = position;
         self.page = None;
     }
@@ -150,7 +149,8 @@ impl Window {
         self.page_rows = next_page(self.page_rows, came, bytes).min(most);
         let reached = read.rows.last().map_or(from, |row| row.position);
         for row in read.rows.into_iter().filter(|row| row.position <= last) {
-            self.rows.insert((row.position, row.event_id), row);
+            let at = (row.position, row.event_id, row.commit_hash);
+            self.rows.insert(at, row);
         }
         match read.next {
             Some(next) if reached <= last => {
@@ -224,10 +224,14 @@ impl Window {
     }
 
     fn range(&self, from: u64, to: u64) -> impl Iterator<Item = &LogRow> {
-        let first = (from, EventId::from_bytes([0; 16]));
-        let last = (to, EventId::from_bytes([u8::MAX; 16]));
-        self.rows.range(first..=last).map(|(_, row)| row)
+        let last = (to, EventId::from_bytes([u8::MAX; 16]), [u8::MAX; 32]);
+        self.rows.range(first_at(from)..=last).map(|(_, row)| row)
     }
+}
+
+/// Before all rows of a position.
+fn first_at(position: u64) -> RowAt {
+    (position, EventId::from_bytes([0; 16]), [0; 32])
 }
 
 fn next_page(rows: u32, came: usize, bytes: usize) -> u32 {

@@ -15,6 +15,9 @@ use super::probe::has_event;
 use super::sink::ScyllaSink;
 use crate::replicate::outbox::Outbox;
 
+/// Bytes of the log read at once.
+const READ_BYTES: usize = 1 << 20;
+
 /// What follows from such rows.
 pub(super) struct Sure {
     /// Up to here this log is settled. Above may be an event of it that was parked under another's row,
@@ -84,11 +87,44 @@ impl Caller<'_> {
             // One of its own may have been parked since.
             if self.recorded(&row).await?.is_none() {
                 others.push(row);
+            } else if let Some(until_position) = self.gave_way_at(&row).await? {
+                // The other copy has the event, too, and parked it on its own.
+                let key = row.key;
+                let request = Request::Unpark {
+                    key,
+                    until_position,
+                };
+                let told = ask::applied(self.wire, request).await;
+                told.map_err(|error| trouble("list what is parked", &error))?;
             }
         }
         let settled = self.outbox.identity().genesis();
         let sure = self.sure(&others, bucket_events, settled).await?;
         self.resolve_strange(sure.strange).await
+    }
+
+    /// Where this log says that what a row lists gave way; `None` when it does not.
+    async fn gave_way_at(&self, row: &ParkedRow) -> Result<Option<u64>, Error> {
+        let (stream, first) = (&row.key.stream, row.key.first_position);
+        if !self.outbox.is_superseded(stream, row.first_sequence, first) {
+            return Ok(None);
+        }
+        let mut after = first;
+        loop {
+            let commits = self.outbox.read(after, READ_BYTES).await?;
+            let Some(last) = commits.last() else {
+                return Ok(None);
+            };
+            after = last.last_position();
+            for record in commits.iter().flat_map(|commit| commit.each()) {
+                let here = record?.superseded().filter(|what| {
+                    what.stream == *stream && what.from <= row.first_sequence && what.at > first
+                });
+                if let Some(what) = here {
+                    return Ok(Some(what.at));
+                }
+            }
+        }
     }
 
     /// Says of rows that hold nothing of this log that they are resolved.

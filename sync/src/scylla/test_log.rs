@@ -16,7 +16,7 @@ use tidelog_backends::wire::{
 };
 use tidelog_core::{
     Batch, BoxFuture, ContentType, Error, EventEnvelope, EventId, IdSource, Metadata, RecordKind,
-    StreamId, Tags, Timestamp,
+    StreamHead, StreamId, Superseded, Supersession, Tags, Timestamp,
 };
 use uuid::Uuid;
 
@@ -120,6 +120,17 @@ impl TestLog {
         record.event_type = event_type.into();
         record.event = payload.into();
         self.commit(&[record])
+    }
+
+    /// One commit that says that a stream gives way from a sequence on.
+    pub(super) fn supersede(&mut self, name: &str, from: u64) -> &mut Self {
+        let head = StreamHead {
+            sequence: from + 5,
+            event_id: EventId::from_bytes([1; 16]),
+        };
+        let what = Supersession::new(stream(name), head, from);
+        let what = Superseded::new(&what, self.end.position + 1);
+        self.control("Supersede", what.encode().unwrap())
     }
 
     fn commit(&mut self, envelopes: &[EventEnvelope]) -> &mut Self {

@@ -3,13 +3,18 @@
 use std::time::Duration;
 
 use tidelog_backends::wire::{ParkedKey, ParkedRow, Request, Wire};
-use tidelog_core::{EventId, EventLog, StreamId};
+use tidelog_core::{EventId, EventLog, EventStore, StreamId, Supersede, Supersession};
 use uuid::Uuid;
 
 use super::tests::{Till, replicator, server};
 
 /// Another copy parks a stream of `till` from a position and sequence on.
 fn park(till: &Till, stream: &str, first_position: u64, first_sequence: u64) {
+    let local_event = EventId::from_uuid(Uuid::from_u128(77));
+    park_event(till, stream, first_position, first_sequence, local_event);
+}
+
+fn park_event(till: &Till, stream: &str, first_position: u64, first_sequence: u64, id: EventId) {
     let identity = till.store.identity();
     let row = ParkedRow {
         key: ParkedKey {
@@ -21,7 +26,7 @@ fn park(till: &Till, stream: &str, first_position: u64, first_sequence: u64) {
         first_sequence,
         until_position: None,
         reason: "diverged".into(),
-        local_event: EventId::from_uuid(Uuid::from_u128(77)),
+        local_event: id,
         remote: None,
     };
     let wire = till.wire.another();
@@ -95,4 +100,36 @@ fn an_own_event_that_is_held_under_anothers_row_is_not_forgotten_with_the_state(
     second.run_until(|status| status.watermark == 3);
     assert_eq!(second.parked(), expected);
     assert_eq!(listed(&second), [(2, None)]);
+}
+
+#[test]
+fn what_another_copy_parked_of_what_gave_way_here_is_resolved_where_it_gave_way() {
+    let wire = server();
+    let (mut first, mut second) = (Till::new(wire.another()), Till::new(wire));
+    first.append("T/a", 1);
+    first.settle();
+    let (node, mut work) = replicator(&second.store, &second.wire);
+    work.pace.probe_every = Duration::from_secs(1);
+    second.runs(node, work);
+    second.append("T/a", 3);
+    let own = second.local("T/a");
+    second.settle();
+    let stream: StreamId = "T/a".parse().unwrap();
+    let head = pollster::block_on(second.store.head(&stream)).unwrap();
+    let what = Supersession::new(stream, head.unwrap(), 1);
+    pollster::block_on(second.store.supersede(what)).unwrap();
+    second.settle();
+    assert_eq!(listed(&second), [(1, Some(4))]);
+    // The copy has parked its events from the second one on, as part of something else.
+    park_event(&second, "T/a", 2, 2, own[1]);
+    let wire = second.wire.clone();
+    second.run_until(|_| {
+        wire.with_server(|server| {
+            let all = server.tables().parked.values();
+            let mut all = all.flat_map(|rows| rows.values());
+            all.all(|row| row.until_position.is_some())
+        })
+    });
+    assert_eq!(listed(&second), [(1, Some(4)), (2, Some(4))]);
+    assert_eq!(second.parked(), []);
 }

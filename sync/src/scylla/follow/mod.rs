@@ -210,8 +210,10 @@ impl Follow {
                 match left {
                     // Other epochs that have it, too, need not bring it again.
                     Left::MadeUp(key, to) if is_event => {
-                        for (epoch, _) in self.vector.of(origin) {
-                            self.vector.made_up(origin, epoch, &key, to);
+                        for (other, _) in self.vector.of(origin) {
+                            if self.have_in_common(origin, (epoch, other), to) {
+                                self.vector.made_up(origin, other, &key, to);
+                            }
                         }
                     }
                     Left::Out(key, at) => self.vector.leave_out(origin, epoch, key, at..=at),
@@ -223,6 +225,14 @@ impl Follow {
             }
         }
         None
+    }
+
+    /// Whether two epochs of an origin are one up to `position`, as far as is known. Copies that went
+    /// apart before may have the same event there, each parked under its own row.
+    fn have_in_common(&self, origin: Uuid, (one, other): (Uuid, Uuid), position: u64) -> bool {
+        let lineage = |epoch| self.sources.get(&(origin, epoch)).map(Source::lineage);
+        let both = lineage(one).zip(lineage(other));
+        one == other || both.is_none_or(|(one, other)| one.common(other) >= position)
     }
 
     /// Makes something ready; whether there was anything. Nothing is lost when it is dropped.

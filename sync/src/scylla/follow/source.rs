@@ -84,6 +84,10 @@ impl Source {
         self.after
     }
 
+    pub(super) fn lineage(&self) -> &Lineage {
+        &self.lineage
+    }
+
     pub(super) fn goes_on(&mut self, lineage: Lineage, row: &OriginRow) {
         for reader in self.reader.iter_mut().chain(&mut self.makes_up) {
             reader.goes_on(lineage.clone(), end_of(&row.watermark));

@@ -1,6 +1,6 @@
 use tidelog_backends::fake::{FakeWire, Fault, Table};
 use tidelog_backends::wire::{Chunk, ForkRows, ParkedRow, Reply, Request};
-use tidelog_core::{BoxFuture, EventId, StreamHead, Superseded, Supersession};
+use tidelog_core::BoxFuture;
 
 use super::super::test_log::{
     CHUNK, Silenced, TestLog, accept, ask, id, log, now_or_never, parked, rows_of, server, stream,
@@ -590,13 +590,7 @@ fn a_fork_below_where_events_gave_way_brings_them_if_they_are_accepted_after_all
 fn superseded_events_are_announced() {
     let wire = server();
     let mut log = log(2);
-    let head = StreamHead {
-        sequence: 7,
-        event_id: EventId::from_bytes([1; 16]),
-    };
-    let what = Supersession::new(stream("b"), head, 2);
-    let what = Superseded::new(&what, 11);
-    log.control("Supersede", what.encode().unwrap());
+    log.supersede("b", 2);
     log.append(&["b"]);
     log.send_all(&wire);
     let mut follow = follow(wire, Vector::new());
@@ -775,4 +769,48 @@ fn what_was_left_out_comes_where_nothing_is_listed_any_more_and_it_stands() {
         [(id(2), id(2), &stream("b"), 6)],
         "the rest waits"
     );
+}
+
+#[test]
+fn copies_that_went_apart_before_bring_the_same_event_each_when_it_is_accepted_there() {
+    let wire = server();
+    let log = log(2);
+    log.send_all(&wire);
+    log.send(&wire, id(5), 5, 10);
+    fork(&wire, log.row(id(5), Some((id(2), 4)), 10), None);
+    let row = parked(&log, "b", 6, 3);
+    let mut other = row.clone();
+    other.key.epoch = id(5);
+    for row in [&row, &other] {
+        park(&wire, row);
+    }
+    let mut follow = follow(wire.clone(), Vector::new());
+    assert_eq!(positions(&mut follow), of(2, (1..=5).chain([5])));
+    unpark(&wire, &row, 6);
+    assert_eq!(positions(&mut follow), of(2, 6..=10));
+    unpark(&wire, &other, 6);
+    assert_eq!(positions(&mut follow), of(2, 6..=10));
+    assert_eq!(left_out(follow.vector()), []);
+}
+
+#[test]
+fn where_two_copies_took_in_the_same_events_at_the_same_place_each_history_is_whole() {
+    let mut log = log(2);
+    let mut other = log.clone();
+    other.writer = 1;
+    for log in [&mut log, &mut other] {
+        log.supersede("a", 2);
+        log.writer = 2;
+        log.append(&["a", "a"]).append(&["a"]);
+    }
+    // Whichever row comes last.
+    for keeper in [&log, &other] {
+        let wire = server();
+        for log in [&log, &other] {
+            log.send(&wire, id(2), 1, 14);
+        }
+        register(&wire, keeper.row(id(2), None, 14));
+        let mut follow = follow(wire, Vector::new());
+        assert_eq!(positions(&mut follow), of(2, (1..=10).chain(12..=14)));
+    }
 }
