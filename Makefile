@@ -66,7 +66,7 @@ faults:
 	$(DISTRIBUTED) -- --nocapture
 
 # Two tills import the whole ledger, and a bank listens, while all of them, Cassandra and Kafka are
-# killed; then all have the same sums, and a till whose disk is gone comes back. Takes ten minutes.
+# killed; then all have the same sums, and a till whose disk is gone comes back.
 distributed: export TIDELOG_SWEEP = full
 distributed:
 	$(CARGO) test --locked -p bank-account --features distributed --test distributed -- --nocapture

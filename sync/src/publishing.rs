@@ -270,8 +270,9 @@ impl Publishing {
     }
 
     /// Forgets what is kept about publishing on this machine: the cluster, how far it was, and what was
-    /// parked. Everything is published again then, with the same ids. Only for a state that is damaged,
-    /// or another cluster.
+    /// parked. On another cluster everything is published again then, with the same ids. A cluster that
+    /// knows this store takes it for a copy of itself after a restart, with Kafka alone:
+    /// [`fork`](Self::fork) lets it go on. Only for a state that is damaged, or another cluster.
     ///
     /// # Errors
     /// [`Error::InvalidInput`] when publishing is off, [`Error::Io`], [`Error::Closed`].

@@ -8,7 +8,7 @@
 //! | `moves` | what can happen next, and what can go wrong |
 //! | `asks` | questions on their way, and their answers |
 //!
-//! Held against the real one by `kafka::cases`, which runs on both.
+//! What it does was seen on a real broker; no test holds the two against each other yet.
 
 #![allow(
     clippy::unwrap_used,
