@@ -77,7 +77,8 @@ impl Caller<'_> {
         greeting.verify_below = was_settled.max(greeting.watermark.position);
         let rows = ask::parked(self.wire, identity.origin, identity.epoch).await;
         let rows = rows.map_err(|error| self.stop(error, "read what is parked"))?;
-        let taken = self.take_back(&rows, greeting.settled, keeper).await;
+        let settled = greeting.settled;
+        let taken = self.take_back(&rows, settled, was_settled, keeper).await;
         let others = taken.map_err(Stop::local)?;
         self.let_go(&others, &mut greeting, keeper).await?;
         let put = park::put_again(self.wire, &rows, keeper).await;

@@ -25,6 +25,10 @@ pub(crate) trait CopyTarget: Send {
 
 /// A copy that becomes a store of its own in the end.
 pub(crate) trait Restorable: CopyTarget {
+    /// Whether its log has this chain hash behind `position`, at which a commit ends; also where that log
+    /// declares lost what stood there.
+    fn has(&self, position: u64, hash: &[u8; 32]) -> Result<bool, Error>;
+
     /// What was saved by [`claim`](Self::claim).
     fn claimed(&self) -> Result<Option<Claim>, Error>;
 

@@ -14,12 +14,14 @@ const READ_BYTES: usize = 1 << 20;
 
 impl Caller<'_> {
     /// Takes back what `rows` hold of this log and `keeper` does not know, after an old image of the
-    /// disk was put back; and lets go of what gave way since. The log is settled up to `settled`.
-    /// Answers the rows that hold nothing that this log has.
+    /// disk was put back; and lets go of what gave way since. The log is settled up to `settled`, of
+    /// which the state on the disk knew it up to `was_settled`. Answers the rows that hold nothing that
+    /// this log has.
     pub(super) async fn take_back(
         &self,
         rows: &[ParkedRow],
         settled: CommitEnd,
+        was_settled: u64,
         keeper: &mut Keeper,
     ) -> Result<Vec<ParkedRow>, Error> {
         let mut taken = Vec::new();
@@ -52,9 +54,12 @@ impl Caller<'_> {
                 },
             }
         }
-        if taken.is_empty() && over.is_empty() {
+        // What was accepted of a torn append is in no row: a state older than that does not know it.
+        let is_as_known = taken.is_empty() && over.is_empty();
+        if is_as_known && (was_settled >= settled.position || keeper.state().parked.is_empty()) {
             return Ok(others);
         }
+        let known = if is_as_known { was_settled } else { 0 };
         let state = keeper.change_parked();
         for key in over {
             state.parked.remove(&key);
@@ -63,14 +68,15 @@ impl Caller<'_> {
             let key = (entry.stream.clone(), entry.first_position);
             state.parked.insert(key, entry);
         }
-        self.list_accepted(settled, state).await?;
+        self.list_accepted(known, settled, state).await?;
         Ok(others)
     }
 
-    /// Lists what was accepted of appends that are torn by what `state` holds, up to `settled`. What is
-    /// above is sent again, and listed then.
+    /// Lists what was accepted of appends that are torn by what `state` holds, behind position `known`
+    /// and up to `settled`. What is above is sent again, and listed then.
     pub(super) async fn list_accepted(
         &self,
+        known: u64,
         settled: CommitEnd,
         state: &mut SinkState,
     ) -> Result<(), Error> {
@@ -78,7 +84,7 @@ impl Caller<'_> {
         let Some(begins) = parts.begins() else {
             return Ok(());
         };
-        let mut after = begins.saturating_sub(1);
+        let mut after = begins.saturating_sub(1).max(known);
         while after < settled.position {
             let commits = self.outbox.read(after, READ_BYTES).await?;
             let Some(last) = commits.last() else { break };

@@ -393,6 +393,15 @@ impl CopyTarget for MemoryCopy {
 }
 
 impl Restorable for MemoryCopy {
+    fn has(&self, position: u64, hash: &[u8; 32]) -> Result<bool, Error> {
+        let state = self.0.lock();
+        let mut ends = state.commits.iter().map(Commit::end);
+        let is_it = |end: CommitEnd| (end.position, &end.hash) == (position, hash);
+        let is_lost =
+            |hole: &DeclaredHole| (hole.first_position..=hole.last_position).contains(&position);
+        Ok(ends.any(is_it) || state.holes.iter().any(is_lost))
+    }
+
     fn claimed(&self) -> Result<Option<Claim>, Error> {
         Ok(self.0.lock().claim.clone())
     }

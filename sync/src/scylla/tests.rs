@@ -22,6 +22,7 @@ use crate::replicate::embedded::Embedded;
 use crate::replicate::mailbox::{Mailbox, Message};
 use crate::replicate::replicator::{Env, Pace, Replicator};
 use crate::scylla::sink::SinkMessage;
+use crate::scylla::state::SinkState;
 use crate::scylla::status::StatusCell;
 use crate::scylla::{ReplicationParked, ReplicationState, ReplicationStatus};
 
@@ -502,6 +503,34 @@ fn an_old_state_takes_back_what_the_server_lists_as_parked() {
     assert_eq!(second.parked(), expected);
     assert_eq!(second.remote("T/a"), first.local("T/a"));
     assert_eq!(second.remote("T/own"), second.local("T/own"));
+}
+
+/// An image of the disk made between two writes: the one part is held, and of the other it is not known
+/// yet that it was accepted.
+#[test]
+fn an_old_state_that_holds_one_part_of_an_append_lists_the_other_that_was_accepted() {
+    let wire = server();
+    let (mut first, mut second) = (Till::new(wire.another()), Till::new(wire));
+    first.append("T/a", 1);
+    first.settle();
+    second.append("T/own", 1);
+    second.settle();
+    let before = SinkState::decode(&second.state()).unwrap();
+    second.append_both("T/b", "T/a");
+    second.settle();
+    let expected = [
+        ("T/a".into(), "diverged", 1, false),
+        ("T/b".into(), "torn_batch", 1, true),
+    ];
+    assert_eq!(second.parked(), expected);
+    let mut old = SinkState::decode(&second.state()).unwrap();
+    old.parked.retain(|_, entry| !entry.accepted);
+    assert_eq!(old.parked.len(), 1);
+    old.settled = before.settled;
+    second.crash_and_find(&old.encode().unwrap());
+    second.append("T/own", 1);
+    second.settle();
+    assert_eq!(second.parked(), expected);
 }
 
 #[test]

@@ -81,6 +81,11 @@ pub enum Followed {
 /// later what was parked ([`retry_stream`](crate::Replication::retry_stream)), those events come then:
 /// in the order of their stream, with positions below those that came of other streams meanwhile.
 /// Memory is one commit and a page of rows an origin.
+///
+/// *Limit:* a [`Vector`] has positions and no hashes. Where two histories of one epoch were replicated (a
+/// copied disk, or an old image of it put back, before [`fork`](crate::Replication::fork)) and the server
+/// lost the rows that tell them apart, whoever followed the one goes on at that position in the other: the
+/// sequences of its streams jump. [`peers`](crate::Replication::peers) have each whole.
 pub struct Follow {
     wire: Arc<dyn Wire>,
     sleeper: Arc<dyn Sleeper>,

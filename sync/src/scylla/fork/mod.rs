@@ -258,7 +258,7 @@ impl Caller<'_> {
             let key = (entry.stream.clone(), entry.first_position);
             state.parked.entry(key).or_insert(entry);
         }
-        self.list_accepted(settled, state).await?;
+        self.list_accepted(0, settled, state).await?;
         keeper.save(self.outbox).await?;
         Ok(session)
     }

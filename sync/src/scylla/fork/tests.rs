@@ -4,8 +4,11 @@ use std::fs;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Waker};
+use std::task::{Context, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::Duration;
 
 use futures_util::future::join;
 use tidelog_backends::commits::Commit;
@@ -22,17 +25,27 @@ use crate::replicate::mailbox::Message;
 use crate::scylla::sink::SinkMessage;
 use crate::scylla::status::{ReplicationState, ReplicationStatus};
 
+/// Wakes the thread that polls.
+struct Polling(Thread);
+
+impl Wake for Polling {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
 /// Polls `work`, letting time pass, until `done`.
 fn drive(work: impl Future<Output = ()>, clock: &ManualClock, done: impl Fn() -> bool) {
     let mut work = pin!(work);
-    let cx = &mut Context::from_waker(Waker::noop());
-    for _ in 0..50_000 {
+    let waker = Waker::from(Arc::new(Polling(thread::current())));
+    let cx = &mut Context::from_waker(&waker);
+    for _ in 0..100_000 {
         if done() || work.as_mut().poll(cx).is_ready() {
             return;
         }
+        // The store's own threads wake it; where they have nothing to do, it waits for time to pass.
+        thread::park_timeout(Duration::from_millis(1));
         clock.advance_micros(5_000);
-        // The store's own threads have something to do, too.
-        std::thread::yield_now();
     }
     panic!("it does not come to an end");
 }
@@ -85,13 +98,12 @@ fn forked(store: &SledStore, wire: &FakeWire, other: Other) -> Result<(), Error>
     let (node, replicator) = replicator(store, wire);
     let answer = parking_lot::Mutex::new(None);
     let asked = AtomicBool::new(false);
-    let ask = std::future::poll_fn(|cx| {
-        // Only once it stands still.
+    let ask = std::future::poll_fn(|_| {
+        // Only once it stands still; it is polled as often as time passes.
         let is_halted = matches!(node.status.status().state, ReplicationState::Halted(_));
         if is_halted || asked.load(Ordering::Relaxed) {
             return std::task::Poll::Ready(());
         }
-        cx.waker().wake_by_ref();
         std::task::Poll::Pending
     });
     let work = async {

@@ -238,6 +238,21 @@ impl RestoreReport {
     }
 }
 
+/// Fails unless what was restored so far is of this log. It may go further than the watermark did then;
+/// another copy of the store, or an old image of its disk, may have settled something else there since.
+fn is_of<T: Restorable>(lineage: &Lineage, goal: CommitEnd, copy: &T) -> Result<(), Error> {
+    let reached = copy.end().position;
+    let known = lineage.epochs().filter_map(|s| Some((s.to, s.hash?)));
+    for (position, hash) in known.chain([(goal.position, goal.hash)]) {
+        if (1..=reached).contains(&position) && !copy.has(position, &hash)? {
+            let what =
+                format!("at position {position} it is another history than what was restored");
+            return Err(damaged(lineage.origin, what));
+        }
+    }
+    Ok(())
+}
+
 struct Work<'a, W: ?Sized> {
     wire: &'a W,
     options: &'a RestoreOptions,
@@ -259,6 +274,7 @@ impl<W: Wire + ?Sized> Work<'_, W> {
             damaged(row.origin, what)
         })?;
         let goal = end_of(&row.watermark);
+        is_of(&lineage, goal, copy)?;
         self.fetch(lineage.clone(), goal, copy).await?;
         let parked = ask::parked(self.wire, row.origin, row.epoch).await;
         let parked = parked.map_err(|error| trouble("read what is parked", &error))?;

@@ -94,6 +94,17 @@ impl CopyTarget for SledCopy {
 }
 
 impl Restorable for SledCopy {
+    fn has(&self, position: u64, hash: &[u8; 32]) -> Result<bool, Error> {
+        let store = self.copy.store();
+        if let Some(end) = store.commit_end(position)? {
+            return Ok(end.hash == *hash);
+        }
+        let (end, lost) = (self.end(), store.losses()?.ranges);
+        let mut lost = lost.iter().map(|lost| &lost.positions);
+        let is_end = (end.position, &end.hash) == (position, hash);
+        Ok(is_end || lost.any(|positions| positions.contains(&position)))
+    }
+
     fn claimed(&self) -> Result<Option<Claim>, Error> {
         let saved = pollster::block_on(self.copy.store().load(STATE))?;
         let Some(saved) = saved else { return Ok(None) };

@@ -1,6 +1,7 @@
 use tidelog_backends::wire::{ParkedKey, ParkedRow, Reply, Request};
 use tidelog_core::{ErrorKind, EventId};
 
+use super::super::copy_target::CopyTarget;
 use super::super::test_log::{
     CHUNK, Ids, MemoryCopy, Silenced, TestLog, ask, id, now_or_never, rows_of, server, stream,
 };
@@ -185,6 +186,41 @@ fn a_history_that_is_not_the_watermarks_is_refused() {
     assert!(matches!(error, Error::Damaged { .. }), "{error}");
     assert_eq!(copy.0.lock().epoch, None);
     assert_eq!(origins(&wire, log.origin).len(), 1);
+}
+
+/// A call that did not end has copied more than was settled then; meanwhile the store's disk was put back as
+/// it once was, and something else was settled, or an epoch left, at a place that the copy has.
+#[test]
+fn what_was_restored_of_a_history_that_is_none_any_more_is_refused() {
+    for has_left in [false, true] {
+        let wire = server();
+        let mut log = some_log();
+        let mut before = log.clone();
+        before.writer = 1;
+        log.append(&["a"]);
+        before.append(&["a"]).append_times(4, "b");
+        before.send(&wire, id(1), 1, 26);
+        log.send(&wire, id(1), 22, 22);
+        let copy = MemoryCopy::new(log.origin, log.first_epoch);
+        for commit in &before.commits {
+            copy.clone().push(commit).unwrap();
+        }
+        copy.clone().sync().unwrap();
+        if has_left {
+            register(&wire, log.row(id(1), None, 5));
+            register(&wire, log.row(id(2), Some((id(1), 22)), 5));
+        } else {
+            register(&wire, log.row(id(1), None, 22));
+        }
+        let options = RestoreOptions::new().epoch(id(if has_left { 2 } else { 1 }));
+        let error = restore(&wire, &options, &copy).unwrap_err();
+        assert!(error.to_string().contains("at position 22"), "{error}");
+        assert_eq!(copy.0.lock().claim, None);
+        // Begun anew it succeeds.
+        let copy = MemoryCopy::new(log.origin, log.first_epoch);
+        restore(&wire, &options, &copy).unwrap();
+        assert_eq!(copy.0.lock().commits, log.commits);
+    }
 }
 
 #[test]

@@ -90,6 +90,11 @@ impl CopyTarget for SimCopy {
 }
 
 impl Restorable for SimCopy {
+    fn has(&self, position: u64, hash: &[u8; 32]) -> Result<bool, Error> {
+        let end = self.0.disk.lock().commit_end(position);
+        Ok(end.is_some_and(|end| end.hash == *hash))
+    }
+
     fn claimed(&self) -> Result<Option<Claim>, Error> {
         Ok(self.0.disk.lock().claim.clone())
     }

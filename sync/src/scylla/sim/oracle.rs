@@ -16,6 +16,9 @@ use super::world::Node;
 use crate::scylla::state::SinkState;
 use crate::sim::disk::Disk;
 
+/// Places of a log: positions with the chain hash there.
+type Marks = BTreeSet<(u64, [u8; 32])>;
+
 /// What the oracle remembers.
 pub(super) struct Oracle {
     meta: MetaRow,
@@ -33,6 +36,8 @@ pub(super) struct Oracle {
     /// Who made a session, and in which of its runs.
     sessions: BTreeMap<Uuid, (usize, u32)>,
     runs: BTreeMap<usize, u32>,
+    /// Every place at which the watermark of an epoch ever stood, by origin and epoch.
+    pub(super) marks: BTreeMap<(Uuid, Uuid), Marks>,
     /// Who moved the watermark of an epoch: the last one, and those before.
     movers: BTreeMap<(Uuid, Uuid), (usize, BTreeSet<usize>)>,
     /// What was ever parked.
@@ -68,6 +73,7 @@ impl Oracle {
             direct: BTreeMap::new(),
             sessions: BTreeMap::new(),
             runs: BTreeMap::new(),
+            marks: BTreeMap::new(),
             movers: BTreeMap::new(),
             parked_once: BTreeSet::new(),
             has_lost: false,
@@ -248,6 +254,8 @@ impl Oracle {
         server: &FakeServer,
         nodes: &[Node],
     ) -> Verdict {
+        let marks = self.marks.entry((origin, epoch)).or_default();
+        marks.insert((to.position, to.hash));
         let made = self.sessions.get(&to.session).copied();
         let Some((number, run)) = made else {
             return Err(format!("3: session {} was never claimed", to.session));

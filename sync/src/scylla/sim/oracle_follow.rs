@@ -79,7 +79,7 @@ impl Oracle {
                     .flat_map(BTreeMap::values)
                     .cloned()
                     .collect();
-                if !can_be_read(&rows, &disk, nodes) {
+                if !can_be_read(&rows, &disk, nodes) || self.is_taken_over(&rows, &disk) {
                     continue;
                 }
                 let Some(state) = state_of(&disk)? else {
@@ -225,6 +225,27 @@ impl Oracle {
             "{strange:?}"
         );
         Ok(())
+    }
+}
+
+impl Oracle {
+    /// Whether the watermark of an epoch of this log stood, before the log left that epoch, at a place
+    /// that is not of it: the server lost the mark, and another copy of the store, or its disk as it was
+    /// before, took the epoch over. Who followed the one history is at a place in the other now.
+    ///
+    /// The known limit, as well: a vector has no hashes.
+    fn is_taken_over(&self, rows: &[OriginRow], disk: &Disk) -> bool {
+        let identity = disk.identity();
+        let lineage = Lineage::of(rows, identity.epoch).ok();
+        let mut stretches = lineage.iter().flat_map(Lineage::epochs);
+        stretches.any(|stretch| {
+            let marks = self.marks.get(&(identity.origin, stretch.epoch));
+            let mut of_log = marks.into_iter().flatten();
+            of_log.any(|(position, hash)| {
+                let here = disk.commit_end(*position).map(|end| end.hash);
+                (1..=stretch.to).contains(position) && here != Some(*hash)
+            })
+        })
     }
 }
 
