@@ -10,7 +10,7 @@
 //! must be a beginning of what was written, with all in it that was promised before the cut, every
 //! stream must read like the log, and the store must go on (`oracle`). What listeners saved must be
 //! there, and rows of a read model only as they were committed (`consumers`). Of some images the reopening
-//! is recorded as well, and cut in its turn.
+//! is recorded as well, and cut in its turn. `copies` cuts the copying of a log.
 //!
 //! **I/O errors** (`io_errors`). The nth write, sync, open, rename and so on fails, for every n; the
 //! child (`faulty`) sees that the store refuses writes and still reads, opens it again, goes on, and in
@@ -29,6 +29,7 @@
 )]
 
 mod consumers;
+mod copies;
 mod disk;
 mod durable;
 mod faulty;
@@ -65,6 +66,9 @@ fn child() {
         ),
         ["saving", dir, seed, _, first] => {
             workload::saving(dir.as_ref(), seed.parse().unwrap(), first.parse().unwrap());
+        }
+        ["copying", dir, seed, _, first] => {
+            copies::live(dir.as_ref(), seed.parse().unwrap(), first.parse().unwrap());
         }
         ["faulty", dir] => faulty::run(dir.as_ref(), false),
         ["full", dir] => faulty::run(dir.as_ref(), true),

@@ -53,20 +53,28 @@ impl Recorded {
 
     /// The same with lives that end as told.
     pub fn ending(library: &'static Path, flag: Flag, seed: u64, lives: &[Ends]) -> Self {
-        let recorded = Self::empty(library, flag, seed);
-        let mut random = Random(seed);
-        for (life, ends) in (0..).zip(lives) {
-            recorded.live_until(life, *ends, &mut random);
-        }
-        recorded
+        Self::of("life", library, flag, seed, lives)
     }
 
     /// The same with lives in which only checkpoints are saved.
     pub fn saving(library: &'static Path, seed: u64, lives: &[Ends]) -> Self {
-        let recorded = Self {
-            work: "saving",
-            ..Self::empty(library, Flag::Inherited, seed)
-        };
+        Self::of("saving", library, Flag::Inherited, seed, lives)
+    }
+
+    /// The same with lives in which a log is copied.
+    pub fn copying(library: &'static Path, seed: u64, lives: &[Ends]) -> Self {
+        Self::of("copying", library, Flag::Inherited, seed, lives)
+    }
+
+    fn of(
+        work: &'static str,
+        library: &'static Path,
+        flag: Flag,
+        seed: u64,
+        lives: &[Ends],
+    ) -> Self {
+        let mut recorded = Self::empty(library, flag, seed);
+        recorded.work = work;
         let mut random = Random(seed);
         for (life, ends) in (0..).zip(lives) {
             recorded.live_until(life, *ends, &mut random);
