@@ -58,6 +58,10 @@ mod blocking;
 mod builder;
 #[cfg(any(feature = "scylla", feature = "kafka"))]
 mod distributed;
+#[cfg(test)]
+#[allow(dead_code, reason = "without the features nobody copies stores here")]
+#[path = "../../backends/tests/tools/folder.rs"]
+mod folder;
 pub mod guide;
 mod inner;
 mod jsonl;
@@ -74,6 +78,8 @@ mod replicate;
 #[cfg(feature = "scylla")]
 mod replication;
 mod repositories;
+#[cfg(feature = "kafka")]
+mod republishing;
 #[cfg(feature = "scylla")]
 mod scylla;
 mod signal;
@@ -118,6 +124,8 @@ pub use publishing::{BlockingPublishing, Publishing};
 pub use replicate::{Other, ParkedReason, Stage};
 #[cfg(feature = "scylla")]
 pub use replication::{BlockingReplication, Replication};
+#[cfg(feature = "kafka")]
+pub use republishing::{BlockingRepublishing, Republishing};
 #[cfg(feature = "scylla")]
 pub use scylla::{
     Conflict, Follow, Followed, MendReport, Peer, PeerLog, Pull, ReplicationParked,

@@ -10,6 +10,7 @@ use tidelog_core::{Error, EventLog, Halt, IdSource, StreamId, Ticks};
 use crate::inner::Inner;
 use crate::kafka::client::KafkaBroker;
 use crate::kafka::ensure::ensure;
+use crate::kafka::republish::Over;
 use crate::kafka::sink::{Ask, KafkaOptions, KafkaSink};
 use crate::kafka::status::StatusCell;
 use crate::kafka::{
@@ -23,6 +24,7 @@ use crate::replicate::outbox::Outbox;
 use crate::replicate::published::Published;
 use crate::replicate::replicator::{Env, Pace, Replicator};
 use crate::replicate::thread::{MachineTicks, OwnThread, Running};
+use crate::republishing::{BlockingRepublishing, Republishing};
 
 /// Shows and steers the publishing of an open store; made by
 /// [`Tidelog::publishing`](crate::Tidelog::publishing). A cheap handle, which does not keep the store
@@ -235,12 +237,12 @@ impl Publishing {
     ///
     /// Use `..` for a topic that was made again: a range that begins above 1 leaves out what is before
     /// it. Returns once it has begun, and goes on after a restart; [`PublishingStatus::state`] tells how
-    /// far it is. A second call makes the range wider.
+    /// far it is, [`Republishing::wait`] when it is done. A second call makes the range wider.
     ///
     /// # Errors
     /// [`Error::InvalidInput`] when nothing of the range was published yet or publishing is off,
     /// [`Error::Closed`].
-    pub async fn republish(&self, range: impl RangeBounds<u64>) -> Result<(), Error> {
+    pub async fn republish(&self, range: impl RangeBounds<u64>) -> Result<Republishing, Error> {
         let from = match range.start_bound() {
             Bound::Included(first) => *first,
             Bound::Excluded(before) => before.saturating_add(1),
@@ -251,7 +253,13 @@ impl Publishing {
             Bound::Excluded(after) => after.saturating_sub(1),
             Bound::Unbounded => u64::MAX,
         };
-        self.ask(Ask::Republish { from, to }).await
+        self.ask(Ask::Republish { from, to }).await?;
+        let (handle, over) = (self.handle()?, Arc::<Over>::default());
+        // It is in the mailbox, and nobody waits for an answer to that.
+        let (reply, _) = oneshot::channel();
+        let told = Message::Sink(Ask::Await(Arc::clone(&over)), reply);
+        handle.mailbox.send(told);
+        Ok(Republishing::new(Arc::clone(&handle.status), over))
     }
 
     /// Goes on in an epoch of its own, after one of the halts that ask for it; only of a store that is
@@ -355,8 +363,8 @@ impl BlockingPublishing {
     ///
     /// # Errors
     /// As there.
-    pub fn republish(&self, range: impl RangeBounds<u64>) -> Result<(), Error> {
-        pollster::block_on(self.0.republish(range))
+    pub fn republish(&self, range: impl RangeBounds<u64>) -> Result<BlockingRepublishing, Error> {
+        pollster::block_on(self.0.republish(range)).map(BlockingRepublishing)
     }
 
     /// See [`Publishing::fork`].

@@ -15,6 +15,7 @@ mod conformance;
 mod keyspaces;
 mod kit;
 mod memory;
+mod policies;
 mod schema;
 mod secrets;
 mod tls;

@@ -1,16 +1,18 @@
 //! What the tests of the embedded store on disk share.
 #![allow(dead_code, reason = "no test uses all of it")]
 
+mod folder;
 pub mod strace;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use tidelog_backends::SledStore;
 use tidelog_core::*;
+
+pub use folder::copy_tree;
 
 /// What stands at one path: mode, and for a file its bytes.
 #[derive(Clone, PartialEq, Eq)]
@@ -67,23 +69,6 @@ pub fn differences(
     differing.sort();
     differing.dedup();
     differing
-}
-
-/// Copies a directory that may be changing; what vanishes meanwhile is left out.
-pub fn copy_tree(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            copy_tree(&path, &target);
-            continue;
-        }
-        match fs::copy(&path, &target) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            done => drop(done.unwrap()),
-        }
-    }
 }
 
 /// Puts a directory back as `image` has it.

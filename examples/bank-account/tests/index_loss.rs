@@ -15,20 +15,10 @@ use std::path::Path;
 use tidelog::{LogQuery, RecordKind, Tidelog};
 
 mod common;
+#[path = "../../../backends/tests/tools/folder.rs"]
+mod folder;
 use common::{EVENTS, assert_clean, assert_totals, data, import_all, ok, row};
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
+use folder::copy_tree;
 
 /// Every stream's sequences are 1, 2, 3 … and every event id stands once.
 fn assert_no_sequence_twice(store: &Path) {
@@ -84,10 +74,10 @@ fn an_older_copy_of_the_index_is_recognized() {
     let dir = tempfile::tempdir().unwrap();
     let (store, yesterday) = (dir.path().join("bank"), dir.path().join("yesterday"));
     import_half(&store, dir.path());
-    copy(&store.join("index"), &yesterday);
+    copy_tree(&store.join("index"), &yesterday);
     import_all(&store);
     fs::remove_dir_all(store.join("index")).unwrap();
-    copy(&yesterday, &store.join("index"));
+    copy_tree(&yesterday, &store.join("index"));
     assert_clean(&store);
     let report = import_all(&store);
     assert_totals(&report);

@@ -61,6 +61,7 @@ impl<B: Broker> KafkaSink<B> {
             keeper.save(outbox).await.map_err(Stop::local)?;
         }
         let (floor, pass) = (keeper.state().settled, keeper.state().republish);
+        self.waiting.begins(pass);
         let epochs = outbox.epochs().map_err(Stop::local)?;
         self.encoder.set_epochs(&epochs);
         let mut link = Link::new(identity, floor, pass, marked);

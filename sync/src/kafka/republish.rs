@@ -1,6 +1,9 @@
 //! A part of the log published once more: the place where it is read goes back, and from there on all is
 //! as ever. Nothing new goes out before that is done, so that no key shows a gap.
 
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 use tidelog_core::Error;
 
 use super::broker::Broker;
@@ -8,6 +11,67 @@ use super::sink::KafkaSink;
 use super::state::{Keeper, Pass};
 use crate::replicate::outbox::Outbox;
 use crate::replicate::sink::After;
+use crate::signal::{Listener, Signal};
+
+/// What became of a pass, for whoever waits for it.
+#[derive(Default)]
+pub(crate) struct Over {
+    answer: Mutex<Option<Result<(), Error>>>,
+    news: Signal,
+}
+
+impl Over {
+    pub(crate) fn listen(&self) -> Listener<'_> {
+        self.news.listen()
+    }
+
+    pub(crate) fn answer(&self) -> Option<Result<(), Error>> {
+        self.answer.lock().clone()
+    }
+
+    fn tell(&self, answer: Result<(), Error>) {
+        *self.answer.lock() = Some(answer);
+        self.news.notify();
+    }
+}
+
+/// Who waits for the pass under way.
+#[derive(Default)]
+pub(super) struct Waiting {
+    all: Vec<Arc<Over>>,
+    /// It is over, which is told once the status says so.
+    is_over: bool,
+}
+
+impl Waiting {
+    /// Tells `over` when there is no pass any more.
+    pub(super) fn add(&mut self, over: Arc<Over>, keeper: &Keeper) {
+        if keeper.state().republish.is_some() {
+            self.all.push(over);
+        } else {
+            over.tell(Ok(()));
+        }
+    }
+
+    /// The connection in which the pass ended is over, if it has.
+    pub(super) fn tell_if_over(&mut self) {
+        if std::mem::take(&mut self.is_over) {
+            for over in self.all.drain(..) {
+                over.tell(Ok(()));
+            }
+        }
+    }
+
+    /// A connection begins; of a state that was forgotten there is nothing to wait for.
+    pub(super) fn begins(&mut self, pass: Option<Pass>) {
+        if pass.is_none() {
+            for over in self.all.drain(..) {
+                let reason = "what was kept about publishing was forgotten before it was done";
+                over.tell(Err(Error::invalid("republish", "", reason)));
+            }
+        }
+    }
+}
 
 impl<B: Broker> KafkaSink<B> {
     /// Whether the pass is over: what is new goes on where it stood.
@@ -32,6 +96,8 @@ impl<B: Broker> KafkaSink<B> {
             state.restarted.clear();
         }
         link.pass = None;
+        self.waiting.is_over = true;
+        self.count(keeper);
         true
     }
 }

@@ -22,16 +22,6 @@ pub(crate) enum Role {
     Admin,
 }
 
-impl Role {
-    pub(crate) const ALL: [Self; 5] = [
-        Self::Publisher,
-        Self::Transactional,
-        Self::Member,
-        Self::Reader,
-        Self::Admin,
-    ];
-}
-
 /// Settings that cannot be had, by all of their names, and what rests on them.
 const OURS: &[(&[&str], &str)] = &[
     (
@@ -335,9 +325,17 @@ mod tests {
         }
     }
 
+    const ROLES: [Role; 5] = [
+        Role::Publisher,
+        Role::Transactional,
+        Role::Member,
+        Role::Reader,
+        Role::Admin,
+    ];
+
     #[test]
     fn what_is_fixed_cannot_be_set_by_any_name() {
-        for role in Role::ALL {
+        for role in ROLES {
             for (fixed, _) in fixed(role, true) {
                 assert!(name(fixed).is_err(), "{fixed} can be set");
             }

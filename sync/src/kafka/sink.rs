@@ -14,7 +14,7 @@ use super::lane::Item;
 use super::link::Link;
 use super::message::Encoder;
 use super::park::PublishingParked;
-use super::republish::republish;
+use super::republish::{Over, Waiting, republish};
 use super::state::{self, KafkaState, Keeper};
 use super::status::{Counts, PublishingStatus, Trouble};
 use super::topic_gates::Topics;
@@ -50,13 +50,15 @@ pub(crate) enum Ask {
     RetryAll,
     /// Publishes these positions once more.
     Republish { from: u64, to: u64 },
+    /// Tells when nothing is published once more.
+    Await(Arc<Over>),
     /// Goes on in an epoch of its own.
     Fork(Other),
 }
 
 impl Asked for Ask {
     fn needs_connection(&self) -> bool {
-        matches!(self, Self::Retry(_) | Self::RetryAll)
+        matches!(self, Self::Retry(_) | Self::RetryAll | Self::Await(_))
     }
 
     fn changes_what_is_known(&self) -> bool {
@@ -81,6 +83,8 @@ pub(crate) struct KafkaSink<B: Broker> {
     pub(super) link: Option<Box<Link>>,
     /// Streams that were on their way back when the connection ended.
     pub(super) wishes: BTreeMap<StreamId, bool>,
+    /// Who waits for what is published once more.
+    pub(super) waiting: Waiting,
     reports: Vec<Report>,
     /// The version of what is parked by which the withheld were counted.
     counted_parked: u64,
@@ -107,6 +111,7 @@ impl<B: Broker> KafkaSink<B> {
             watchdog: Watchdog::new(),
             link: None,
             wishes: BTreeMap::new(),
+            waiting: Waiting::default(),
             reports: Vec::new(),
             counted_parked: u64::MAX,
         }
@@ -468,6 +473,7 @@ impl<B: Broker> Sink for KafkaSink<B> {
         }
         self.topics.reset();
         (self.counts.in_flight, self.counts.republish) = (0, None);
+        self.waiting.tell_if_over();
         if fresh {
             self.greeted = None;
             self.has_generation = false;
@@ -495,6 +501,10 @@ impl<B: Broker> Sink for KafkaSink<B> {
                 self.retry(all, keeper)
             }
             Ask::Republish { from, to } => republish(from, to, &**outbox, keeper),
+            Ask::Await(over) => {
+                self.waiting.add(over, keeper);
+                Ok(After::GoOn)
+            }
             Ask::Fork(other) => {
                 self.fork(other, outbox, keeper).await?;
                 Ok(After::Again)

@@ -44,13 +44,6 @@ impl Suspects {
         self.accused.push(lane);
     }
 
-    /// These are to be tried with nothing else under way.
-    pub(super) fn try_alone(&mut self, group: Vec<u32>) {
-        if !group.is_empty() {
-            self.groups.push_back(group);
-        }
-    }
-
     /// Begins the next round if none is under way; only while nothing flies to the topic.
     pub(super) fn begin(&mut self) {
         if self.round.is_some() {
@@ -215,7 +208,8 @@ mod tests {
     #[test]
     fn one_that_was_refused_beside_others_is_not_guilty_before_it_was_tried_alone() {
         let mut suspects = Suspects::default();
-        suspects.try_alone(vec![1, 2]);
+        suspects.accuse(1);
+        suspects.accuse(2);
         suspects.begin();
         suspects.sent();
         suspects.sent();

@@ -21,6 +21,16 @@ pub(crate) enum Phase {
     Closed,
 }
 
+impl Phase {
+    fn at_work(&self) -> Result<(), Error> {
+        match self {
+            Self::Halted(halt) => Err(Error::Halted(Box::new(halt.clone()))),
+            Self::Closed => Err(Error::Closed),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// What is told of every sink.
 #[derive(Clone, Debug)]
 pub(crate) struct Common {
@@ -278,11 +288,13 @@ impl<S: SinkStatus> SinkCell<S> {
             let first = held.min_by_key(|parked| parked.first_position())?;
             return Some(Err(Told::<S>::is_parked(first)));
         }
-        match &told.common.phase {
-            Phase::Halted(halt) => Some(Err(Error::Halted(Box::new(halt.clone())))),
-            Phase::Closed => Some(Err(Error::Closed)),
-            _ => None,
-        }
+        told.common.phase.at_work().err().map(Err)
+    }
+
+    /// An error where nothing comes any more, or not before a person decides.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn at_work(&self) -> Result<(), Error> {
+        self.told.lock().common.phase.at_work()
     }
 }
 

@@ -11,10 +11,16 @@
 mod brokers;
 mod checking;
 mod child;
+#[cfg(feature = "scylla")]
+mod conflicts;
 #[allow(dead_code, reason = "shared with other tests")]
 #[path = "../tools/consumer.rs"]
 mod consumer;
+mod copies;
 mod ensure;
+mod figures;
+#[path = "../../../backends/tests/tools/folder.rs"]
+mod folder;
 #[cfg(feature = "scylla")]
 mod gated;
 #[path = "../tools/heard.rs"]
@@ -38,15 +44,25 @@ mod publish;
 #[path = "../tools/python.rs"]
 mod python;
 mod read_by_others;
+#[cfg(feature = "scylla")]
+mod readme;
+#[allow(dead_code, reason = "shared with the tests against Cassandra")]
+#[path = "../tools/recorder.rs"]
+mod recorder;
 mod recreated;
 mod secrets;
 #[allow(dead_code, reason = "shared with the tests against Cassandra")]
 #[path = "../tools/services.rs"]
 mod services;
 mod settings;
+mod stages;
 mod stores;
 #[path = "../../../backends/tests/tools/sweep.rs"]
 mod sweep;
+#[cfg(feature = "scylla")]
+#[allow(dead_code, reason = "shared with the tests against Cassandra")]
+#[path = "../tools/till.rs"]
+mod till;
 #[cfg(feature = "kafka-tls")]
 mod tls;
 #[allow(dead_code, reason = "shared with other tests")]

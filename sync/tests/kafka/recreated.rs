@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use tempfile::tempdir;
-use tidelog::{BlockingTidelog, DistributedConfig, PublishingOptions, PublishingState, TopicSpec};
+use tidelog::{BlockingTidelog, DistributedConfig, PublishingOptions, TopicSpec};
 
 use crate::consumer::{self, Checker};
 use crate::services::Own;
@@ -49,10 +49,9 @@ fn a_topic_made_again_is_noticed_and_refilled_when_told_to() {
     });
     // Publishing goes on, but what the topic had is gone.
     assert!(shop.seen().events() < 600);
-    log.publishing().republish(..).unwrap();
-    stores::until(&log, "not refilled", |status| {
-        status.restarted_topics.is_empty() && status.state == PublishingState::Live
-    });
+    log.publishing().republish(..).unwrap().wait().unwrap();
+    let status = log.publishing().status();
+    assert!(status.restarted_topics.is_empty(), "{status:?}");
     stores::level(&log);
     assert_is_refilled(&shop, &log);
     log.close().unwrap();

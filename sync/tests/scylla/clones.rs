@@ -1,26 +1,14 @@
 //! A directory that is copied, and both copies opened: one goes on, the other says so and asks.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use tempfile::tempdir;
 use tidelog::{Error, Halt, Other, ReplicationState, Stage};
 
 use crate::compare::{Found, Log};
+use crate::folder::copy_tree;
 use crate::{plain, services, streams, till};
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_copies_one_goes_on_and_the_other_asks() {
@@ -39,7 +27,7 @@ async fn of_two_copies_one_goes_on_and_the_other_asks() {
     till::say(&log, &streams::named("Till", 0), &["before"]).await;
     till::level(&log).await;
     log.close().await.unwrap();
-    copy(&first, &second);
+    copy_tree(&first, &second);
 
     let original = open(&first);
     till::say(&original, &streams::named("Original", 0), &["mine"]).await;

@@ -16,6 +16,8 @@ mod compare;
 mod direct;
 mod faults;
 mod figures;
+#[path = "../../../backends/tests/tools/folder.rs"]
+mod folder;
 #[path = "../tools/heard.rs"]
 mod heard;
 mod kill;
@@ -27,6 +29,8 @@ mod plain;
 mod proxied;
 #[path = "../tools/proxy.rs"]
 mod proxy;
+#[path = "../tools/recorder.rs"]
+mod recorder;
 mod restore;
 mod secrets;
 mod servers;

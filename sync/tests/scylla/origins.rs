@@ -9,6 +9,7 @@ use tidelog::{
     StreamQuery, Tidelog, Vector,
 };
 
+use crate::folder::copy_tree;
 use crate::thin_path::config;
 use crate::{plain, services};
 
@@ -261,18 +262,6 @@ async fn a_conflict_is_reported_once_and_either_way_to_resolve_it_ends_in_one_st
     keyspace.drop().await;
 }
 
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clone_stands_still_until_it_is_forked_and_both_live_on() {
     let Some(keyspace) = Keyspace::new("clone") else {
@@ -287,7 +276,7 @@ async fn a_clone_stands_still_until_it_is_forked_and_both_live_on() {
         .await
         .unwrap();
     original.close().await.unwrap();
-    copy(&first, &second);
+    copy_tree(&first, &second);
     let original = keyspace.open(&first);
     append(&original, "T/first", 2).await;
     settle(&original).await;

@@ -1,5 +1,7 @@
 //! The publisher against a cluster that does what a test says.
 
+mod forks;
+mod republishing;
 mod world;
 
 use std::sync::Arc;

@@ -21,6 +21,7 @@ use super::super::restore::RestoreOptions;
 use super::super::test_log::{Ids, MemoryCopy};
 use super::super::tests::{append, meta, replicator};
 use super::*;
+use crate::folder::copy_tree;
 use crate::replicate::mailbox::Message;
 use crate::scylla::sink::SinkMessage;
 use crate::scylla::status::{ReplicationState, ReplicationStatus};
@@ -52,18 +53,6 @@ fn drive(work: impl Future<Output = ()>, clock: &ManualClock, done: impl Fn() ->
 
 fn open(path: &Path) -> SledStore {
     SledStore::builder(path).sparse_segments().open().unwrap()
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
 
 /// Replicates until `done`.
@@ -196,7 +185,7 @@ fn a_clone_is_told_so_and_lives_on_beside_the_other_after_a_fork() {
     let machines = Machines::new();
     let wire = &machines.wire;
     let till = machines.till();
-    copy(&till, &machines.path("clone"));
+    copy_tree(&till, &machines.path("clone"));
     let original = open(&till);
     append(&original, "T/mine", 3);
     level(&original, wire);
@@ -321,7 +310,7 @@ fn a_fork_whose_answer_is_lost_is_not_made_twice() {
         let machines = Machines::new();
         let wire = &machines.wire;
         let till = machines.till();
-        copy(&till, &machines.path("clone"));
+        copy_tree(&till, &machines.path("clone"));
         let original = open(&till);
         append(&original, "T/mine", 3);
         level(&original, wire);
