@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use tidelog::Tidelog;
 
 mod common;
-use common::{data, ok};
+use common::{data, example, ok};
 #[allow(dead_code, reason = "not all of it is asked")]
 #[path = "../../../sync/tests/tools/consumer.rs"]
 mod consumer;
@@ -90,26 +90,6 @@ async fn the_example_of_the_readme_runs() {
         return;
     };
     let dir = tempfile::tempdir().unwrap();
-    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
-    let mut cargo = std::process::Command::new(env!("CARGO"));
-    // Those that it was built with just now: nothing is built twice.
-    let features = if cfg!(feature = "distributed") {
-        "distributed"
-    } else {
-        "kafka"
-    };
-    cargo.args(["run", "--quiet", "--offline", "--features", features]);
-    cargo.args([
-        "--example",
-        "published",
-        "--manifest-path",
-        manifest,
-        "--",
-        &broker,
-    ]);
-    let output = cargo.current_dir(dir.path()).output().unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{errors}");
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), "Live\n");
+    assert_eq!(example(dir.path(), "published", &[&broker]), "Live\n");
     topics::delete(&broker, &["shop.Till", "shop._origins"]);
 }

@@ -7,8 +7,8 @@
     reason = "a test fails by panicking"
 )]
 
-use std::path::Path;
-use std::process::Command;
+mod common;
+use common::example;
 
 const SOURCE: &str = include_str!("../examples/readme.rs");
 const VISITS: &str = include_str!("../examples/visits.rs");
@@ -17,42 +17,18 @@ const DISTRIBUTED: &str = include_str!("../examples/distributed.rs");
 /// Runs in `kafka.rs`.
 const PUBLISHED: &str = include_str!("../examples/published.rs");
 
-fn run_in(dir: &Path, example: &str) -> String {
-    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args([
-        "run",
-        "--quiet",
-        "--offline",
-        "--example",
-        example,
-        "--manifest-path",
-        manifest,
-    ]);
-    if !cfg!(debug_assertions) {
-        cargo.arg("--release");
-    }
-    let output = cargo.current_dir(dir).output().unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap()
-}
-
 #[test]
 fn the_example_runs_and_goes_on_where_it_was() {
     let dir = tempfile::tempdir().unwrap();
-    assert_eq!(run_in(dir.path(), "readme"), "Some(Page(3))\n");
-    assert_eq!(run_in(dir.path(), "readme"), "Some(Page(6))\n");
+    assert_eq!(example(dir.path(), "readme", &[]), "Some(Page(3))\n");
+    assert_eq!(example(dir.path(), "readme", &[]), "Some(Page(6))\n");
 }
 
 #[test]
 fn the_read_model_goes_on_where_it_was() {
     let dir = tempfile::tempdir().unwrap();
-    assert_eq!(run_in(dir.path(), "visits"), "[(\"home\", 1)]\n");
-    assert_eq!(run_in(dir.path(), "visits"), "[(\"home\", 2)]\n");
+    assert_eq!(example(dir.path(), "visits", &[]), "[(\"home\", 1)]\n");
+    assert_eq!(example(dir.path(), "visits", &[]), "[(\"home\", 2)]\n");
 }
 
 #[test]

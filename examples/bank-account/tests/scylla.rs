@@ -14,7 +14,7 @@ use tidelog_backends::scylla_driver::client::session::Session;
 use bank_account::query::TotalsAnswer;
 
 mod common;
-use common::{EVENTS, TOTALS, data, ok};
+use common::{EVENTS, TOTALS, data, example, ok};
 #[path = "common/server.rs"]
 mod server;
 use server::totals;
@@ -138,26 +138,6 @@ async fn the_example_of_the_readme_runs() {
     );
     migrated.await.unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
-    let mut cargo = std::process::Command::new(env!("CARGO"));
-    // Those that it was built with just now: nothing is built twice.
-    let features = if cfg!(feature = "distributed") {
-        "distributed"
-    } else {
-        "scylla"
-    };
-    cargo.args(["run", "--quiet", "--offline", "--features", features]);
-    cargo.args([
-        "--example",
-        "distributed",
-        "--manifest-path",
-        manifest,
-        "--",
-        &server,
-    ]);
-    let output = cargo.current_dir(dir.path()).output().unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{errors}");
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), "Live\n");
+    assert_eq!(example(dir.path(), "distributed", &[&server]), "Live\n");
     plain::drop_keyspace(&session, "shop").await;
 }

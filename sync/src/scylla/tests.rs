@@ -353,6 +353,15 @@ pub(super) fn server() -> FakeWire {
     FakeWire::new(FakeServer::new(meta()))
 }
 
+/// A till at a server where another has written `T/a` before.
+pub(super) fn after_another() -> Till {
+    let wire = server();
+    let mut first = Till::new(wire.another());
+    first.append("T/a", 1);
+    first.settle();
+    Till::new(wire)
+}
+
 #[test]
 fn what_is_appended_is_settled_and_stands_there() {
     let mut till = Till::new(server());
@@ -422,10 +431,7 @@ fn two_writers_of_one_stream_apart_park_the_later_one_once_and_others_go_on() {
 
 #[test]
 fn a_conflict_tears_the_append_it_is_in_and_what_hangs_on_that() {
-    let wire = server();
-    let (mut first, mut second) = (Till::new(wire.another()), Till::new(wire));
-    first.append("T/a", 1);
-    first.settle();
+    let mut second = after_another();
     // Both parts are sent at once: the one is accepted before the other is known to diverge.
     second.append_both("T/a", "T/b");
     second.settle();
@@ -454,10 +460,7 @@ fn a_conflict_tears_the_append_it_is_in_and_what_hangs_on_that() {
 
 #[test]
 fn what_was_accepted_of_a_torn_append_is_not_held_when_it_is_sent_again() {
-    let wire = server();
-    let (mut first, mut second) = (Till::new(wire.another()), Till::new(wire));
-    first.append("T/a", 1);
-    first.settle();
+    let mut second = after_another();
     second.append("T/own", 1);
     second.settle();
     let before = second.state();
@@ -535,10 +538,7 @@ fn an_old_state_that_holds_one_part_of_an_append_lists_the_other_that_was_accept
 
 #[test]
 fn a_parked_stream_may_give_way_twice_before_the_server_is_told_once() {
-    let wire = server();
-    let (mut first, mut second) = (Till::new(wire.another()), Till::new(wire));
-    first.append("T/a", 1);
-    first.settle();
+    let mut second = after_another();
     second.append("T/a", 2);
     second.settle();
     for _ in 0..2 {
@@ -557,10 +557,7 @@ fn a_parked_stream_may_give_way_twice_before_the_server_is_told_once() {
 
 #[test]
 fn what_is_held_is_tried_again_and_taken_when_nothing_is_in_its_way_any_more() {
-    let wire = server();
-    let (mut first, mut second) = (Till::new(wire.another()), Till::new(wire));
-    first.append("T/a", 1);
-    first.settle();
+    let mut second = after_another();
     second.append("T/a", 30);
     second.settle();
     second.append("T/a", 2);

@@ -14,7 +14,7 @@ use tidelog_core::{BoxFuture, Error, EventLog, Halt, Ticks};
 use uuid::Uuid;
 
 use super::sink::ScyllaSink;
-use super::tests::{Till, meta, server};
+use super::tests::{Till, after_another, meta, server};
 use crate::replicate::Other;
 use crate::replicate::mailbox::Message;
 use crate::scylla::sink::SinkMessage;
@@ -73,10 +73,7 @@ fn h0a_a_lost_row_of_the_keyspace_is_put_back_as_it_was() {
 
 #[test]
 fn h0b_what_another_keyspace_had_and_parked_does_not_count() {
-    let wire = server();
-    let (mut first, mut second) = (Till::new(wire.another()), Till::new(wire));
-    first.append("T/a", 1);
-    first.settle();
+    let mut second = after_another();
     second.append("T/a", 2);
     second.append("T/b", 30);
     second.settle();
@@ -178,10 +175,7 @@ fn a_dead_connection_is_waited_for_once_and_pinged_once() {
 
 #[test]
 fn what_is_asked_while_it_connects_waits_for_the_connection_and_does_not_break_it_off() {
-    let wire = server();
-    let (mut first, mut second) = (Till::new(wire.another()), Till::new(wire));
-    first.append("T/a", 1);
-    first.settle();
+    let mut second = after_another();
     second.append("T/a", 2);
     second.settle();
     second.crash();

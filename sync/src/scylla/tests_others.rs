@@ -6,7 +6,7 @@ use tidelog_backends::wire::{ParkedKey, ParkedRow, Request, Wire};
 use tidelog_core::{EventId, EventLog, EventStore, StreamId, Supersede, Supersession};
 use uuid::Uuid;
 
-use super::tests::{Till, replicator, server};
+use super::tests::{Till, after_another, replicator, server};
 
 /// Another copy parks a stream of `till` from a position and sequence on.
 fn park(till: &Till, stream: &str, first_position: u64, first_sequence: u64) {
@@ -83,10 +83,7 @@ fn what_another_copy_parks_while_this_one_is_connected_is_found_by_the_next_look
 
 #[test]
 fn an_own_event_that_is_held_under_anothers_row_is_not_forgotten_with_the_state() {
-    let wire = server();
-    let (mut first, mut second) = (Till::new(wire.another()), Till::new(wire));
-    first.append("T/a", 1);
-    first.settle();
+    let mut second = after_another();
     second.append("T/own", 1);
     second.settle();
     let old = second.state();
@@ -104,10 +101,7 @@ fn an_own_event_that_is_held_under_anothers_row_is_not_forgotten_with_the_state(
 
 #[test]
 fn what_another_copy_parked_of_what_gave_way_here_is_resolved_where_it_gave_way() {
-    let wire = server();
-    let (mut first, mut second) = (Till::new(wire.another()), Till::new(wire));
-    first.append("T/a", 1);
-    first.settle();
+    let mut second = after_another();
     let (node, mut work) = replicator(&second.store, &second.wire);
     work.pace.probe_every = Duration::from_secs(1);
     second.runs(node, work);

@@ -9,12 +9,13 @@ use parking_lot::Mutex;
 use tempfile::tempdir;
 use tidelog::Tidelog;
 
-use crate::child::{Order, Said, Working};
+use crate::child::{Order, Said};
 use crate::consumer::Watch;
 use crate::say;
 use crate::services::Own;
 use crate::stores::{self, Shop};
 use crate::sweep::{self, Random};
+use crate::working::Working;
 
 /// Waits until more is published than now.
 fn works(said: &Mutex<Said>) {
@@ -53,7 +54,7 @@ fn a_broker_killed_under_load_has_all_in_order_in_the_end() {
     };
     let mut start = || {
         order.seed = order.seed.wrapping_add(1);
-        Working::start(&order, &said)
+        order.start(&said)
     };
     let (mut application, mut killed) = (start(), 0);
     for kill in 0..kills {
@@ -120,7 +121,7 @@ fn a_broker_stopped_for_a_minute_costs_appends_nothing() {
         writers: 4,
         pause: Duration::from_millis(2),
     };
-    let application = Working::start(&order, &said);
+    let application = order.start(&said);
     works(&said);
     broker.pause();
     let before = said.lock().acknowledged;

@@ -68,6 +68,8 @@ mod tls;
 #[allow(dead_code, reason = "shared with other tests")]
 #[path = "../tools/topics.rs"]
 mod topics;
+#[path = "../tools/working.rs"]
+mod working;
 
 use std::io::Write as _;
 

@@ -8,9 +8,9 @@ use std::thread;
 use tempfile::tempdir;
 use tidelog::{AppendBatch, ContentType, ExpectedVersion, NewEvent};
 
-use crate::child::peak_kib;
 use crate::say;
 use crate::stores::{self, Shop};
+use crate::working::peak_kib;
 
 /// Set for the child: where the broker is said to be, and its store.
 const ORDER: &str = "TIDELOG_TEST_KAFKA_MEMORY";

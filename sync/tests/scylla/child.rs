@@ -2,12 +2,9 @@
 //!
 //! It says what it does, a line each; the parent keeps what was acknowledged.
 
-use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -16,12 +13,11 @@ use tidelog_core::EventStore as _;
 use tokio::task::JoinSet;
 
 use crate::sweep::Random;
+use crate::working::{self, Working, peak_kib, say};
 use crate::{streams, till};
 
 /// Set for a child: what [`Order::line`] made.
 const ORDER: &str = "TIDELOG_TEST_SCYLLA_CHILD";
-/// Stands before everything that a child says: the harness writes to the same output.
-const MARK: &str = "~ ";
 /// Streams of the store, few enough to be written again and again.
 const STREAMS: u64 = 64;
 
@@ -75,6 +71,15 @@ impl Order {
             store: word().into(),
         }
     }
+
+    /// Starts a child that does it. What it says is noted in `said`.
+    pub fn start(&self, said: &Arc<Mutex<Said>>) -> Working {
+        let said = Arc::clone(said);
+        let order = (ORDER, self.line());
+        Working::start("child_works_until_it_is_killed", order, move |line| {
+            said.lock().hear(line)
+        })
+    }
 }
 
 /// What children have said.
@@ -98,66 +103,6 @@ pub struct Said {
     pub failures: Vec<String>,
 }
 
-/// A child at work.
-#[derive(Debug)]
-pub struct Working {
-    process: Child,
-    input: Option<ChildStdin>,
-    reader: Option<JoinHandle<()>>,
-}
-
-impl Working {
-    /// Starts it. What it says is noted in `said`.
-    pub fn start(order: &Order, said: &Arc<Mutex<Said>>) -> Self {
-        let mut process = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "child_works_until_it_is_killed", "--nocapture"])
-            .env(ORDER, order.line())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let input = process.stdin.take();
-        let out = process.stdout.take().unwrap();
-        let said = Arc::clone(said);
-        let reader = thread::spawn(move || {
-            for line in BufReader::new(out).split(b'\n').map_while(Result::ok) {
-                let line = String::from_utf8_lossy(&line).into_owned();
-                if let Some((_, line)) = line.split_once(MARK) {
-                    said.lock().hear(line);
-                }
-            }
-        });
-        Self {
-            process,
-            input,
-            reader: Some(reader),
-        }
-    }
-
-    /// Kills it by SIGKILL.
-    pub fn kill(mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-        self.reader.take().unwrap().join().unwrap();
-    }
-
-    /// Lets it come to rest: all writers end, all is replicated, the store is closed.
-    pub fn rest(mut self) {
-        drop(self.input.take());
-        let status = self.process.wait().unwrap();
-        self.reader.take().unwrap().join().unwrap();
-        assert!(status.success(), "the child failed: {status}");
-    }
-}
-
-impl Drop for Working {
-    fn drop(&mut self) {
-        // When a test fails its child shall not go on.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
 impl Said {
     fn hear(&mut self, line: &str) {
         let words: Vec<_> = line.splitn(3, ' ').collect();
@@ -178,15 +123,9 @@ impl Said {
 
 /// Not a test by itself: what others start.
 pub fn run_if_told() {
-    let Ok(order) = std::env::var(ORDER) else {
+    let Some(order) = working::order(ORDER) else {
         return;
     };
-    let report = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        say(&format!("failed: {}", info.to_string().replace('\n', " ")));
-        report(info);
-        std::process::exit(101);
-    }));
     let order = Order::parse(&order);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -199,13 +138,7 @@ pub fn run_if_told() {
 async fn work(order: Order) {
     let config = till::config(&order.address, &order.keyspace);
     let log = till::builder(&order.store, config.clone()).open().unwrap();
-    let stop = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&stop);
-    thread::spawn(move || {
-        // Ends with the parent's end of it, too.
-        let _ = std::io::stdin().lines().count();
-        told.store(true, Ordering::Relaxed);
-    });
+    let stop = working::told_to_stop();
     let mut tasks = JoinSet::new();
     for writer in 0..order.writers {
         let random = Random(order.seed ^ (writer << 32));
@@ -293,21 +226,6 @@ async fn append_directly(
         tokio::time::sleep(Duration::from_micros(pause)).await;
     }
     store.close().await.unwrap();
-}
-
-/// Most memory that this process ever had.
-fn peak_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("VmHWM"));
-    let number = line.and_then(|line| line.split_whitespace().nth(1));
-    number.and_then(|number| number.parse().ok()).unwrap_or(0)
-}
-
-/// Says one line, with one call.
-fn say(line: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(format!("{MARK}{line}\n").as_bytes());
-    let _ = out.flush();
 }
 
 /// The store of the children, opened by the parent once they are gone.

@@ -9,10 +9,11 @@ use parking_lot::Mutex;
 use tempfile::tempdir;
 use tidelog::{RestoreOptions, restore};
 
-use crate::child::{self, Order, Said, Working};
+use crate::child::{self, Order, Said};
 use crate::compare::{Found, Log};
 use crate::services::Own;
 use crate::sweep::{self, Random};
+use crate::working::Working;
 use crate::{plain, say, till};
 
 /// Waits until both the replica and the direct writers have got on a bit.
@@ -59,7 +60,7 @@ fn a_server_killed_under_load_has_all_once_in_the_end() {
     let mut start = || {
         order.child += 1;
         order.seed = order.seed.wrapping_add(1);
-        Working::start(&order, &said)
+        order.start(&said)
     };
     let mut application = start();
     let mut killed_applications = 0;

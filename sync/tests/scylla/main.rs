@@ -49,6 +49,8 @@ mod till;
 mod tills;
 mod truncate;
 mod whole_way;
+#[path = "../tools/working.rs"]
+mod working;
 
 use std::io::Write;
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tempfile::tempdir;
 
-use crate::child::{self, Order, Said, Working};
+use crate::child::{self, Order, Said};
 use crate::compare::{Agreement, Found, Log};
 use crate::proxy::Proxy;
 use crate::services::{self, Own};
@@ -67,7 +67,7 @@ fn a_server_stopped_for_two_minutes_costs_appends_nothing() {
     let dir = tempdir().unwrap();
     let order = order(server.address(), &dir.path().join("store"));
     let said = Arc::new(Mutex::new(Said::default()));
-    let application = Working::start(&order, &said);
+    let application = order.start(&said);
     appended(&said, 500);
     server.pause();
     let before = said.lock().acknowledged;
@@ -98,7 +98,7 @@ fn a_slow_server_costs_bounded_memory() {
     let mut order = order(proxy.address(), &dir.path().join("store"));
     (order.size, order.pause) = (16 << 10, 1_000);
     let said = Arc::new(Mutex::new(Said::default()));
-    let application = Working::start(&order, &said);
+    let application = order.start(&said);
     appended(&said, 100);
     proxy.throttle(Some(20_000));
     let sent = proxy.requests();

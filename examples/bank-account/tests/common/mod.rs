@@ -46,6 +46,29 @@ pub fn ok(store: &Path, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// What an example prints that runs in `dir`.
+pub fn example(dir: &Path, name: &str, args: &[&str]) -> String {
+    // Those that this was built with just now: nothing is built twice.
+    let features = match (cfg!(feature = "scylla"), cfg!(feature = "kafka")) {
+        (true, true) => "distributed",
+        (true, false) => "scylla",
+        (false, true) => "kafka",
+        (false, false) => "",
+    };
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["run", "--quiet", "--offline", "--features", features]);
+    cargo.args(["--example", name, "--manifest-path"]);
+    cargo.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
+    if !cfg!(debug_assertions) {
+        cargo.arg("--release");
+    }
+    let output = cargo.arg("--").args(args).current_dir(dir).output();
+    let output = output.unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
 pub fn import_all(store: &Path) -> String {
     ok(store, &["import", data().to_str().unwrap()])
 }
