@@ -6,7 +6,6 @@ use tidelog_core::cloudevents::{
     BatchPlace, Headers, MessageEvent, MessageMode, from_message, to_message, write_line,
 };
 use tidelog_core::*;
-use uuid::Uuid;
 
 use crate::kit::{self, anything, deposited, log};
 

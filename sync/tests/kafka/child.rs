@@ -76,7 +76,7 @@ impl Order {
         let said = Arc::clone(said);
         let order = (ORDER, self.line());
         Working::start("child_appends_until_it_is_killed", order, move |line| {
-            said.lock().hear(line)
+            said.lock().hear(line);
         })
     }
 }

@@ -3,11 +3,11 @@
 use std::fmt::Write;
 use std::process::Command;
 
-use tidelog::{KafkaConfig, Secret, TopicSpec};
+use tidelog::{DistributedConfig, KafkaConfig, PublishingState, Secret, TopicSpec};
 
 use crate::heard::Heard;
 use crate::services::{Broker, Own};
-use crate::topics;
+use crate::{stores, topics};
 
 const PASSWORD: &str = "hunter2-of-the-till";
 /// Set for the process that listens: there is one listener a process.
@@ -61,12 +61,59 @@ fn no_secret_is_said_of_kafka() {
         config(PASSWORD).set("ssl.keystore.password", "hunter6\0")
     ));
 
+    let _ = write!(shown, "{}", published(&config));
+
     let logged = heard.text();
-    for said in ["tidelog::kafka", "SASL", "uthentication"] {
+    for said in [
+        "tidelog::kafka",
+        "SASL",
+        "uthentication",
+        "span publishing",
+        "span connect",
+    ] {
         assert!(logged.contains(said), "{said} is not said");
     }
     shown.push_str(&logged);
     let at = shown.find("hunter");
     let around = at.and_then(|at| shown.get(at.saturating_sub(200)..at));
     assert_eq!(around, None);
+}
+
+/// Publishes with the password, and not with another; answers all that a user could print of it.
+fn published(config: &impl Fn(&str) -> KafkaConfig) -> String {
+    let mut shown = String::new();
+    let prefix = format!("{}.", topics::unique("secrets"));
+    for password in [PASSWORD, "hunter7-is-wrong"] {
+        let dir = tempfile::tempdir().unwrap();
+        let kafka = config(password).topic_prefix(&prefix);
+        let distributed = DistributedConfig::new().kafka(kafka);
+        let _ = write!(shown, "{distributed:?}");
+        let log = stores::open(dir.path(), distributed);
+        let made = log
+            .publishing()
+            .ensure_topics(&["Till"], TopicSpec::new(1, 1));
+        let _ = write!(shown, "{made:?}");
+        stores::append(&log, &stores::stream(1), b"said".to_vec());
+        let is_right = password == PASSWORD;
+        assert_eq!(made.is_ok(), is_right, "{made:?}");
+        stores::until(&log, "neither there nor refused", |status| {
+            let is_halted = matches!(status.state, PublishingState::Halted(_));
+            if is_right {
+                status.delivered == 1
+            } else {
+                is_halted || status.retries > 0
+            }
+        });
+        let (status, halt) = (log.publishing().status(), log.publishing().halt());
+        let _ = write!(shown, "{status:?} {halt:?} {:?}", log.publishing());
+        if let Some(error) = &status.last_error {
+            let _ = write!(shown, "{error}");
+        }
+        if let Some(halt) = &halt {
+            let _ = write!(shown, "{halt}");
+        }
+        let _ = write!(shown, "{:?} {log:?}", log.status());
+        log.close().unwrap();
+    }
+    shown
 }
