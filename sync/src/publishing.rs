@@ -162,7 +162,9 @@ impl Publishing {
         }
     }
 
-    /// Every stream that is set aside, by name: parked, or withheld until the replica accepts it.
+    /// Every stream that is set aside, by name: parked, or withheld until the replica accepts it. What is
+    /// refused alone is parked, however many streams that are; at 10,000 it stands still
+    /// ([`Halt::TooManyParked`]).
     pub fn parked(&self) -> Vec<PublishingParked> {
         let handle = self.handle.as_deref();
         handle.map_or_else(Vec::new, |handle| handle.status.parked().to_vec())
@@ -278,9 +280,10 @@ impl Publishing {
     }
 
     /// Forgets what is kept about publishing on this machine: the cluster, how far it was, and what was
-    /// parked. On another cluster everything is published again then, with the same ids. A cluster that
-    /// knows this store takes it for a copy of itself after a restart, with Kafka alone:
-    /// [`fork`](Self::fork) lets it go on. Only for a state that is damaged, or another cluster.
+    /// parked. Everything is published again then, with the same ids, on this cluster or another. What
+    /// says that it is this store and no copy of it stays, with Kafka alone; only where the state could
+    /// not be read is that lost, too: the cluster takes it for a copy then, which [`fork`](Self::fork)
+    /// lets go on. For a state that is damaged, or another cluster.
     ///
     /// # Errors
     /// [`Error::InvalidInput`] when publishing is off, [`Error::Io`], [`Error::Closed`].

@@ -348,8 +348,13 @@ impl Tidelog {
     ///
     /// # Errors
     /// [`Error::Parked`] when an event at or below `position` is held because its stream is parked,
-    /// [`Error::Halted`] when replication stands still before that, [`Error::InvalidInput`] when it
-    /// is off, [`Error::Closed`].
+    /// [`Error::Halted`] when replication or publishing stands still before that,
+    /// [`Error::InvalidInput`] when it is off, [`Error::Closed`].
+    ///
+    /// With [`Stage::Published`](crate::Stage::Published) behind a replica, an event that the replica
+    /// holds counts as held here, too, although it is published by itself once the replica has accepted
+    /// it: whoever waits is told at once, and may wait again. Other streams' events are published
+    /// meanwhile, and [`stage_of`](Self::stage_of) tells of each.
     #[cfg(any(feature = "scylla", feature = "kafka"))]
     pub async fn wait_for(&self, position: u64, stage: crate::Stage) -> Result<(), Error> {
         match stage {

@@ -27,7 +27,8 @@ pub(crate) trait Broker: Send + 'static {
         into: &mut Vec<Report>,
     ) -> Poll<Result<(), Fatal>>;
 
-    /// The newest and oldest offset that each place has now, in the order asked.
+    /// The newest and oldest offset that each place has now, in the order asked. Of one that does not
+    /// answer nothing is known, and the others are answered.
     fn offsets(&self, places: Vec<Place>) -> BoxFuture<'static, Result<Vec<Offsets>, BrokerError>>;
 
     /// The newest valid handshake record of an origin.
@@ -83,6 +84,8 @@ pub(crate) enum Offsets {
     There { low: i64, high: i64 },
     /// There is no such place.
     Missing,
+    /// Nobody says so now: it has no leader, or may not be asked for.
+    Unknown,
 }
 
 /// What has come of a message.

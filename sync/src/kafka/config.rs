@@ -276,7 +276,8 @@ impl PublishingOptions {
     }
 
     /// How many records before the place where it stood are published again when brokers have lost
-    /// what they acknowledged; 2,000 unless set.
+    /// what they acknowledged; 2,000 unless set. A loss that others have written over before anybody
+    /// looked is not noticed.
     pub fn overlap(mut self, records: u64) -> Self {
         self.overlap = records;
         self

@@ -18,7 +18,7 @@ use crate::kafka::broker::BrokerError;
 use crate::kafka::client::asking::{ANSWER, Asked, passing};
 use crate::kafka::config::KafkaConfig;
 use crate::kafka::connection::Connection;
-use crate::kafka::voice::{Clients, Voice};
+use crate::kafka::voice::{Clients, Since, Voice};
 
 /// How long brokers may take to make topics.
 const MAKING: Duration = Duration::from_secs(30);
@@ -197,6 +197,8 @@ struct Maker {
     /// Says why there is no answer, which the other one keeps to itself.
     client: BaseProducer<Clients>,
     admin: AdminClient<Clients>,
+    /// When it was made.
+    since: Since,
 }
 
 impl Maker {
@@ -207,6 +209,7 @@ impl Maker {
         Ok(Self {
             client: client.create_with_context(heard()).map_err(refused)?,
             admin: client.create_with_context(heard()).map_err(refused)?,
+            since: voice.since(),
             voice,
         })
     }
@@ -240,6 +243,7 @@ impl Maker {
             client: self.client.client(),
             voice: &self.voice,
             listen: &|| self.client.poll(Duration::from_millis(10)),
+            since: self.since,
         };
         let cluster = asked.cluster(&names);
         Ok(cluster
@@ -262,7 +266,10 @@ impl Maker {
             .collect();
         let made = pollster::block_on(self.admin.create_topics(&topics, &options()));
         let made = made.map_err(|error| {
-            self.answer("make topics", passing(&error, "make topics", &self.voice))
+            self.answer(
+                "make topics",
+                passing(&error, "make topics", &self.voice, self.since),
+            )
         })?;
         for answered in made {
             match answered {
@@ -286,7 +293,7 @@ impl Maker {
             let all = all.map_err(|error| {
                 self.answer(
                     "ask for topics",
-                    passing(&error, "ask for topics", &self.voice),
+                    passing(&error, "ask for topics", &self.voice, self.since),
                 )
             })?;
             let is_led = |topic: &MetadataTopic| {
@@ -336,8 +343,9 @@ impl Maker {
             .collect();
         let action = "ask for settings of topics";
         let answered = pollster::block_on(self.admin.describe_configs(&names, &options()));
-        let answered =
-            answered.map_err(|error| self.answer(action, passing(&error, action, &self.voice)))?;
+        let answered = answered.map_err(|error| {
+            self.answer(action, passing(&error, action, &self.voice, self.since))
+        })?;
         for settings in answered {
             let settings = settings.map_err(|code| self.refused(action, code.to_string()))?;
             let of = |topic: &&&Wanted| match &settings.specifier {
@@ -369,7 +377,7 @@ impl Maker {
         let found = found.map_err(|error| {
             self.answer(
                 "ask for topics",
-                passing(&error, "ask for topics", &self.voice),
+                passing(&error, "ask for topics", &self.voice, self.since),
             )
         })?;
         let topics = found.topics().first();

@@ -8,9 +8,9 @@ use tidelog_core::{BoxFuture, StreamId};
 
 use super::broker::{BrokerError, Cluster, Offsets, Place};
 use super::lane::{LaneState, Lanes};
-use super::reopening::Reopening;
 use super::state::Pass;
 use super::topic_gates::Topics;
+use super::turns::Reopenings;
 use super::window::Flying;
 use crate::replicate::outbox::Identity;
 use crate::replicate::progress::Progress;
@@ -41,7 +41,7 @@ pub(super) struct Link {
     pub holds: BTreeMap<StreamId, Hold>,
     pub held: VecDeque<(u64, StreamId)>,
     /// Streams that were set aside and are being published again.
-    pub reopening: BTreeMap<StreamId, Reopening>,
+    pub reopening: Reopenings,
     pub gate_news: Option<BoxFuture<'static, ()>>,
     pub looking: Option<Looking>,
     /// Set for the next look.
@@ -49,21 +49,19 @@ pub(super) struct Link {
     pub probing: Option<Probing>,
     /// Whether reports stand still while the cluster answers.
     pub asking: Option<BoxFuture<'static, Result<Cluster, BrokerError>>>,
-    pub marking: Option<(CommitEnd, BoxFuture<'static, Result<(), BrokerError>>)>,
+    pub marking: Option<Marking>,
     /// What a handshake record says.
     pub marked: CommitEnd,
     /// What was settled when it was looked last whether the record is to say something else.
     pub noted: Option<u64>,
     pub is_note_wanted: bool,
-    /// Messages refused alone since one was delivered.
-    pub refused_in_a_row: u32,
-    /// Times that something was denied since a message was delivered.
-    pub denied: u32,
     /// This generation has delivered something.
     pub has_delivered: bool,
     pub is_again_wanted: bool,
-    /// It began before what was settled, and what is there is not all delivered.
-    pub overlaps: bool,
+    /// What was published last is to be published again.
+    pub has_lost: bool,
+    /// Nothing is sent before a record was written.
+    pub is_proof_wanted: bool,
 }
 
 /// Positions that settle when the entry of their stream is saved.
@@ -83,6 +81,14 @@ pub(super) struct Looking {
 pub(super) struct Probing {
     pub places: Vec<(Place, i64)>,
     pub answer: BoxFuture<'static, Result<Vec<Offsets>, BrokerError>>,
+}
+
+/// A record on its way.
+pub(super) struct Marking {
+    /// What it says.
+    pub at: CommitEnd,
+    pub begun: Duration,
+    pub answer: BoxFuture<'static, Result<(), BrokerError>>,
 }
 
 impl Link {
@@ -109,7 +115,7 @@ impl Link {
             flying: Flying::default(),
             holds: BTreeMap::new(),
             held: VecDeque::new(),
-            reopening: BTreeMap::new(),
+            reopening: Reopenings::default(),
             gate_news: None,
             looking: None,
             alarm: None,
@@ -119,11 +125,10 @@ impl Link {
             marked,
             noted: None,
             is_note_wanted: true,
-            refused_in_a_row: 0,
-            denied: 0,
             has_delivered: false,
             is_again_wanted: false,
-            overlaps: false,
+            has_lost: false,
+            is_proof_wanted: false,
         }
     }
 

@@ -8,19 +8,15 @@ use super::broker::{Broker, BrokerError, Offsets, Place};
 use super::link::{Looking, Probing};
 use super::sink::KafkaSink;
 use super::state::Keeper;
-use super::topic_gates::{Gate, Shut};
+use super::topic_gates::{Gate, Shut, Topic};
 use super::window::Stillness;
 use crate::replicate::sink::Stop;
 
 impl<B: Broker> KafkaSink<B> {
     /// What a failed request means for the connection.
-    pub(super) fn stop(&self, error: BrokerError, action: &str) -> Stop {
+    pub(super) fn stop(&mut self, error: BrokerError, action: &str) -> Stop {
         match error {
-            BrokerError::Denied(reason) => Halt::Refused {
-                action: action.into(),
-                reason,
-            }
-            .into(),
+            BrokerError::Denied(reason) => self.denied(action, reason),
             BrokerError::NoTopic(topic) => Stop::Trouble(Error::NoTopic {
                 topic,
                 remedy: "call `Publishing::ensure_topics`, or let an operator make it",
@@ -32,6 +28,19 @@ impl<B: Broker> KafkaSink<B> {
                 reason: "another copy of this store came in between".into(),
             }),
         }
+    }
+
+    /// What a refusal means: nothing yet, a few times in a row.
+    pub(super) fn denied(&mut self, action: &str, reason: Box<str>) -> Stop {
+        let action = action.into();
+        if self.denials.count(self.options.env.ticks.now()) {
+            return Halt::Refused { action, reason }.into();
+        }
+        Stop::Trouble(Error::ServerRefused {
+            server: self.options.server.clone(),
+            action,
+            reason,
+        })
     }
 
     /// Looks for topics that something waits for, when it is time.
@@ -93,43 +102,43 @@ impl<B: Broker> KafkaSink<B> {
                     }
                 }
             }
-            Err(BrokerError::Denied(reason)) => {
-                return Err(self.stop(BrokerError::Denied(reason), "look for topics"));
-            }
             Err(error) => {
                 for at in asked {
                     if let Some(topic) = self.topics.get_mut(at) {
                         topic.shut(Shut::Failing, now);
                     }
                 }
-                if let Stop::Trouble(error) = self.stop(error, "look for topics") {
-                    self.tell(error);
+                match self.stop(error, "look for topics") {
+                    // Other topics go on.
+                    Stop::Trouble(error) => self.tell(error),
+                    stop => return Err(stop),
                 }
             }
         }
         Ok(true)
     }
 
+    /// Every place that something was written to, and the newest offset there.
+    pub(super) fn places(&self) -> Vec<(Place, i64)> {
+        let of = |topic: &Topic| {
+            let place = |partition| Place {
+                topic: topic.name.clone(),
+                partition,
+            };
+            let offsets = topic.offsets();
+            let known: Vec<_> = offsets.map(|(at, offset)| (place(at), offset)).collect();
+            known
+        };
+        self.topics.iter().flat_map(of).collect()
+    }
+
     /// Looks whether places still have what they had.
-    pub(super) fn begin_probing(&mut self, keeper: &Keeper) {
+    pub(super) fn begin_probing(&mut self) {
+        let places = self.places();
         let Some(link) = &mut self.link else {
             return;
         };
-        if link.probing.is_some() {
-            return;
-        }
-        let mut places: Vec<(Place, i64)> = Vec::new();
-        for topic in self.topics.iter() {
-            places.extend(topic.offsets().map(|(partition, offset)| {
-                let topic = topic.name.clone();
-                (Place { topic, partition }, offset)
-            }));
-        }
-        if places.is_empty() {
-            let kept = keeper.state().places.iter();
-            places.extend(kept.map(|(place, offset)| (place.clone(), *offset)));
-        }
-        if places.is_empty() {
+        if link.probing.is_some() || places.is_empty() {
             return;
         }
         let asked = places.iter().map(|(place, _)| place.clone()).collect();
@@ -175,8 +184,7 @@ impl<B: Broker> KafkaSink<B> {
                 && high <= known
             {
                 self.topics.restart(&place.topic, place.partition, high - 1);
-                keeper.change().note_place(place.clone(), high - 1);
-                self.began_again(place, keeper);
+                self.began_again(place, high - 1, keeper);
             }
         }
     }

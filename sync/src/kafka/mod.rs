@@ -9,33 +9,43 @@
 //! | `broker` | Kafka as the publisher sees it |
 //! | `client` | it over librdkafka |
 //! | `sink` | what the replicator asks of the publisher |
-//! | `connect`, `handshake` | what the cluster knows of this store |
+//! | `connect`, `handshake`, `claim`, `fork` | what the cluster knows of this store |
+//! | `marking` | whose place it is, while it works |
+//! | `taking` | what becomes of each record of the log |
 //! | `link`, `lane`, `window` | what is under way |
 //! | `sending`, `reports` | what is sent next, and what follows from each report |
 //! | `suspects` | which of those refused together is the one |
 //! | `topic_gates`, `looks` | topics that are not there, or begin again |
-//! | `park`, `reopening` | streams that are set aside, and their way back |
+//! | `park`, `reopening`, `turns` | streams that are set aside, and their way back |
 //! | `republish` | a part of the log once more |
-//! | `state`, `status` | what is kept between two runs, and what users are told |
+//! | `denials` | refusals that are for a person |
+//! | `state`, `keeping` | what is kept between two runs |
+//! | `status`, `counting` | what users are told |
 //! | `voice` | what librdkafka says |
 //! | `message` | events as messages |
 //! | `listen` | listeners that hear from Kafka |
 
 pub(crate) mod broker;
+mod claim;
 pub(crate) mod client;
 pub(crate) mod config;
 mod connect;
 pub(crate) mod connection;
+mod counting;
+mod denials;
 pub(crate) mod ensure;
 #[cfg(test)]
 #[allow(dead_code, reason = "more than one test wants of it")]
 mod fake;
+mod fork;
 mod handshake;
+mod keeping;
 mod lane;
 mod link;
 #[allow(dead_code, reason = "parts that were joined otherwise than planned")]
 pub(crate) mod listen;
 mod looks;
+mod marking;
 mod message;
 pub(crate) mod names;
 pub(crate) mod park;
@@ -50,12 +60,13 @@ pub(crate) mod sink;
 pub(crate) mod state;
 pub(crate) mod status;
 mod suspects;
+mod taking;
 #[cfg(test)]
 mod tests;
 #[cfg(feature = "kafka-tls")]
 mod tls;
 mod topic_gates;
-
+mod turns;
 pub(crate) mod voice;
 mod window;
 

@@ -11,11 +11,9 @@ use crate::replicate::ParkedReason;
 use crate::replicate::outbox::LocalEvent;
 use crate::replicate::sink::Stop;
 
-/// Most streams that are set aside at once.
+/// Most streams that are set aside at once. However many are refused, each is parked: what a person
+/// corrects for one of them is as soon corrected for all.
 const MAX_PARKED: usize = 10_000;
-/// So many messages of different streams refused alone, with none delivered in between, are no matter
-/// of single streams.
-const EVERYTHING: u32 = 32;
 
 /// A stream that is set aside from one event on, as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,10 +75,8 @@ impl ParkedEntry {
 impl<B: Broker> KafkaSink<B> {
     /// The message of a lane was refused with nothing beside it: its stream is parked.
     pub(super) fn park_lane(&mut self, id: u32, keeper: &mut Keeper) -> Result<(), Stop> {
-        let refusal = self.link.as_mut().and_then(|link| {
-            link.refused_in_a_row += 1;
-            link.lanes.get_mut(id)?.refusal.take()
-        });
+        let link = self.link.as_mut();
+        let refusal = link.and_then(|link| link.lanes.get_mut(id)?.refusal.take());
         let reason = match refusal {
             Some(Refusal::Other(text)) => ParkedReason::Refused(text),
             Some(Refusal::TooLarge) | None => ParkedReason::TooLarge,
@@ -88,13 +84,6 @@ impl<B: Broker> KafkaSink<B> {
         let Some(link) = &mut self.link else {
             return Ok(());
         };
-        if link.refused_in_a_row >= EVERYTHING {
-            return Err(Halt::Refused {
-                action: "publish anything".into(),
-                reason: format!("everything is refused: {reason}").into(),
-            }
-            .into());
-        }
         let Some(lane) = link.lanes.remove(id) else {
             return Ok(());
         };

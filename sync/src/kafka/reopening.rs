@@ -11,12 +11,12 @@ use super::broker::Broker;
 use super::lane::{Item, LaneState};
 use super::sink::KafkaSink;
 use super::state::Keeper;
+use super::topic_gates::Topic;
 use crate::replicate::ParkedReason;
 use crate::replicate::outbox::{LocalEvent, Outbox, Pass};
 use crate::replicate::sink::Stop;
 
-/// Streams that are being read at once, and bytes read of each.
-const AT_ONCE: usize = 16;
+/// Bytes read of a stream at once.
 const PAGE_BYTES: usize = 256 << 10;
 
 /// One stream on its way back.
@@ -42,7 +42,7 @@ enum Stage {
 }
 
 impl Reopening {
-    fn from(sequence: u64, goes_alone: bool) -> Self {
+    pub(super) fn from(sequence: u64, goes_alone: bool) -> Self {
         Self {
             next: sequence,
             missed: false,
@@ -65,14 +65,19 @@ impl Reopening {
 impl<B: Broker> KafkaSink<B> {
     /// Publishes what is held of a stream; nothing if it is under way, or nothing is.
     pub(super) fn reopen(&mut self, stream: &StreamId, goes_alone: bool, keeper: &Keeper) {
+        let topic = self
+            .topics
+            .of_type(stream.aggregate_type(), &mut self.encoder);
         let Some(link) = &mut self.link else {
             return;
         };
         if let Some(entry) = keeper.state().parked.get(stream)
-            && !link.reopening.contains_key(stream)
+            && !link.reopening.contains(stream)
         {
             let reopening = Reopening::from(entry.first_sequence, goes_alone);
-            link.reopening.insert(stream.clone(), reopening);
+            // Those without one are no topic's.
+            let topic = topic.unwrap_or(usize::MAX);
+            link.reopening.insert(stream.clone(), topic, reopening);
         }
     }
 
@@ -120,17 +125,23 @@ impl<B: Broker> KafkaSink<B> {
         outbox: &dyn Outbox,
         keeper: &mut Keeper,
     ) -> Result<bool, Stop> {
-        let Some(link) = &self.link else {
+        let Some(link) = &mut self.link else {
             return Ok(false);
         };
         if link.reopening.is_empty() || link.pass.is_some() {
             return Ok(false);
         }
-        let streams: Vec<StreamId> = link.reopening.keys().take(AT_ONCE).cloned().collect();
+        let topics = &self.topics;
+        let is_shut = |topic| topics.get(topic).is_some_and(Topic::is_shut);
+        let streams = link.reopening.turns(is_shut);
         let mut has_moved = false;
         for stream in streams {
             while self.step_reopening(&stream, cx, outbox, keeper)? {
                 has_moved = true;
+                let reopening = self.link.as_ref().map(|link| &link.reopening);
+                if reopening.is_none_or(|reopening| !reopening.has_turn(&stream)) {
+                    break;
+                }
             }
         }
         Ok(has_moved)
@@ -187,7 +198,11 @@ impl<B: Broker> KafkaSink<B> {
                         let reason = ParkedReason::NotReplicated;
                         self.set_aside(stream, held, reason, Vec::new(), keeper)?;
                     }
-                    _ => reopening.stage = Stage::Waits,
+                    _ => {
+                        reopening.stage = Stage::Waits;
+                        link.reopening.has_had_its_turn(stream);
+                        return Ok(true);
+                    }
                 }
                 Ok(true)
             }

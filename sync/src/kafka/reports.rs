@@ -1,6 +1,6 @@
 //! What follows from each report, and from the end of a generation.
 
-use tidelog_core::{Error, Halt};
+use tidelog_core::Error;
 
 use super::broker::{Broker, Fatal, Outcome, Place, Report, Trouble};
 use super::lane::LaneState;
@@ -8,9 +8,6 @@ use super::sink::KafkaSink;
 use super::state::Keeper;
 use super::topic_gates::Shut;
 use crate::replicate::sink::Stop;
-
-/// Times that everything was denied before a person is asked.
-const DENIED: u32 = 3;
 
 impl<B: Broker> KafkaSink<B> {
     pub(super) fn heard(&mut self, report: Report, keeper: &mut Keeper) -> Result<(), Stop> {
@@ -59,17 +56,23 @@ impl<B: Broker> KafkaSink<B> {
         }
     }
 
-    fn delivered(&mut self, id: u32, at: usize, place: (i32, i64), keeper: &mut Keeper) {
+    fn delivered(
+        &mut self,
+        id: u32,
+        at: usize,
+        (partition, offset): (i32, i64),
+        keeper: &mut Keeper,
+    ) {
         let Some(link) = &mut self.link else {
             return;
         };
         link.has_delivered = true;
-        (link.refused_in_a_row, link.denied) = (0, 0);
+        self.denials.end();
         self.counts.delivered += 1;
         let mut began_again = None;
         if let Some(topic) = self.topics.get_mut(at) {
             topic.suspects.delivered();
-            if !topic.note_offset(place.0, place.1) {
+            if !topic.note_offset(partition, offset) {
                 began_again = Some(topic.name.clone());
             }
         }
@@ -85,17 +88,15 @@ impl<B: Broker> KafkaSink<B> {
         }
         link.queue(id, &mut self.topics);
         if let Some(topic) = began_again {
-            let place = Place {
-                topic,
-                partition: place.0,
-            };
-            self.began_again(&place, keeper);
+            let place = Place { topic, partition };
+            self.began_again(&place, offset, keeper);
         }
     }
 
     /// A place has less than it had: what was published last is published again, and the rest is for a
-    /// person to ask for.
-    pub(super) fn began_again(&mut self, place: &Place, keeper: &mut Keeper) {
+    /// person to ask for. That it is to be is kept by the same save as what shows it no more, and before
+    /// anything else is sent.
+    pub(super) fn began_again(&mut self, place: &Place, newest: i64, keeper: &mut Keeper) {
         let topic = &place.topic;
         tracing::warn!(
             %topic, partition = place.partition,
@@ -103,10 +104,17 @@ impl<B: Broker> KafkaSink<B> {
              again; `republish` refills the rest"
         );
         metrics::counter!("tidelog_sink_topics_restarted_total", "sink" => "kafka").increment(1);
-        keeper.change().note_restarted(topic);
-        self.is_overlap_wanted = true;
+        let state = keeper.change();
+        state.note_place(place.clone(), newest);
+        state.note_restarted(topic);
+        self.lost(keeper);
+    }
+
+    /// What was published last is published again, on another connection.
+    fn lost(&mut self, keeper: &mut Keeper) {
+        keeper.change().want_again(self.options.overlap);
         if let Some(link) = &mut self.link {
-            link.is_again_wanted = true;
+            (link.has_lost, link.is_again_wanted) = (true, true);
         }
     }
 
@@ -153,23 +161,11 @@ impl<B: Broker> KafkaSink<B> {
                 )
                 .into(),
             }),
-            Trouble::Denied(reason) => {
-                if let Some(link) = &mut self.link {
-                    link.denied += 1;
-                    if link.denied >= DENIED {
-                        return Err(Halt::Refused {
-                            action: format!("publish to {name}").into(),
-                            reason,
-                        }
-                        .into());
-                    }
-                }
-                self.tell(Error::ServerRefused {
-                    server: self.options.server.clone(),
-                    action: format!("publish to {name}").into(),
-                    reason,
-                });
-            }
+            Trouble::Denied(reason) => match self.denied(&format!("publish to {name}"), reason) {
+                // Other topics go on.
+                Stop::Trouble(error) => self.tell(error),
+                stop => return Err(stop),
+            },
             Trouble::Passing(reason) => self.tell(Error::Unreachable {
                 server: self.options.server.clone(),
                 action: format!("publish to {name}").into(),
@@ -180,7 +176,7 @@ impl<B: Broker> KafkaSink<B> {
     }
 
     /// The generation gave up.
-    pub(super) fn over(&mut self, fatal: Fatal) -> Result<(), Stop> {
+    pub(super) fn over(&mut self, fatal: Fatal, keeper: &mut Keeper) -> Result<(), Stop> {
         self.counts.fatals += 1;
         tracing::warn!(
             reason = %fatal.reason, lost_data = fatal.lost_data,
@@ -188,7 +184,7 @@ impl<B: Broker> KafkaSink<B> {
         );
         let has_delivered = self.link.as_ref().is_some_and(|link| link.has_delivered);
         if fatal.lost_data {
-            self.is_overlap_wanted = true;
+            self.lost(keeper);
         }
         if !has_delivered {
             return Err(Stop::Trouble(Error::Unreachable {
@@ -198,9 +194,6 @@ impl<B: Broker> KafkaSink<B> {
             }));
         }
         if fatal.lost_data {
-            if let Some(link) = &mut self.link {
-                link.is_again_wanted = true;
-            }
             return Ok(());
         }
         self.renew()

@@ -22,7 +22,7 @@ enum Sent {
     Yes,
     /// There is nothing to be sent.
     Nothing,
-    /// There is no room.
+    /// There is no room, or not known well enough whose place it is.
     Full,
     /// Its topic is not there.
     NoTopic,
@@ -92,10 +92,6 @@ impl<B: Broker> KafkaSink<B> {
         if let Some(lane) = self.link.as_mut().and_then(|link| link.lanes.get_mut(id)) {
             lane.refusal = Some(Refusal::TooLarge);
         }
-        // It is known of this one by its size: however many there are, it says nothing of others.
-        if let Some(link) = &mut self.link {
-            link.refused_in_a_row = link.refused_in_a_row.saturating_sub(1);
-        }
         self.park_lane(id, keeper)
     }
 
@@ -160,6 +156,7 @@ impl<B: Broker> KafkaSink<B> {
     }
 
     fn send_lane(&mut self, id: u32, outbox: &dyn Outbox) -> Result<Sent, Stop> {
+        let holds_its_place = self.holds_its_place();
         let Some(link) = &mut self.link else {
             return Ok(Sent::Nothing);
         };
@@ -197,6 +194,10 @@ impl<B: Broker> KafkaSink<B> {
             let Some(topic) = self.topics.get_mut(lane.topic) else {
                 return Ok(Sent::Nothing);
             };
+            if !holds_its_place {
+                link.is_proof_wanted = true;
+                return Ok(Sent::Full);
+            }
             let envelope = item.envelope().map_err(Stop::local)?;
             let message = self.encoder.message(&envelope, &topic.name);
             let (cost, tag) = (
@@ -216,6 +217,7 @@ impl<B: Broker> KafkaSink<B> {
             let now = self.options.env.ticks.now();
             link.flying.sent(cost, now);
             topic.flying += 1;
+            self.has_sent = true;
             if let Some(lane) = link.lanes.get_mut(id) {
                 lane.state = LaneState::Flying { cost, since: now };
             }

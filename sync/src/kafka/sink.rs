@@ -3,25 +3,25 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use tidelog_backends::commits::{Commit, CommitEnd, CommitRecord};
-use tidelog_core::{Error, RecordKind, StreamId};
+use tidelog_backends::commits::{Commit, CommitEnd};
+use tidelog_core::{Error, StreamId};
 use uuid::Uuid;
 
 use super::broker::{Broker, OriginRecord, Report};
 use super::config::KafkaConfig;
-use super::lane::Item;
+use super::denials::Denials;
 use super::link::Link;
 use super::message::Encoder;
 use super::park::PublishingParked;
 use super::republish::{Over, Waiting, republish};
 use super::state::{self, KafkaState, Keeper};
-use super::status::{Counts, PublishingStatus, Trouble};
+use super::status::{Counts, PublishingStatus};
 use super::topic_gates::Topics;
 use super::window::Watchdog;
 use crate::listeners::StartAt;
-use crate::replicate::ParkedReason;
-use crate::replicate::outbox::{Identity, LocalEvent, Outbox, Pass};
+use crate::replicate::outbox::{Identity, Outbox};
 use crate::replicate::published::Published;
 use crate::replicate::replicator::Env;
 use crate::replicate::sink::{After, Asked, Begin, Load, Other, Sink, Step, Stop};
@@ -76,8 +76,12 @@ pub(crate) struct KafkaSink<B: Broker> {
     pub(super) has_generation: bool,
     /// The record by which this log is claimed, as it stands; none when it has to be claimed.
     pub(super) greeted: Option<OriginRecord>,
-    /// What was published last is to be published again.
-    pub(super) is_overlap_wanted: bool,
+    /// No copy had taken its place then, by the monotonic clock.
+    pub(super) held_at: Duration,
+    /// Something was sent since a record was begun.
+    pub(super) has_sent: bool,
+    /// Refusals in a row that are nobody's fault but the configuration's.
+    pub(super) denials: Denials,
     pub(super) counts: Counts,
     pub(super) watchdog: Watchdog,
     pub(super) link: Option<Box<Link>>,
@@ -87,7 +91,7 @@ pub(crate) struct KafkaSink<B: Broker> {
     pub(super) waiting: Waiting,
     reports: Vec<Report>,
     /// The version of what is parked by which the withheld were counted.
-    counted_parked: u64,
+    pub(super) counted_parked: u64,
 }
 
 impl<B: Broker> KafkaSink<B> {
@@ -106,7 +110,9 @@ impl<B: Broker> KafkaSink<B> {
             generation: 0,
             has_generation: false,
             greeted: None,
-            is_overlap_wanted: false,
+            held_at: Duration::ZERO,
+            has_sent: false,
+            denials: Denials::default(),
             counts: Counts::default(),
             watchdog: Watchdog::new(),
             link: None,
@@ -126,148 +132,6 @@ impl<B: Broker> KafkaSink<B> {
         Ok(())
     }
 
-    /// Tells users of trouble that does not end the connection.
-    pub(super) fn tell(&mut self, error: Error) {
-        let text = error.to_string();
-        let before = self.counts.trouble.as_ref();
-        if before.is_none_or(|before| before.0.to_string() != text) {
-            tracing::warn!(%error, "something waits to be published");
-            self.counts.trouble = Some(Trouble(Arc::new(error)));
-        }
-    }
-
-    fn take_event(
-        &mut self,
-        record: &CommitRecord<'_>,
-        outbox: &dyn Outbox,
-        keeper: &mut Keeper,
-    ) -> Result<(), Stop> {
-        let Some(link) = &mut self.link else {
-            return Ok(());
-        };
-        let (stream, position) = (&record.stream, record.position);
-        let entry = keeper.state().parked.get(stream);
-        if entry.is_some_and(|entry| position >= entry.first_position) {
-            if let Some(hold) = link.holds.get_mut(stream) {
-                hold.positions.push(position);
-            } else {
-                link.progress.done(position);
-            }
-            if let Some(reopening) = link.reopening.get_mut(stream) {
-                reopening.miss();
-            }
-            return Ok(());
-        }
-        let local = LocalEvent {
-            sequence: record.sequence,
-            event_id: record.event_id,
-            position,
-            batch: record.batch,
-        };
-        let reason = match outbox.passes(stream, &local) {
-            Pass::Superseded => {
-                link.progress.done(position);
-                return Ok(());
-            }
-            Pass::Held => ParkedReason::NotReplicated,
-            Pass::Yes => match self
-                .topics
-                .of_type(stream.aggregate_type(), &mut self.encoder)
-            {
-                Err(reason) => ParkedReason::Refused(reason),
-                Ok(topic) => {
-                    let id = link.lanes.of(stream, topic);
-                    if let Some(lane) = link.lanes.get_mut(id) {
-                        lane.push(Item::of_record(record));
-                    }
-                    link.queue(id, &mut self.topics);
-                    return Ok(());
-                }
-            },
-        };
-        self.set_aside(stream, local, reason, vec![position], keeper)
-    }
-
-    /// Whether what is done is news to the state that is kept, and puts it there.
-    fn keep_settled(&mut self, keeper: &mut Keeper) {
-        let Some(link) = &mut self.link else {
-            return;
-        };
-        let is_past = link.read >= link.floor.position
-            && (link.progress.records() == 0 || link.settled() != link.floor);
-        link.overlaps &= !is_past;
-        let settled = link.settled();
-        if keeper.state().settled != settled {
-            keeper.change().settled = settled;
-        }
-        if let Some(pass) = &mut link.pass {
-            let at = link.progress.settled().position.max(pass.at);
-            if at != pass.at {
-                pass.at = at;
-                keeper.change().republish = Some(*pass);
-            }
-        }
-        if !self.options.is_alone {
-            self.options.published.set(keeper.state().published());
-        }
-    }
-
-    /// Puts the newest offsets into the state, once a second.
-    fn keep_places(&mut self, keeper: &mut Keeper) {
-        let mut news = Vec::new();
-        for topic in self.topics.iter() {
-            for (partition, offset) in topic.offsets() {
-                let topic = topic.name.clone();
-                let place = super::broker::Place { topic, partition };
-                if keeper.state().places.get(&place) != Some(&offset) {
-                    news.push((place, offset));
-                }
-            }
-        }
-        if !news.is_empty() {
-            let state = keeper.change();
-            for (place, offset) in news {
-                state.note_place(place, offset);
-            }
-        }
-    }
-
-    pub(super) fn count(&mut self, keeper: &Keeper) {
-        let Some(link) = &self.link else {
-            return;
-        };
-        self.counts.in_flight = link.flying.count();
-        self.counts.republish = link.pass;
-        let state = keeper.state();
-        if self.counted_parked != keeper.parked_version() {
-            self.counted_parked = keeper.parked_version();
-            let parked = state.parked.values();
-            let withheld = parked.filter(|entry| entry.reason == ParkedReason::NotReplicated);
-            self.counts.withheld = withheld.count();
-        }
-        if state.restarted.len() != self.counts.restarted.len() {
-            self.counts.restarted = state.restarted.iter().cloned().collect();
-        }
-        let missing: Vec<&super::topic_gates::Topic> = self
-            .topics
-            .iter()
-            .filter(|topic| topic.is_missing())
-            .collect();
-        let is_same = missing.len() == self.counts.missing.len()
-            && missing
-                .iter()
-                .zip(&*self.counts.missing)
-                .all(|(topic, told)| topic.name == *told);
-        if !is_same {
-            self.counts.missing = missing.iter().map(|topic| topic.name.clone()).collect();
-        }
-        let is_stalled = link.flying.count() == 0 && link.ready.is_empty();
-        let stalls = missing
-            .first()
-            .filter(|_| is_stalled && !link.lanes.is_empty());
-        self.counts.stalled_by = stalls.map(|topic| topic.name.clone());
-    }
-
     /// Works on what came, once; whether anything did.
     fn work(
         &mut self,
@@ -282,7 +146,7 @@ impl<B: Broker> KafkaSink<B> {
             Poll::Ready(Ok(())) => has_moved = true,
             Poll::Ready(Err(fatal)) => {
                 self.has_generation = false;
-                self.over(fatal)?;
+                self.over(fatal, keeper)?;
                 has_moved = true;
             }
         }
@@ -292,13 +156,15 @@ impl<B: Broker> KafkaSink<B> {
         self.reports = reports;
         has_moved |= self.poll_looking(cx)?;
         has_moved |= self.poll_probing(cx, keeper)?;
-        has_moved |= self.poll_marking(cx, keeper)?;
+        has_moved |= self.poll_marking(cx)?;
         has_moved |= self.settle_held(keeper);
         has_moved |= self.poll_gate(cx, outbox, keeper);
         has_moved |= self.poll_reopening(cx, outbox, keeper)?;
         has_moved |= self.watch(cx)?;
-        self.send(outbox, keeper)?;
-        self.look_for_topics(cx);
+        if !self.is_again_wanted() {
+            self.send(outbox, keeper)?;
+            self.look_for_topics(cx);
+        }
         Ok(has_moved)
     }
 
@@ -352,34 +218,7 @@ impl<B: Broker> Sink for KafkaSink<B> {
         outbox: &dyn Outbox,
         keeper: &mut Keeper,
     ) -> Result<(), Stop> {
-        let Some(link) = &mut self.link else {
-            return Ok(());
-        };
-        link.read = commit.last_position();
-        if link
-            .pass
-            .is_some_and(|pass| commit.first_position > pass.to)
-        {
-            return Ok(());
-        }
-        link.taken = link.taken.max(commit.last_position());
-        link.progress.take(commit, commit.records as usize);
-        for record in commit.each() {
-            let record = record.map_err(Stop::local)?;
-            let is_ours = record.kind == RecordKind::Control
-                || record.stream.aggregate_type().starts_with('$');
-            if !is_ours {
-                self.take_event(&record, outbox, keeper)?;
-                continue;
-            }
-            if let Some(what) = record.superseded() {
-                self.supersede(&what, keeper);
-            }
-            if let Some(link) = &mut self.link {
-                link.progress.done(record.position);
-            }
-        }
-        Ok(())
+        self.take_commit(commit, outbox, keeper)
     }
 
     fn poll_step(
@@ -398,12 +237,10 @@ impl<B: Broker> Sink for KafkaSink<B> {
         let settled = link.settled();
         let is_noting = link.is_note_wanted;
         let has_moved = self.work(cx, &**outbox, keeper)?;
-        if is_noting {
-            self.keep_places(keeper);
-            if self.begin_marking(&**outbox, keeper)? {
-                // So that it is polled.
-                cx.waker().wake_by_ref();
-            }
+        let is_due = self.link.as_ref().is_some_and(|link| link.is_proof_wanted);
+        if (is_noting || is_due) && self.begin_marking(&**outbox, keeper)? {
+            // So that it is polled.
+            cx.waker().wake_by_ref();
         }
         let Some(link) = &self.link else {
             return Poll::Pending;
@@ -413,7 +250,11 @@ impl<B: Broker> Sink for KafkaSink<B> {
             self.keep_settled(keeper);
             self.count(keeper);
         }
-        if self.ends_pass(&**outbox, keeper) || self.is_again_wanted() {
+        if self.is_again_wanted() {
+            self.keep_what_is_lost(keeper);
+            return Poll::Ready(Ok(Step::Again));
+        }
+        if self.ends_pass(&**outbox, keeper) {
             return Poll::Ready(Ok(Step::Again));
         }
         if has_moved || is_new {
@@ -447,7 +288,9 @@ impl<B: Broker> Sink for KafkaSink<B> {
             return true;
         };
         !self.options.is_alone
-            || link.marking.is_none() && link.noted == Some(link.settled().position)
+            || link.marking.is_none()
+                && !self.has_sent
+                && link.noted == Some(link.settled().position)
     }
 
     fn note(&mut self, _keeper: &Keeper) {
@@ -456,16 +299,15 @@ impl<B: Broker> Sink for KafkaSink<B> {
         }
     }
 
-    fn probe(&mut self, keeper: &Keeper) {
-        self.begin_probing(keeper);
+    fn probe(&mut self, _keeper: &Keeper) {
+        self.begin_probing();
     }
 
     fn disconnect(&mut self, fresh: bool) {
         if let Some(link) = self.link.take() {
-            self.is_overlap_wanted |= link.overlaps;
-            let wishes = link.reopening.into_iter();
-            self.wishes
-                .extend(wishes.map(|(stream, reopening)| (stream, reopening.goes_alone())));
+            // Whether a record was written, nobody knows.
+            self.has_sent |= link.marking.is_some();
+            self.wishes.extend(link.reopening.into_wishes());
             // Lanes begin anew, and reports of theirs must not be taken for those of others.
             if link.flying.count() > 0 {
                 self.has_generation = false;

@@ -107,6 +107,31 @@ impl KafkaState {
         self.settled.position.min(before)
     }
 
+    /// What was published last is to be published again: the last `overlap` records of what is settled,
+    /// and of what is being published once more.
+    pub(super) fn want_again(&mut self, overlap: u64) {
+        let to = self.settled.position;
+        let from = to.saturating_sub(overlap) + 1;
+        if from > to {
+            return;
+        }
+        self.republish = Some(match self.republish {
+            None => Pass {
+                from,
+                to,
+                at: from - 1,
+            },
+            Some(now) => {
+                let back = now.at.saturating_sub(overlap).max(now.from - 1);
+                Pass {
+                    from: now.from.min(from),
+                    to: now.to.max(to),
+                    at: back.min(from - 1),
+                }
+            }
+        });
+    }
+
     /// Notes that a topic began again.
     pub(super) fn note_restarted(&mut self, topic: &str) {
         if self.restarted.len() < MAX_RESTARTED {
@@ -119,6 +144,16 @@ impl KafkaState {
         if self.places.len() < MAX_PLACES || self.places.contains_key(&place) {
             self.places.insert(place, offset);
         }
+    }
+
+    /// Nothing but whose it is: without that, what the cluster knows of this store would be another's.
+    fn nameless(&self, identity: &Identity) -> Option<Self> {
+        let is_known = !(self.session.is_nil() && self.next_session.is_nil());
+        is_known.then(|| Self {
+            session: self.session,
+            next_session: self.next_session,
+            ..Self::new(identity)
+        })
     }
 
     /// The state as bytes.
@@ -218,6 +253,10 @@ impl KeptState for KafkaState {
 
     fn set_settled(&mut self, settled: CommitEnd) {
         self.settled = settled;
+    }
+
+    fn left_when_forgotten(&self, identity: &Identity) -> Option<Self> {
+        self.nameless(identity)
     }
 
     fn encode(&self) -> Result<Bytes, Error> {
@@ -375,6 +414,49 @@ mod tests {
         assert_eq!(state.published(), 299);
         state.parked.clear();
         assert_eq!(state.published(), 301);
+    }
+
+    #[test]
+    fn what_was_lost_is_wanted_again_from_before_whatever_is_being_published_once_more() {
+        let mut state = state();
+        let wanted = |state: &KafkaState| state.republish.map(|pass| (pass.from, pass.to, pass.at));
+        state.want_again(10);
+        assert_eq!(wanted(&state), Some((1, 301, 7)));
+        state.republish = None;
+        state.want_again(10);
+        assert_eq!(wanted(&state), Some((292, 301, 291)));
+        state.republish = Some(Pass {
+            from: 300,
+            to: 300,
+            at: 299,
+        });
+        state.want_again(0);
+        assert_eq!(wanted(&state), Some((300, 300, 299)));
+        state.want_again(1_000);
+        assert_eq!(wanted(&state), Some((1, 301, 0)));
+        state.republish = None;
+        state.settled.position = 0;
+        state.want_again(1_000);
+        assert_eq!(wanted(&state), None);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_all_but_whose_it_is() {
+        let state = state();
+        let identity = Identity {
+            origin: state.origin,
+            first_epoch: state.epoch,
+            epoch: state.epoch,
+        };
+        let left = KeptState::left_when_forgotten(&state, &identity).unwrap();
+        assert!(left.is_ours(state.session) && left.is_ours(state.next_session));
+        let nobodys = KafkaState {
+            session: Uuid::nil(),
+            next_session: Uuid::nil(),
+            ..left
+        };
+        assert_eq!(nobodys, KafkaState::new(&identity));
+        assert_eq!(KeptState::left_when_forgotten(&nobodys, &identity), None);
     }
 
     proptest! {

@@ -31,7 +31,8 @@ pub enum PublishingState {
     CatchingUp,
     /// Everything that may be published is, or is on its way.
     Live,
-    /// A part of the log is published once more; what is new waits for that.
+    /// A part of the log is published once more, asked for or because the cluster lost some of what it
+    /// had; what is new waits for that.
     Republishing {
         /// Its first position.
         from: u64,

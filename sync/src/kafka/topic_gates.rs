@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use super::broker::Place;
 use super::message::Encoder;
 use super::suspects::Suspects;
 
@@ -21,6 +22,8 @@ pub(super) struct Topic {
     pub suspects: Suspects,
     /// The newest offset of each partition that is known; below 0 none is.
     offsets: Vec<i64>,
+    /// Partitions whose offset nobody has kept yet.
+    fresh: Vec<i32>,
 }
 
 /// Whether messages go to a topic.
@@ -52,6 +55,11 @@ impl Topic {
     /// Whether anybody waits for it.
     fn is_wanted(&self) -> bool {
         !self.waiting.is_empty() || !self.suspects.is_empty()
+    }
+
+    /// Nothing goes there now.
+    pub(super) fn is_shut(&self) -> bool {
+        matches!(self.gate, Gate::Shut { .. })
     }
 
     pub(super) fn is_missing(&self) -> bool {
@@ -90,6 +98,9 @@ impl Topic {
         }
         if self.offsets.len() <= at {
             self.offsets.resize(at + 1, -1);
+        }
+        if !self.fresh.contains(&partition) {
+            self.fresh.push(partition);
         }
         let before = std::mem::replace(&mut self.offsets[at], offset);
         offset > before
@@ -140,6 +151,7 @@ impl Topics {
             waiting: VecDeque::new(),
             suspects: Suspects::default(),
             offsets: Vec::new(),
+            fresh: Vec::new(),
         });
         self.by_name.insert(name.into(), self.all.len() - 1);
         self.all.len() - 1
@@ -155,12 +167,32 @@ impl Topics {
         }
     }
 
-    /// What is known of a place from before.
+    /// What is known of a place from before, unless it was met since.
     pub(super) fn remember(&mut self, topic: &str, partition: i32, offset: i64) {
         let at = self.of_name(topic);
-        if let Some(topic) = self.all.get_mut(at) {
+        if let Some(topic) = self.all.get_mut(at)
+            && !topic.offsets().any(|(known, _)| known == partition)
+        {
             topic.note_offset(partition, offset);
         }
+    }
+
+    /// The newest offset of each place that nobody has kept yet.
+    pub(super) fn take_fresh(&mut self) -> Vec<(Place, i64)> {
+        let mut taken = Vec::new();
+        for topic in self.all.iter_mut().filter(|topic| !topic.fresh.is_empty()) {
+            for partition in std::mem::take(&mut topic.fresh) {
+                let at = usize::try_from(partition).ok();
+                let offset = at.and_then(|at| topic.offsets.get(at).copied());
+                let topic = topic.name.clone();
+                taken.extend(offset.map(|offset| (Place { topic, partition }, offset)));
+            }
+        }
+        taken
+    }
+
+    pub(super) fn get(&self, at: usize) -> Option<&Topic> {
+        self.all.get(at)
     }
 
     pub(super) fn get_mut(&mut self, at: usize) -> Option<&mut Topic> {
@@ -260,5 +292,14 @@ mod tests {
         assert!(!a.note_offset(2, 0));
         assert!(a.note_offset(2, 1));
         assert_eq!(a.offsets().collect::<Vec<_>>(), [(0, 0), (2, 1)]);
+        topics.remember("tidelog.A", 2, 7);
+        let a = topics.get_mut(0).unwrap();
+        assert!(!a.note_offset(2, 1), "what was met since is newer");
+        let place = |partition| Place {
+            topic: "tidelog.A".into(),
+            partition,
+        };
+        assert_eq!(topics.take_fresh(), [(place(2), 1), (place(0), 0)]);
+        assert!(topics.take_fresh().is_empty());
     }
 }

@@ -25,8 +25,20 @@ pub(crate) struct Voice {
     secrets: Secrets,
     server: Box<str>,
     said: Mutex<HashMap<Box<str>, Said>>,
-    newest: Mutex<Option<Complaint>>,
+    heard: Mutex<Complaints>,
 }
+
+#[derive(Debug, Default)]
+struct Complaints {
+    newest: Option<Complaint>,
+    /// The newest that is for a person, and how many of all complaints there had been with it.
+    denied: Option<(u64, Box<str>)>,
+    count: u64,
+}
+
+/// A moment between two complaints.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Since(u64);
 
 #[derive(Debug)]
 struct Said {
@@ -48,7 +60,7 @@ impl Voice {
             secrets: connection.secrets(),
             server: connection.server(),
             said: Mutex::default(),
-            newest: Mutex::default(),
+            heard: Mutex::default(),
         }
     }
 
@@ -115,23 +127,42 @@ impl Voice {
             Some(Code::SSL) => reason.contains("verif") || reason.contains("not available"),
             _ => false,
         };
-        let mut newest = self.newest.lock();
+        let mut heard = self.heard.lock();
+        heard.count += 1;
         // That all are gone says less than why the last one went.
-        if code == Some(Code::AllBrokersDown) && newest.is_some() {
+        if code == Some(Code::AllBrokersDown) && heard.newest.is_some() {
             return;
         }
         let reason = self.scrub(reason);
-        *newest = Some(Complaint { reason, is_denied });
+        if is_denied {
+            heard.denied = Some((heard.count, reason.clone()));
+        }
+        heard.newest = Some(Complaint { reason, is_denied });
     }
 
     /// What was complained of since it worked last.
     pub(crate) fn complaint(&self) -> Option<Complaint> {
-        self.newest.lock().clone()
+        self.heard.lock().newest.clone()
+    }
+
+    /// Now.
+    pub(crate) fn since(&self) -> Since {
+        Since(self.heard.lock().count)
+    }
+
+    /// Why access was denied since then, if it was: what was denied before may be cured, and what fails
+    /// now fails for another reason.
+    pub(crate) fn denied(&self, since: Since) -> Option<Box<str>> {
+        let heard = self.heard.lock();
+        let denied = heard.denied.as_ref();
+        let newer = denied.filter(|(at, _)| *at > since.0);
+        newer.map(|(_, reason)| reason.clone())
     }
 
     /// It works.
     pub(crate) fn works(&self) {
-        *self.newest.lock() = None;
+        let mut heard = self.heard.lock();
+        (heard.newest, heard.denied) = (None, None);
     }
 
     /// What is answered where the cluster was not reached to do `action`.
@@ -210,7 +241,24 @@ mod tests {
 
         voice.works();
         assert_eq!(voice.complaint(), None);
+        assert_eq!(voice.denied(Since(0)), None);
         let error = voice.unreachable("ask for topics", "transport failure");
         assert!(error.to_string().contains("transport failure"), "{error}");
+    }
+
+    #[test]
+    fn what_was_denied_once_does_not_make_what_fails_later_a_refusal() {
+        let voice = voice();
+        let before = voice.since();
+        let denied = KafkaError::Global(Code::Authentication);
+        voice.complain(&denied, "who are you?");
+        let down = KafkaError::Global(Code::BrokerTransportFailure);
+        voice.complain(&down, "connection refused");
+        assert_eq!(voice.denied(before).as_deref(), Some("who are you?"));
+        let after = voice.since();
+        voice.complain(&down, "connection refused");
+        assert_eq!(voice.denied(after), None);
+        voice.complain(&denied, "who are you?");
+        assert!(voice.denied(after).is_some());
     }
 }

@@ -31,6 +31,12 @@ pub(crate) trait KeptState: Sized + Send {
 
     fn set_settled(&mut self, settled: CommitEnd);
 
+    /// What is kept even where a person asks for all to be forgotten; nothing, as a rule.
+    fn left_when_forgotten(&self, identity: &Identity) -> Option<Self> {
+        let _ = identity;
+        None
+    }
+
     /// The state as bytes.
     fn encode(&self) -> Result<Bytes, Error>;
 
@@ -183,9 +189,21 @@ impl<K: KeptState> Keeper<K> {
             self.saving = None;
             done?;
         }
-        outbox.forget_state(self.name).await?;
+        let identity = outbox.identity();
+        self.state = match self.state.left_when_forgotten(&identity) {
+            None => {
+                outbox.forget_state(self.name).await?;
+                K::unknown(&identity)
+            }
+            Some(left) => {
+                let position = left.settled().position;
+                outbox
+                    .save_state(self.name, position, left.encode()?)
+                    .await?;
+                left
+            }
+        };
         self.parked += 1;
-        self.state = K::unknown(&outbox.identity());
         Ok(())
     }
 }

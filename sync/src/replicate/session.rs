@@ -28,6 +28,11 @@ pub(super) struct Session<'a, S: Sink> {
     wake: &'a mut Wake,
     /// Everything up to here was read.
     read: u64,
+    /// Up to here nothing was found that may be sent: a repair left it out, or only a part of a commit
+    /// may.
+    barren: u64,
+    /// How far the log reached when the read under way began.
+    reached: u64,
     reading: Option<BoxFuture<'static, Result<Vec<Arc<Commit>>, Error>>>,
     news: Option<BoxFuture<'static, Result<(), Error>>>,
     linger: Option<BoxFuture<'static, ()>>,
@@ -67,6 +72,8 @@ impl<'a, S: Sink> Session<'a, S> {
             probe: of.env.sleeper.sleep(of.pace.probe_every),
             noted: of.env.ticks.now(),
             read: begin.after,
+            barren: 0,
+            reached: 0,
             reading: None,
             news: None,
             linger: None,
@@ -144,6 +151,9 @@ impl<'a, S: Sink> Session<'a, S> {
             Turn::Stepped(stepped) => self.stepped(stepped?),
             Turn::Read(read) => {
                 let commits = read.map_err(Stop::local)?;
+                if commits.is_empty() {
+                    self.barren = self.reached;
+                }
                 for commit in commits {
                     self.read = commit.last_position();
                     let sink = &mut self.of.sink;
@@ -255,8 +265,9 @@ impl<'a, S: Sink> Session<'a, S> {
         }
         // Asked before what is durable: what comes between is news.
         let last = self.of.outbox.last();
-        if self.of.outbox.durable() > self.read {
-            self.news = None;
+        let durable = self.of.outbox.durable();
+        if durable > self.read.max(self.barren) {
+            (self.news, self.reached) = (None, durable);
             self.reading = Some(self.of.outbox.read(self.read, bytes));
         } else if self.news.is_none() {
             self.news = Some(self.of.outbox.news(last.max(self.read)));

@@ -1,6 +1,6 @@
 //! What is asked of the cluster: who it is, which topics it has, and what stands where.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
 use rdkafka::client::Client;
@@ -10,10 +10,15 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::outcome;
 use crate::kafka::broker::{BrokerError, Cluster, Offsets, Place};
-use crate::kafka::voice::Voice;
+use crate::kafka::voice::{Since, Voice};
 
 /// How long an answer is waited for.
 pub(crate) const ANSWER: Duration = Duration::from_secs(10);
+
+/// How long one place is waited for, and all together that do not answer: one without a leader must keep
+/// neither the others from answering nor whoever asks next.
+const PLACE: Duration = Duration::from_secs(1);
+const SILENT: Duration = Duration::from_secs(3);
 
 /// More topics than that are looked up among all that there are.
 const ONE_BY_ONE: usize = 3;
@@ -24,6 +29,8 @@ pub(crate) struct Asked<'a, C: ClientContext> {
     pub voice: &'a Voice,
     /// Lets it say what it has to say: why there is no answer, among others.
     pub listen: &'a dyn Fn(),
+    /// When it began to be asked.
+    pub since: Since,
 }
 
 impl<C: ClientContext> Asked<'_, C> {
@@ -61,17 +68,25 @@ impl<C: ClientContext> Asked<'_, C> {
         Ok(Cluster { id, topics })
     }
 
-    pub(crate) fn offsets(&self, places: &[Place]) -> Result<Vec<Offsets>, BrokerError> {
+    /// What does not answer is not known.
+    pub(crate) fn offsets(&self, places: &[Place]) -> Vec<Offsets> {
+        let mut left = SILENT;
         let ask = |place: &Place| {
-            let found = self
-                .client
-                .fetch_watermarks(&place.topic, place.partition, ANSWER);
-            match found {
-                Ok((low, high)) => Ok(Offsets::There { low, high }),
-                Err(error) => match error.rdkafka_error_code() {
-                    Some(code) if outcome::is_no_topic(code) => Ok(Offsets::Missing),
-                    _ => Err(self.failed(&error, "ask for offsets")),
-                },
+            if left.is_zero() {
+                return Offsets::Unknown;
+            }
+            let begun = Instant::now();
+            let (topic, within) = (&place.topic, left.min(PLACE));
+            let found = self.client.fetch_watermarks(topic, place.partition, within);
+            match found.map_err(|error| error.rdkafka_error_code()) {
+                Ok((low, high)) => Offsets::There { low, high },
+                Err(Some(code)) if outcome::is_no_topic(code) => Offsets::Missing,
+                Err(code) => {
+                    left = left.saturating_sub(begun.elapsed());
+                    let Place { topic, partition } = place;
+                    tracing::info!(%topic, partition, ?code, "a place does not say what it has");
+                    Offsets::Unknown
+                }
             }
         };
         places.iter().map(ask).collect()
@@ -79,7 +94,7 @@ impl<C: ClientContext> Asked<'_, C> {
 
     fn failed(&self, error: &KafkaError, action: &str) -> BrokerError {
         (self.listen)();
-        passing(error, action, self.voice)
+        passing(error, action, self.voice, self.since)
     }
 }
 
@@ -101,10 +116,15 @@ fn partitions(topic: Option<&MetadataTopic>) -> Result<Option<u32>, BrokerError>
     }
 }
 
-/// What came instead of an answer.
-pub(crate) fn passing(error: &KafkaError, action: &str, voice: &Voice) -> BrokerError {
-    if let Some(complaint) = voice.complaint().filter(|complaint| complaint.is_denied) {
-        return BrokerError::Denied(complaint.reason);
+/// What came instead of an answer to what was begun at `since`.
+pub(crate) fn passing(
+    error: &KafkaError,
+    action: &str,
+    voice: &Voice,
+    since: Since,
+) -> BrokerError {
+    if let Some(reason) = voice.denied(since) {
+        return BrokerError::Denied(reason);
     }
     match error.rdkafka_error_code() {
         Some(code) if outcome::is_denied(code) => {

@@ -91,6 +91,7 @@ impl Broker for KafkaBroker {
                     client,
                     voice,
                     listen,
+                    since: voice.since(),
                 };
                 asked.cluster(&names)
             }

@@ -18,10 +18,12 @@ use super::origin_record;
 use super::outcome;
 use crate::kafka::broker::{BrokerError, Cluster, Offsets, OriginRecord, Place};
 use crate::kafka::config::KafkaConfig;
-use crate::kafka::voice::{Clients, Voice};
+use crate::kafka::voice::{Clients, Since, Voice};
 
 /// How long the coordinator of transactions may take.
 const TRANSACTION: Duration = Duration::from_secs(30);
+/// Most of what a client had to say before it is asked anew; each look takes one of it.
+const STALE: usize = 100;
 /// How often a read may hear nothing, for so long each time; how many records there are is no matter.
 const READ_STEPS: usize = 300;
 const READ_STEP: Duration = Duration::from_millis(100);
@@ -66,7 +68,7 @@ impl Origins {
     /// The same of offsets.
     pub(super) fn offsets(&mut self, places: &[Place]) -> Result<Vec<Offsets>, BrokerError> {
         let voice = Arc::clone(&self.voice);
-        asked(self.reader()?, &voice, |asked| asked.offsets(places))
+        asked(self.reader()?, &voice, |asked| Ok(asked.offsets(places)))
     }
 
     fn reader(&mut self) -> Result<&BaseConsumer<Clients>, BrokerError> {
@@ -112,9 +114,11 @@ impl Origins {
         let config = self.config.marker(origin).map_err(BrokerError::Passing)?;
         let made = config.create_with_context(Clients(Arc::clone(&self.voice)));
         let marker: BaseProducer<Clients> = made.map_err(|error| self.not_made(&error))?;
+        let since = self.voice.since();
         let fenced = marker.init_transactions(TRANSACTION);
         marker.poll(Duration::from_millis(10));
-        fenced.map_err(|error| passing(&error, "take the fence of its origin", &self.voice))?;
+        let action = "take the fence of its origin";
+        fenced.map_err(|error| passing(&error, action, &self.voice, since))?;
         self.voice.works();
         self.marker = Some((origin, marker));
         Ok(())
@@ -127,10 +131,16 @@ impl Origins {
         let Some((origin, marker)) = held.filter(|(origin, _)| *origin == record.origin) else {
             return Err(BrokerError::Fenced);
         };
+        // What it had to say before says nothing of what is asked now.
+        for _ in 0..STALE {
+            marker.poll(Duration::ZERO);
+        }
+        let since = self.voice.since();
         let asked = Asked {
             client: marker.client(),
             voice: &self.voice,
             listen: &|| marker.poll(Duration::from_millis(10)),
+            since,
         };
         let there = asked.cluster(&[self.topic.as_str().into()]);
         match there.map(|there| there.topics == [None]) {
@@ -152,7 +162,7 @@ impl Origins {
             Err(error) if error.rdkafka_error_code().is_some_and(outcome::is_fenced) => {
                 Err(BrokerError::Fenced)
             }
-            Err(error) => Err(passing(&error, "note how far it is", &self.voice)),
+            Err(error) => Err(passing(&error, "note how far it is", &self.voice, since)),
         }
     }
 }
@@ -166,7 +176,16 @@ fn asked<T>(
         client: reader.client(),
         voice,
         listen: &|| hear(reader),
+        since: now(reader, voice),
     })
+}
+
+/// When a client is asked that has said what it had to say before.
+fn now(reader: &BaseConsumer<Clients>, voice: &Voice) -> Since {
+    for _ in 0..STALE {
+        reader.poll(Duration::ZERO);
+    }
+    voice.since()
 }
 
 /// Takes what a client has to say; one without places has nothing else. Each line of its log ends a wait
@@ -183,6 +202,7 @@ fn read(
     voice: &Voice,
 ) -> Result<Option<Vec<u8>>, BrokerError> {
     let action = "read the record of its origin";
+    let since = now(reader, voice);
     let there = asked(reader, voice, |asked| asked.cluster(&[topic.into()]))?;
     let Some(Some(partitions)) = there.topics.first().copied() else {
         return Err(BrokerError::NoTopic(topic.into()));
@@ -191,11 +211,11 @@ fn read(
     for partition in 0..i32::try_from(partitions).unwrap_or(i32::MAX) {
         places
             .add_partition_offset(topic, partition, Offset::Beginning)
-            .map_err(|error| passing(&error, action, voice))?;
+            .map_err(|error| passing(&error, action, voice, since))?;
     }
     reader
         .assign(&places)
-        .map_err(|error| passing(&error, action, voice))?;
+        .map_err(|error| passing(&error, action, voice, since))?;
     let key = origin.to_string();
     let (mut ended, mut newest) = (BTreeSet::new(), None);
     let mut steps = 0;
@@ -214,7 +234,7 @@ fn read(
                 }
             }
             Some(Err(error)) if error.rdkafka_error_code().is_some_and(is_of_the_place) => {
-                return Err(passing(&error, action, voice));
+                return Err(passing(&error, action, voice, since));
             }
             // Others are told beside it, and pass.
             Some(Err(_)) | None => steps += 1,

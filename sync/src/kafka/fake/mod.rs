@@ -47,6 +47,8 @@ pub(crate) struct State {
     late: Vec<Flight>,
     /// Handshake records written and not looked at yet, and whose they are.
     pub marked: Vec<(usize, OriginRecord)>,
+    /// Whose messages were queued and not looked at yet: machine, and origin.
+    pub sent: Vec<(usize, Uuid)>,
     /// The fence that each client holds.
     fences: BTreeMap<u64, (Uuid, u64)>,
     pub queue: Queue,
@@ -67,6 +69,7 @@ impl Fake {
             asks: BTreeMap::new(),
             late: Vec::new(),
             marked: Vec::new(),
+            sent: Vec::new(),
             fences: BTreeMap::new(),
             queue,
             next: 0,
@@ -108,6 +111,14 @@ impl Fake {
 }
 
 impl State {
+    /// Clients take messages of this size from now on.
+    pub(crate) fn raise(&mut self, message_bytes: usize) {
+        self.queue.message_bytes = message_bytes;
+        for producer in self.producers.values_mut() {
+            producer.queue.message_bytes = message_bytes;
+        }
+    }
+
     /// A producer is over: what it had on its way may still arrive.
     fn leave(&mut self, id: u64) {
         if let Some(producer) = self.producers.remove(&id) {
@@ -170,7 +181,24 @@ impl Broker for FakeBroker {
             headers: headers.map(|(n, v)| (n.to_owned(), v.to_vec())).collect(),
             value: message.value.to_vec(),
         };
-        producer.send(message.topic, tag, stored)
+        let value = stored.value.clone();
+        let sent = producer.send(message.topic, tag, stored);
+        match sent {
+            Ok(()) => {
+                let of = message
+                    .headers
+                    .iter()
+                    .find(|(name, _)| *name == "ce_source");
+                let of = of.and_then(|(_, source)| std::str::from_utf8(source).ok());
+                let of = of.and_then(|source| source.strip_prefix("urn:uuid:")?.parse().ok());
+                state.sent.extend(of.map(|origin| (self.node, origin)));
+            }
+            Err(NotSent::TooLarge) => {
+                state.cluster.condemned.insert(value);
+            }
+            Err(_) => {}
+        }
+        sent
     }
 
     fn poll_reports(

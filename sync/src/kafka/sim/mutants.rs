@@ -42,11 +42,15 @@ pub(super) enum Mutant {
     TellSettled,
     /// What the replica holds is read before how far it is.
     ListAfterSettled,
+    /// A record that says nothing new is not written.
+    MarksNewsOnly,
+    /// A state is kept without what is to be published once more.
+    LossForgotten,
 }
 
 impl Mutant {
     /// Each with the rule that it breaks.
-    pub(super) const ALL: [(Self, &str); 11] = [
+    pub(super) const ALL: [(Self, &str); 13] = [
         (Self::TwoInFlight, "5 "),
         (Self::Pipelined, "1 "),
         (Self::SettleOnSend, ""),
@@ -58,15 +62,18 @@ impl Mutant {
         (Self::NoSecondLook, "8 "),
         (Self::TellSettled, "3 a record"),
         (Self::ListAfterSettled, "7 "),
+        (Self::MarksNewsOnly, "8 beside"),
+        (Self::LossForgotten, "4 "),
     ];
 
     /// What it makes of a state that is saved.
     pub(super) fn save(self, state: &[u8]) -> Option<bytes::Bytes> {
-        if self != Self::ParkedForgotten {
-            return None;
-        }
         let mut state = KafkaState::decode(state).ok()?;
-        state.parked.clear();
+        match self {
+            Self::ParkedForgotten => state.parked.clear(),
+            Self::LossForgotten => state.republish = None,
+            _ => return None,
+        }
         state.encode().ok()
     }
 }
@@ -84,6 +91,7 @@ pub(super) struct MutantBroker {
     refused: BTreeMap<Vec<u8>, u32>,
     sent: u64,
     first_look: Arc<Mutex<Vec<Option<OriginRecord>>>>,
+    marked: Arc<Mutex<Option<OriginRecord>>>,
     status: Arc<StatusCell>,
 }
 
@@ -111,6 +119,7 @@ impl MutantBroker {
             refused: BTreeMap::new(),
             sent: 0,
             first_look: Arc::default(),
+            marked: Arc::default(),
             status,
         }
     }
@@ -240,7 +249,20 @@ impl Broker for MutantBroker {
         if self.is(Mutant::TellSettled) {
             record.position = record.position.max(self.status.status().settled);
         }
-        self.of.mark(record)
+        if !self.is(Mutant::MarksNewsOnly) {
+            return self.of.mark(record);
+        }
+        if self.marked.lock().as_ref() == Some(&record) {
+            // An answer takes its time even so.
+            let asked = self.of.cluster(Vec::new());
+            return Box::pin(async move { asked.await.map(drop) });
+        }
+        let (marking, marked) = (self.of.mark(record.clone()), Arc::clone(&self.marked));
+        Box::pin(async move {
+            marking.await?;
+            *marked.lock() = Some(record);
+            Ok(())
+        })
     }
 
     fn end(&mut self) {

@@ -9,12 +9,13 @@
 //! | 5 | one message of a stream is in flight |
 //! | 6 | who is parked was refused for itself |
 //! | 7 | nothing goes out that a replica has not accepted |
-//! | 8 | of two copies one stands still |
+//! | 8 | of two copies one stands still, and the other sends for ten seconds at most |
 //! | 9 | the status is true, and whoever waits is told rightly |
 //! | 10 | memory is bounded |
 //! | 11 | it comes to rest |
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tidelog_core::{Error, EventId, RecordKind, StreamId};
@@ -30,6 +31,9 @@ use crate::kafka::state::KafkaState;
 use crate::replicate::ParkedReason;
 use crate::sim::disk::Disk;
 
+/// How long after a copy has taken its place a machine may send.
+const BESIDE: Duration = Duration::from_secs(10);
+
 /// A stream in one life of a topic.
 #[derive(Default)]
 struct Seen {
@@ -38,6 +42,10 @@ struct Seen {
 }
 
 #[derive(Default)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each stands for a thing of its own"
+)]
 pub(super) struct Oracle {
     seen: BTreeMap<(Box<str>, u64, Vec<u8>), Seen>,
     /// Sequences that a stream has had in any life of its topic.
@@ -45,6 +53,8 @@ pub(super) struct Oracle {
     events: BTreeMap<EventId, Stored>,
     /// Topics that lost something: not all that is settled is there any more.
     pub lost: BTreeSet<Box<str>>,
+    /// All that was lost is to come back by itself.
+    pub comes_back: bool,
     /// Disks were copied, or older ones put back.
     pub is_copied: bool,
     /// Events gave way to others.
@@ -57,6 +67,8 @@ pub(super) struct Oracle {
     sessions: BTreeMap<usize, BTreeSet<Uuid>>,
     /// Who has marked in each epoch, newest last.
     owners: BTreeMap<Uuid, Vec<usize>>,
+    /// Who wrote the newest record of each origin, and since when nobody else did.
+    claims: BTreeMap<Uuid, (usize, Duration)>,
     /// What each machine had kept, and told, when that was looked at last.
     kept: BTreeMap<usize, (Bytes, KafkaState)>,
     told: BTreeMap<usize, (u64, usize)>,
@@ -87,7 +99,12 @@ impl Oracle {
     }
 
     /// Looks at everything that Kafka has taken since.
-    pub(super) fn looked_at(&mut self, state: &mut State, nodes: &[Node]) -> Result<(), String> {
+    pub(super) fn looked_at(
+        &mut self,
+        state: &mut State,
+        nodes: &[Node],
+        now: Duration,
+    ) -> Result<(), String> {
         for written in std::mem::take(&mut state.cluster.written) {
             let topic = &state.cluster.topics[&written.place.topic];
             let part = &topic.parts[usize::try_from(written.place.partition).unwrap()];
@@ -100,7 +117,23 @@ impl Oracle {
             self.appended(key, &message, nodes)?;
         }
         for (node, record) in std::mem::take(&mut state.marked) {
+            let claim = self.claims.entry(record.origin).or_insert((node, now));
+            if claim.0 != node {
+                *claim = (node, now);
+            }
             self.marked(node, &record, state, nodes)?;
+        }
+        for (node, origin) in std::mem::take(&mut state.sent) {
+            self.look("8");
+            let Some((owner, since)) = self.claims.get(&origin) else {
+                continue;
+            };
+            let beside = now.saturating_sub(*since);
+            if *owner != node && beside > BESIDE {
+                return Err(format!(
+                    "8 beside node {owner}, which has taken its place, node {node} sends after {beside:?}"
+                ));
+            }
         }
         Ok(())
     }

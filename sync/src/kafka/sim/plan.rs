@@ -130,7 +130,12 @@ impl Schedule {
         let mut rng = Rng::new(seed ^ 0x706c_616e);
         let is_gated = rng.chance(25);
         let overlap = [3, 2_000][rng.index(2)];
-        let mut world = World::new(seed, sizes(rng.chance(50), is_gated, overlap));
+        let mut sizes = sizes(rng.chance(50), is_gated, overlap);
+        if Rng::new(seed ^ 0x6c61_7267).chance(20) {
+            // Large events are not even queued.
+            sizes.queue.message_bytes = 40;
+        }
+        let mut world = World::new(seed, sizes);
         world.trace = traced.then(Vec::new);
         world.mutant = mutant;
         world.oracle.ignores_lanes = mutant == Some(Mutant::Pipelined);

@@ -95,7 +95,7 @@ impl World {
                 world.advance_to(when);
             } else if world.resolve(live) || world.goes_on(live) {
             } else if world.is_level(live) {
-                let is_clean = world.oracle.lost.is_empty();
+                let is_clean = world.oracle.lost.is_empty() || world.oracle.comes_back;
                 match stage {
                     Stage::Guilty => {
                         if is_clean {
@@ -135,6 +135,7 @@ impl World {
         self.note(|| "nothing is refused any more".to_owned());
         let mut state = self.fake.lock();
         state.cluster.poison.clear();
+        state.raise(5_000);
         for topic in state.cluster.topics.values_mut() {
             topic.limit = 1_000;
         }

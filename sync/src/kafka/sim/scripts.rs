@@ -6,11 +6,17 @@ use std::time::Duration;
 
 use tidelog_core::StreamId;
 
+use super::mutants::Mutant;
 use super::plan;
 use super::rest::Outcome;
 use super::world::World;
+use crate::kafka::broker::Place;
 use crate::kafka::fake::moves::{Fault, Move};
 use crate::kafka::sink::Ask;
+
+/// How long it is waited until nothing happens any more.
+const SHORT: Duration = Duration::from_secs(3);
+const LONG: Duration = Duration::from_secs(310);
 
 /// How a machine stops at something under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +45,10 @@ enum Do {
     /// The topics are made.
     Topics,
     Delete,
+    /// The first topic loses what was written last.
+    Lose(usize),
+    /// The same as `Settle`, for as long as until it was looked whether topics have what they had.
+    Long,
     Limit(usize),
     /// The newest event of the first stream is poison.
     Poison,
@@ -141,6 +151,32 @@ pub(super) fn scripts() -> Vec<Script> {
                 Republish,
                 Append(THREE),
                 Settle,
+            ],
+        ),
+        script(
+            "lost",
+            4,
+            &[
+                Topics,
+                Append(ALL),
+                Settle,
+                Lose(2),
+                Long,
+                Append(THREE),
+                Long,
+            ],
+        ),
+        script(
+            "lost under way",
+            2,
+            &[
+                Topics,
+                Append(ALL),
+                Append(THREE),
+                Settle,
+                Lose(3),
+                Append(ALL),
+                Long,
             ],
         ),
         script(
@@ -269,8 +305,20 @@ struct Play {
 
 /// Plays a script, broken off at what happens as the given one.
 pub(super) fn play(script: &Script, seed: u64, at: Option<(u64, Break)>, traced: bool) -> Outcome {
+    play_with(script, seed, at, traced, None)
+}
+
+/// The same with something wrong on purpose.
+pub(super) fn play_with(
+    script: &Script,
+    seed: u64,
+    at: Option<(u64, Break)>,
+    traced: bool,
+    mutant: Option<Mutant>,
+) -> Outcome {
     let mut world = World::new(seed, plan::sizes(seed % 2 == 1, script.is_gated, 2_000));
     world.trace = traced.then(Vec::new);
+    world.mutant = mutant;
     let node = world.add_node();
     world.start(node);
     let mut play = Play {
@@ -302,8 +350,17 @@ impl Play {
                 let to: Vec<_> = to.iter().map(|(name, n)| (stream(name), *n)).collect();
                 world.append(0, &to, true);
             }
-            Do::Settle => return self.settle(usize::MAX),
-            Do::Some(count) => return self.settle(count),
+            Do::Settle => return self.settle(usize::MAX, SHORT),
+            Do::Long => return self.settle(usize::MAX, LONG),
+            Do::Some(count) => return self.settle(count, SHORT),
+            Do::Lose(count) => {
+                let place = Place {
+                    topic: "tidelog.T0".into(),
+                    partition: 0,
+                };
+                world.lose(&place, count);
+                world.oracle.comes_back = true;
+            }
             Do::Topics => world.ensure_topics(types, 1, 1_000),
             Do::Delete => world.delete_topic("tidelog.T0"),
             Do::Limit(limit) => world.set_limit("tidelog.T0", limit),
@@ -364,7 +421,7 @@ impl Play {
     }
 
     /// What is under way happens, first come first served.
-    fn settle(&mut self, most: usize) -> Result<(), String> {
+    fn settle(&mut self, most: usize, within: Duration) -> Result<(), String> {
         let mut until = None;
         for _ in 0..most.min(5_000) {
             let world = &mut self.world;
@@ -386,7 +443,7 @@ impl Play {
                     Ok(())
                 })?;
             } else {
-                let until = *until.get_or_insert(world.now + Duration::from_secs(3));
+                let until = *until.get_or_insert(world.now + within);
                 match world.next_timer().filter(|when| *when <= until) {
                     Some(when) => world.advance_to(when),
                     None => return Ok(()),

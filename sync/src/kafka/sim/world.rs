@@ -285,7 +285,7 @@ impl World {
     /// Looks at everything that Kafka has taken since.
     pub(super) fn judge(&mut self) -> Result<(), String> {
         let mut state = self.fake.lock();
-        self.oracle.looked_at(&mut state, &self.nodes)
+        self.oracle.looked_at(&mut state, &self.nodes, self.now)
     }
 
     pub(super) fn run_job(&mut self, key: u64) {

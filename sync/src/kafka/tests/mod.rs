@@ -1,18 +1,20 @@
 //! The publisher against a cluster that does what a test says.
 
+mod aside;
+mod copies;
 mod forks;
+mod losses;
 mod republishing;
 mod world;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidelog_core::{CheckpointStore as _, EventLog as _};
+use tidelog_core::EventLog as _;
 
 use self::world::Till;
 use super::broker::Fatal;
 use super::sink::Ask;
-use super::state::KafkaState;
 use super::status::{PublishingState, StatusCell};
 use crate::replicate::Other;
 use crate::replicate::mailbox::Message;
@@ -119,23 +121,6 @@ fn all_that_is_parked_is_tried_again_together_and_what_comes_meanwhile_follows()
 }
 
 #[test]
-fn where_everything_is_refused_a_person_is_asked_instead_of_parking_all_streams() {
-    let mut till = Till::new();
-    till.script.world.lock().limit = 1;
-    for number in 0..60 {
-        till.append(&format!("T/{number}"), 1, 10);
-    }
-    assert_eq!(halts(&mut till), "halted_refused");
-    assert!(till.parked().len() < 32);
-    till.script.world.lock().limit = 100;
-    till.tell(Message::Retry).unwrap();
-    till.ask(Ask::RetryAll).unwrap();
-    till.run_until(|status| status.parked == 0);
-    till.settle();
-    assert_eq!(till.sequences("T/59"), [1]);
-}
-
-#[test]
 fn a_topic_that_is_missing_keeps_its_streams_waiting_and_no_others() {
     let mut till = Till::new();
     till.append("U/x", 3, 10);
@@ -200,8 +185,7 @@ fn a_topic_made_again_is_noticed_and_publishing_it_all_once_more_refills_it() {
 fn a_topic_that_began_again_while_nobody_looked_is_noticed_at_the_next_connection() {
     let mut till = Till::new();
     till.append("T/a", 8, 10);
-    till.settle();
-    till.run_for(Duration::from_secs(3));
+    till.rest();
     till.stop();
     till.script.world.lock().make_without_memory("tidelog.T");
     till.crash();
@@ -278,18 +262,6 @@ fn a_report_that_is_lost_is_missed_and_its_message_sent_again() {
     assert_eq!(a[0], a[1], "the same message");
 }
 
-/// Lets time pass until it is durable that something is published once more.
-fn run_until_kept(till: &mut Till) {
-    loop {
-        let kept = pollster::block_on(till.store.load(super::state::NAME)).unwrap();
-        let kept = kept.map(|bytes| KafkaState::decode(&bytes).unwrap());
-        if kept.is_some_and(|kept| kept.republish.is_some()) {
-            return;
-        }
-        till.run_for(Duration::from_millis(100));
-    }
-}
-
 #[test]
 fn publishing_once_more_goes_on_after_a_crash_and_what_is_new_waits_for_it() {
     let mut till = Till::new();
@@ -300,7 +272,7 @@ fn publishing_once_more_goes_on_after_a_crash_and_what_is_new_waits_for_it() {
     till.script.world.lock().is_still = true;
     till.ask(Ask::Republish { from: 1, to: 40 }).unwrap();
     till.run_for(Duration::from_secs(2));
-    run_until_kept(&mut till);
+    till.run_until_kept(|kept| kept.republish.is_some());
     assert!(matches!(
         till.status.status().state,
         PublishingState::Republishing {
@@ -519,7 +491,7 @@ fn publishing_once_more_waits_for_a_replica_of_which_nothing_is_known_yet() {
         to: u64::MAX,
     };
     till.ask(all).unwrap();
-    run_until_kept(&mut till);
+    till.run_until_kept(|kept| kept.republish.is_some());
     till.replica = Some(replica(uuid::Uuid::nil()));
     till.stop();
     till.crash();

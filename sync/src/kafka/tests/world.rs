@@ -1,6 +1,7 @@
 //! A cluster that does what a test says, and a store that publishes to it while it is driven.
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -8,8 +9,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tidelog_backends::SledStore;
 use tidelog_core::{
-    AppendBatch, BoxFuture, ContentType, Error, EventLog, ExpectedVersion, ManualClock,
-    ManualSleeper, NewEvent, StreamId, SystemIds, Ticks,
+    AppendBatch, BoxFuture, CheckpointStore as _, Clock as _, ContentType, Error, EventLog,
+    ExpectedVersion, ManualClock, ManualSleeper, NewEvent, StreamId, SystemClock, SystemIds, Ticks,
 };
 use uuid::Uuid;
 
@@ -18,6 +19,7 @@ use crate::kafka::broker::{
     Refusal, Report, Tag,
 };
 use crate::kafka::sink::{Ask, KafkaOptions, KafkaSink};
+use crate::kafka::state::{KafkaState, NAME};
 use crate::kafka::status::StatusCell;
 use crate::kafka::{KafkaConfig, PublishingStatus};
 use crate::listeners::StartAt;
@@ -38,6 +40,10 @@ pub(super) struct Stored {
 }
 
 /// The cluster, whose topics have one partition each.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each stands for a thing of its own"
+)]
 pub(super) struct World {
     pub id: &'static str,
     pub topics: BTreeMap<String, Vec<Stored>>,
@@ -52,6 +58,18 @@ pub(super) struct World {
     pub is_down: bool,
     /// So many fences are not taken.
     pub unfenced: usize,
+    /// So many questions are answered with a refusal.
+    pub denies: usize,
+    /// Marks have no answer.
+    pub is_mute: bool,
+    /// So many messages find no room, and one above this size is not queued at all.
+    pub full: usize,
+    has_room: bool,
+    pub message_limit: usize,
+    /// A topic that does not say what it has.
+    pub silent: Option<&'static str>,
+    /// Handshake records that were written.
+    pub marks: usize,
     /// Highest sequence of each stream that was ever there.
     highest: BTreeMap<(String, String), u64>,
     flying: Vec<(Tag, String, Stored)>,
@@ -115,6 +133,19 @@ impl World {
         self.highest.retain(|(of, _), _| of != topic);
     }
 
+    /// Another copy of the store takes its place.
+    pub(super) fn take_over(&mut self) {
+        self.fence += 1;
+        let record = self.record.as_mut().unwrap();
+        record.session = Uuid::from_u128(77);
+    }
+
+    /// A topic loses what was written last.
+    pub(super) fn lose(&mut self, topic: &str, count: usize) {
+        let there = self.topics.get_mut(topic).unwrap();
+        there.truncate(there.len() - count);
+    }
+
     /// The same, where what was there is not asked for any more: streams begin anywhere.
     pub(super) fn make_without_memory(&mut self, topic: &str) {
         self.make(topic);
@@ -152,6 +183,13 @@ impl Script {
             record: None,
             is_down: false,
             unfenced: 0,
+            denies: 0,
+            is_mute: false,
+            full: 0,
+            has_room: false,
+            message_limit: usize::MAX,
+            silent: None,
+            marks: 0,
             highest: BTreeMap::new(),
             flying: Vec::new(),
             reports: Vec::new(),
@@ -174,7 +212,10 @@ impl Script {
         answer: impl FnOnce(&mut World) -> Result<T, BrokerError>,
     ) -> BoxFuture<'static, Result<T, BrokerError>> {
         let mut world = self.world.lock();
-        let done = if world.is_down {
+        let done = if world.denies > 0 {
+            world.denies -= 1;
+            Err(BrokerError::Denied("not you".into()))
+        } else if world.is_down {
             Err(BrokerError::Passing(Error::Unreachable {
                 server: "the script".into(),
                 action: "ask".into(),
@@ -213,6 +254,14 @@ impl Broker for Script {
         if world.fatal.is_some() {
             return Err(NotSent::Fatal);
         }
+        if message.value.len() > world.message_limit {
+            return Err(NotSent::TooLarge);
+        }
+        if world.full > 0 {
+            world.full -= 1;
+            world.has_room = true;
+            return Err(NotSent::Full);
+        }
         assert_eq!(tag.generation, world.generation);
         let header = |name: &str| {
             let mut headers = message.headers.iter();
@@ -247,13 +296,17 @@ impl Broker for Script {
         }
         match world.fatal.clone() {
             Some(fatal) => Poll::Ready(Err(fatal)),
+            // There may be room now.
+            None if std::mem::take(&mut world.has_room) => Poll::Ready(Ok(())),
             None => Poll::Pending,
         }
     }
 
     fn offsets(&self, places: Vec<Place>) -> BoxFuture<'static, Result<Vec<Offsets>, BrokerError>> {
         self.answer(|world| {
+            let silent = world.silent;
             let of = |place: &Place| match world.topics.get(&*place.topic) {
+                _ if silent == Some(&*place.topic) => Offsets::Unknown,
                 None => Offsets::Missing,
                 Some(there) => Offsets::There {
                     low: 0,
@@ -286,13 +339,26 @@ impl Broker for Script {
     }
 
     fn mark(&self, record: OriginRecord) -> BoxFuture<'static, Result<(), BrokerError>> {
-        let fence = self.fence;
-        self.answer(|world| {
-            if world.fence != fence {
-                return Err(BrokerError::Fenced);
-            }
-            world.record = Some(record);
-            Ok(())
+        let this = self.clone();
+        Box::pin(async move {
+            poll_fn(|_| {
+                if this.world.lock().is_mute {
+                    Poll::Pending
+                } else {
+                    Poll::Ready(())
+                }
+            })
+            .await;
+            let fence = this.fence;
+            let marked = this.answer(|world| {
+                if world.fence != fence {
+                    return Err(BrokerError::Fenced);
+                }
+                world.marks += 1;
+                world.record = Some(record);
+                Ok(())
+            });
+            marked.await
         })
     }
 
@@ -309,6 +375,8 @@ pub(super) struct Till {
     pub status: Arc<StatusCell>,
     pub published: Arc<Published>,
     clock: Arc<ManualClock>,
+    /// What the machine takes for the time.
+    pub wall: Arc<ManualClock>,
     mailbox: Arc<Mailbox<Ask>>,
     work: Option<BoxFuture<'static, ()>>,
     /// The replica that it follows, if there is one.
@@ -331,12 +399,15 @@ impl Till {
         script: Script,
         replica: Option<Arc<StatusCell>>,
     ) -> Self {
-        let builder = SledStore::builder(dir.path().join("events")).sparse_segments();
+        let wall = Arc::new(ManualClock::new(SystemClock.now()));
+        let builder = SledStore::builder(dir.path().join("events"));
+        let builder = builder.sparse_segments().clock(wall.clone());
         let store = builder.open().unwrap();
         let mut till = Self {
             status: Arc::new(StatusCell::new(store.identity().epoch)),
             published: Arc::default(),
             clock: Arc::default(),
+            wall,
             mailbox: Arc::default(),
             work: None,
             dir,
@@ -404,6 +475,40 @@ impl Till {
         let batch = AppendBatch::new(stream, ExpectedVersion::Any, events);
         let receipt = self.store.blocking().append(batch).unwrap();
         receipt.last_position.unwrap()
+    }
+
+    /// Lets time pass until what is kept is as `done` says: writes to the disk take their own time.
+    pub(super) fn run_until_kept(&mut self, done: impl Fn(&KafkaState) -> bool) {
+        for _ in 0..1_000 {
+            let kept = pollster::block_on(self.store.load(NAME)).unwrap();
+            let kept = kept.map(|bytes| KafkaState::decode(&bytes).unwrap());
+            if kept.as_ref().is_some_and(&done) {
+                return;
+            }
+            self.run_for(Duration::from_millis(100));
+        }
+        panic!("it is not kept");
+    }
+
+    /// Lets time pass until all is published, and it is kept where it stands.
+    pub(super) fn rest(&mut self) {
+        self.settle();
+        let last = self.store.last_position();
+        let script = self.script.clone();
+        self.run_until_kept(|kept| {
+            let world = script.world.lock();
+            let mut topics = world.topics.iter().filter(|(_, there)| !there.is_empty());
+            kept.settled.position == last
+                && topics.all(|(topic, there)| {
+                    let mut places = kept.places.iter();
+                    let newest = i64::try_from(there.len()).unwrap() - 1;
+                    places.any(|(place, at)| *place.topic == **topic && *at == newest)
+                })
+        });
+    }
+
+    pub(super) fn store_last(&self) -> u64 {
+        self.store.last_position()
     }
 
     /// Lets the cluster work and time pass, once.
