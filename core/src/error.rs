@@ -315,8 +315,8 @@ pub enum Error {
         remedy: &'static str,
     },
 
-    /// Replication stands still until a person decides. The local store goes on.
-    #[error("replication stands still: {0}")]
+    /// Replication or publishing stands still until a person decides. The local store goes on.
+    #[error("what this store sends stands still: {0}")]
     Halted(Box<Halt>),
 
     /// The stream is another origin's, kept here to be read. Nothing was written.

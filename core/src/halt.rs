@@ -1,17 +1,17 @@
-//! Why replication stands still until a person decides.
+//! Why replication or publishing stands still until a person decides.
 
 use uuid::Uuid;
 
-/// What replication met that it must not resolve by itself, with the calls that resolve it.
+/// What replication or publishing met that it must not resolve by itself, with the calls that resolve it.
 ///
 /// The local store goes on as if nothing was: appends and reads do not depend on it. What stands
 /// still is only what this origin sends to the server.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Halt {
-    /// Another copy of this store has replicated since this one did last.
+    /// Another copy of this store has taken its place since this one sent something last.
     #[error(
-        "another copy of this store (origin {origin}, known as {name:?}) replicated up to position {watermark} under session {session}; stop one of the two, then `fork` the one that goes on"
+        "another copy of this store (origin {origin}, known as {name:?}) took its place under session {session} and is at position {watermark}; stop one of the two, then `fork` the one that goes on"
     )]
     Cloned {
         /// The origin of both.
@@ -20,19 +20,19 @@ pub enum Halt {
         name: Box<str>,
         /// The session that the other has claimed.
         session: Uuid,
-        /// How far the other has replicated.
+        /// How far the other was then.
         watermark: u64,
     },
 
     /// The server has more of this store's history than the store itself: it was put back from an
     /// older backup or image, or lost its newest events.
     #[error(
-        "the server has events of origin {origin} up to position {watermark}, this store ends at {last}: it was put back from an older copy; `restore` from the server to have them again, or `fork` to go on without them"
+        "the server has events of origin {origin} up to position {watermark}, this store ends at {last}: it was put back from an older copy; `restore` from the replica to have them again, where there is one, or `fork` to go on without them"
     )]
     RestoredBackup {
         /// The origin.
         origin: Uuid,
-        /// How far it has replicated.
+        /// How far it was sent.
         watermark: u64,
         /// The last position here.
         last: u64,
@@ -40,7 +40,7 @@ pub enum Halt {
 
     /// A backup was put back, or a repair has ended; nothing that the server has is missing here.
     #[error(
-        "this store began a new epoch {epoch} since it replicated last (epoch {parent}); nothing is missing, `fork` lets it go on"
+        "this store began a new epoch {epoch} since the server heard of it last (epoch {parent}); nothing is missing, `fork` lets it go on"
     )]
     NewEpoch {
         /// The epoch it is in.
@@ -143,9 +143,9 @@ pub enum Halt {
         count: usize,
     },
 
-    /// What was kept about replication on this machine cannot be read.
+    /// What was kept on this machine about what is sent cannot be read.
     #[error(
-        "the state of replication is damaged: {reason}; `forget_state` begins anew, and `fork` makes this store known again"
+        "the state of what is sent is damaged: {reason}; `forget_state` begins anew, and `fork` makes this store known again"
     )]
     StateDamaged {
         /// What was found.
@@ -160,7 +160,9 @@ pub enum Halt {
     },
 
     /// A fault of this library; what was not sent is still in the log.
-    #[error("replication failed by a fault of its own: {reason}; report it, reopen the store")]
+    #[error(
+        "what sends this store's events failed by a fault of its own: {reason}; report it, reopen the store"
+    )]
     Internal {
         /// What happened.
         reason: Box<str>,

@@ -6,8 +6,9 @@ use tidelog::{
 };
 
 use crate::folder::copy_tree;
-use crate::services;
 use crate::stores::{self, Shop};
+use crate::sweep::Random;
+use crate::{services, topics};
 
 fn say(log: &BlockingTidelog, stream: &StreamId, count: usize) -> u64 {
     (0..count).fold(0, |_, _| stores::append(log, stream, b"said".to_vec()))
@@ -130,5 +131,39 @@ fn of_two_copies_that_kafka_alone_knows_one_publishes_and_the_other_says_so() {
     assert_eq!(counts, [10, 3]);
     original.close().unwrap();
     clone.close().unwrap();
+    shop.forget();
+}
+
+#[test]
+fn a_store_whose_copy_took_its_place_stands_still_also_while_what_is_told_of_it_does() {
+    let Some(address) = services::kafka() else {
+        return;
+    };
+    let shop = Shop::new("taken", address, 1);
+    topics::alter(&shop.address, &shop.topic(), "max.message.bytes", "10000");
+    let dir = tempdir().unwrap();
+    let (first, second) = (dir.path().join("first"), dir.path().join("second"));
+    let [small, large, of_both, of_copy, later] = [1, 2, 3, 4, 5].map(stores::stream);
+    let original = shop.open(&first);
+    say(&original, &small, 1);
+    // Nothing behind it is told of the log while it is parked.
+    stores::append(&original, &large, stores::noise(&mut Random(3), 200_000));
+    stores::level(&original);
+    stores::until(&original, "none is parked", |status| status.parked == 1);
+    // While it runs: the copy knows under which session.
+    copy_tree(&first, &second);
+    let copy = shop.open(&second);
+    say(&copy, &of_copy, 1);
+    stores::level(&copy);
+
+    say(&original, &of_both, 1);
+    let halt = halted(&original);
+    assert!(matches!(halt, Halt::Cloned { .. }), "{halt:?}");
+    assert_sends_nothing(&original, &shop, &later);
+    say(&copy, &of_copy, 1);
+    stores::level(&copy);
+    assert!(copy.publishing().halt().is_none());
+    original.close().unwrap();
+    copy.close().unwrap();
     shop.forget();
 }

@@ -1,14 +1,17 @@
 //! Messages that the broker refuses, and innocents that are refused with them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use rdkafka::message::Message as _;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use tempfile::tempdir;
 use tidelog::{BlockingTidelog, ParkedReason, Tidelog};
 
 use crate::consumer::Watch;
 use crate::services::Own;
 use crate::stores::{self, Shop};
-use crate::sweep::Random;
+use crate::sweep::{self, Random};
 use crate::{services, topics};
 
 /// Streams of one event each, one of which has a large one and another one behind it.
@@ -166,4 +169,49 @@ fn a_limit_lowered_under_load_parks_what_does_not_fit_and_nothing_else() {
     shop.has_all_of(&log);
     log.close().unwrap();
     shop.forget();
+}
+
+/// Why one message of a stream is in flight at a time, whatever librdkafka promises: a producer that is to
+/// stop at the first that is refused has the next on its way already, and the broker takes any sequence
+/// first of a producer that it does not know. Whether it happens in a round is a matter of timing.
+#[test]
+fn a_gapless_producer_leaves_a_gap_at_a_broker() {
+    if !sweep::is_full() {
+        return;
+    }
+    let Some(broker) = Own::kafka() else { return };
+    let has_gap = (0..20).any(|_| {
+        let topic = topics::unique("gapless");
+        let limit = [("max.message.bytes", "10000")];
+        topics::create(&broker.address(), &topic, 1, &limit);
+        let mut config = topics::client(&broker.address());
+        config
+            .set("enable.gapless.guarantee", "true")
+            .set("linger.ms", "0")
+            .set("batch.num.messages", "1");
+        let producer: BaseProducer = config.create().unwrap();
+        // It knows the topic and has a connection.
+        let found = producer
+            .client()
+            .fetch_metadata(Some(&topic), stores::PATIENCE);
+        found.unwrap();
+        broker.pause();
+        for number in 0..10 {
+            let bytes = if number == 0 { 200_000 } else { 10 };
+            let payload = stores::noise(&mut Random(number), bytes);
+            let payload = [number.to_string().as_bytes(), b" ", &payload].concat();
+            let record = BaseRecord::<str, [u8]>::to(&topic)
+                .key("a")
+                .payload(&payload);
+            producer.send(record).map_err(|(error, _)| error).unwrap();
+            producer.poll(Duration::from_millis(20));
+        }
+        broker.resume();
+        let _ = producer.flush(Duration::from_secs(10));
+        let there = topics::read(&broker.address(), &topic);
+        let mut there = there.values().flatten();
+        let first = there.next().and_then(|message| message.payload());
+        first.is_some_and(|payload| !payload.starts_with(b"0 "))
+    });
+    assert!(has_gap, "it kept what it promises");
 }
