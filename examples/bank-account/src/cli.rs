@@ -25,8 +25,12 @@ pub use destination::{Destination, Wait};
 pub use listen::Listening;
 #[cfg(feature = "kafka")]
 pub use publishing::PublishingAction;
+#[cfg(all(feature = "serve", feature = "kafka"))]
+pub(crate) use publishing::state_of as publishing_state;
 #[cfg(feature = "scylla")]
 pub use replication::ReplicationAction;
+#[cfg(all(feature = "serve", feature = "scylla"))]
+pub(crate) use replication::state_of as replication_state;
 
 use crate::aggregate::BankAccount;
 use crate::commands::{CloseAccount, Deposit, OpenAccount, Refusal, Withdraw};
@@ -34,6 +38,8 @@ use crate::event::{BankAccountEvent, CDS};
 use crate::import::{Customers, ImportError, Report, Selection, import_of};
 use crate::money;
 use crate::read_models;
+#[cfg(feature = "serve")]
+use crate::serve::Serving;
 use crate::transfer::{RequestTransfer, TransferRefusal, Transfers};
 
 /// A bank whose accounts live in an embedded event store.
@@ -136,6 +142,9 @@ pub enum Action {
         #[arg(long)]
         json: bool,
     },
+    /// Serve the bank over HTTP, with a page at `/`.
+    #[cfg(feature = "serve")]
+    Serve(Serving),
     /// Check the whole store.
     Verify,
     /// Copy all that is whole of a damaged store to a new directory.
@@ -249,14 +258,14 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         return told(repair_into(&store, to, &mut io::stdout()));
     }
     let mut bank = read_models::bank(&store);
-    if matches!(cli.action, Action::Transfer { .. } | Action::Parked) {
+    if has_transfers(&cli.action) {
         bank = bank.process_manager(Transfers);
     }
     #[cfg(any(feature = "scylla", feature = "kafka"))]
     let (bank, imports, asks) = (
         cli.destination.switch_on(bank)?,
         matches!(cli.action, Action::Import { .. }),
-        matches!(cli.action, Action::Status),
+        asks(&cli.action),
     );
     let bank = bank.open()?;
     let done = act(&bank, &store, cli.action, &mut io::stdout()).await;
@@ -273,10 +282,33 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
     told(done)
 }
 
+/// Whether transfers go on meanwhile.
+fn has_transfers(action: &Action) -> bool {
+    match action {
+        Action::Transfer { .. } | Action::Parked => true,
+        #[cfg(feature = "serve")]
+        Action::Serve(_) => true,
+        _ => false,
+    }
+}
+
+/// Whether it ends without waiting for what is sent to servers.
+#[cfg(any(feature = "scylla", feature = "kafka"))]
+fn asks(action: &Action) -> bool {
+    match action {
+        Action::Status => true,
+        #[cfg(feature = "serve")]
+        Action::Serve(_) => true,
+        _ => false,
+    }
+}
+
 /// Whether it makes a store where there is none.
 fn may_begin(action: &Action) -> bool {
     match action {
         Action::Import { .. } | Action::Open { .. } => true,
+        #[cfg(feature = "serve")]
+        Action::Serve(_) => true,
         #[cfg(feature = "kafka")]
         Action::Publishing { action } => matches!(action, PublishingAction::Topics { .. }),
         #[cfg(feature = "kafka")]
@@ -403,6 +435,8 @@ async fn act(
         Action::Report { json: false } => {
             write!(out, "{}", Report::read(bank, store, None).await?)?;
         }
+        #[cfg(feature = "serve")]
+        Action::Serve(serving) => serving.run(bank, out).await?,
         Action::Verify => {
             let found = bank.verify().await?;
             writeln!(

@@ -2,7 +2,8 @@
 //!
 //! One file a building block, to be copied: [`event`], [`aggregate`], [`commands`], [`query`], [`read_models`],
 //! [`transfer`], [`mirror`].
-//! The program around them is [`cli`], the import of the ledger [`import`].
+//! The program around them is [`cli`], the import of the ledger [`import`], the service `serve` (a feature, on by
+//! default).
 
 pub mod aggregate;
 pub mod cli;
@@ -13,4 +14,6 @@ pub mod mirror;
 pub mod money;
 pub mod query;
 pub mod read_models;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod transfer;

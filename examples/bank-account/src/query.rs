@@ -157,6 +157,9 @@ impl QueryHandler<AccountsOf> for Bank {
 
     async fn handle(&self, query: AccountsOf) -> Result<Self::Answer, Error> {
         let accounts = &self.accounts;
-        accounts.find(Accounts::HOLDER, &query.holder, PAGE).await
+        let holder = Accounts::holder_key(&query.holder);
+        let mut found = accounts.find(Accounts::HOLDER, &holder, PAGE).await?;
+        found.retain(|(_, row)| row.holder == query.holder);
+        Ok(found)
     }
 }

@@ -52,9 +52,47 @@ impl AccountRow {
 #[derive(Clone, Copy, Debug)]
 pub struct Accounts;
 
+/// Most bytes of a name that accounts are found by; what is longer is found by its beginning.
+const MAX_NAME_BYTES: usize = 256;
+/// Most words that one account is found by.
+const MAX_WORDS: usize = 12;
+
 impl Accounts {
     /// The lookup by holder.
     pub const HOLDER: &'static str = "holder";
+    /// The lookup by a word, for pages: with the account's id behind it.
+    pub const WORD: &'static str = "word";
+
+    /// How a holder stands in the lookup by holder.
+    pub fn holder_key(holder: &str) -> String {
+        beginning(holder, MAX_NAME_BYTES).to_owned()
+    }
+
+    /// The words that lead to an account: those of its id and of its holder.
+    pub fn words_of(id: &str, row: &AccountRow) -> Vec<String> {
+        let mut words = words(&row.holder);
+        words.insert(0, beginning(&id.to_lowercase(), MAX_NAME_BYTES).to_owned());
+        words.truncate(MAX_WORDS);
+        words.sort_unstable();
+        words.dedup();
+        words
+    }
+}
+
+/// The words of a text, in small letters: what stands between spaces.
+pub fn words(text: &str) -> Vec<String> {
+    let words = text.split_whitespace();
+    let words = words.map(|word| beginning(&word.to_lowercase(), MAX_NAME_BYTES).to_owned());
+    words.take(MAX_WORDS).collect()
+}
+
+/// The first characters of `text`, at most `bytes` of them.
+fn beginning(text: &str, bytes: usize) -> &str {
+    let mut end = bytes.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default()
 }
 
 impl Projection for Accounts {
@@ -74,8 +112,18 @@ impl Projection for Accounts {
     }
 
     fn lookups() -> Vec<Lookup<String, AccountRow>> {
-        let holder = |_: &String, row: &AccountRow| Some(row.holder.clone());
-        vec![Lookup::by(Self::HOLDER, holder)]
+        let holder = |_: &String, row: &AccountRow| Some(Self::holder_key(&row.holder));
+        let word = |id: &String, row: &AccountRow| {
+            let words = Self::words_of(id, row).into_iter();
+            let id = id.clone();
+            words
+                .map(move |word| (word, id.clone()))
+                .collect::<Vec<_>>()
+        };
+        vec![
+            Lookup::by(Self::HOLDER, holder),
+            Lookup::by(Self::WORD, word),
+        ]
     }
 }
 

@@ -138,7 +138,7 @@ pub(super) fn show(
     Ok(())
 }
 
-pub(super) fn state_of(status: &PublishingStatus) -> String {
+pub(crate) fn state_of(status: &PublishingStatus) -> String {
     match &status.state {
         PublishingState::Off => "is off; give --kafka HOST:PORT or --config FILE".to_owned(),
         PublishingState::Halted(halt) => format!("stands still: {halt}"),

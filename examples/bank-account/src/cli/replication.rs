@@ -192,7 +192,7 @@ pub(super) fn show(status: &ReplicationStatus, out: &mut impl Write) -> Result<(
     Ok(())
 }
 
-pub(super) fn state_of(status: &ReplicationStatus) -> String {
+pub(crate) fn state_of(status: &ReplicationStatus) -> String {
     match &status.state {
         ReplicationState::Off => "is off; give --scylla HOST:PORT or --config FILE".to_owned(),
         ReplicationState::Halted(halt) => format!("stands still: {halt}"),
