@@ -192,7 +192,7 @@ fn paths() -> Value {
                     query("follow", "Whether to go on where the log ends now", json!({ "type": "boolean" })),
                 ],
                 body: None,
-                answers: vec![(200, answer("Events", &[], &content("text/event-stream", json!({ "type": "string" }))))],
+                answers: vec![(200, answer("Events", &[], &content("text/event-stream", reference("Sent"))))],
                 problems: vec![ANY, &[GONE, READERS]],
             }.shown(),
         },
@@ -380,6 +380,10 @@ fn schemas() -> Value {
             "time": { "type": "string", "format": "date-time" }, "recorded": { "type": "string", "format": "date-time" },
             "account": text, "transfer": text, "holder": text, "amount": shown, "cds": count, "balance": shown,
             "from": text, "to": text, "reason": text, "traceparent": text, "correlation-id": text,
+        }), true),
+        "Sent": object(&["id", "event", "data"], json!({
+            "id": text, "event": text, "data": { "type": "string", "description": "JSON, an Event; of the first one, `place`, the position that is begun behind" },
+            "retry": count,
         }), true),
         "History": object(&["id", "events", "next"], json!({
             "id": text, "events": { "type": "array", "items": reference("Event") }, "next": next,
