@@ -66,8 +66,10 @@ pub use crate::scylla::{
     Consistency, KeyspaceReplication, MigrateReport, SCHEMA_VERSION, ScyllaConfig, ScyllaStore, Tls,
 };
 pub use sled::{
-    BackupReport, Losses, LostEvents, LostRange, Phase, Progress, ProgressCallback, RepairReport,
-    SledStore, SledStoreBuilder, StoreInfo, VerifyReport, repair, restore_backup,
+    BackupReport, IndexCopy, LogInfo, LogReader, LogRecords, Losses, LostEvents, LostRange,
+    ModelState, Phase, Progress, ProgressCallback, RepairReport, SavedState, SledStore,
+    SledStoreBuilder, StoreInfo, StoreKind, StoredModel, StoredSnapshot, VerifyReport, repair,
+    restore_backup, restore_backup_told,
 };
 #[cfg(feature = "scylla")]
 pub use tidelog_core::Secret;

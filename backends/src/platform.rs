@@ -54,6 +54,18 @@ fn is_there(path: &Path) -> bool {
     path.as_os_str().is_empty() || path.exists()
 }
 
+/// Whether `path`, which may be missing, is `dir` or lies inside it, by way of whatever links.
+pub(crate) fn lies_in(path: &Path, dir: &Path) -> io::Result<bool> {
+    let real = |path: &Path| {
+        let path = std::path::absolute(path)?;
+        let there = path.ancestors().find(|level| level.exists());
+        let inside = there.and_then(|there| path.strip_prefix(there).ok());
+        let (there, inside) = (there.unwrap_or(&path), inside.unwrap_or(Path::new("")));
+        io::Result::Ok(fs::canonicalize(there)?.join(inside))
+    };
+    Ok(real(path)?.starts_with(real(dir)?))
+}
+
 /// Makes names created, renamed or removed in `dir` survive a power cut.
 pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     // The parent of a relative name.
@@ -259,6 +271,36 @@ pub(crate) fn host_name() -> String {
 pub(crate) fn describe_holder() -> String {
     let host = host_name();
     format!("process {} on {host}", std::process::id())
+}
+
+/// Whether some process holds a lock on the file, as far as the system tells without taking it: to try
+/// would keep out whoever tries at the same moment.
+pub(crate) fn is_locked(path: &Path) -> Option<bool> {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let found = match fs::metadata(path) {
+            Ok(found) => found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Some(false),
+            Err(_) => return None,
+        };
+        let (major, minor) = (
+            rustix::fs::major(found.dev()),
+            rustix::fs::minor(found.dev()),
+        );
+        let wanted = format!("{major:02x}:{minor:02x}:{}", found.ino());
+        let locks = fs::read_to_string("/proc/locks").ok()?;
+        // `1: FLOCK  ADVISORY  WRITE 1234 08:01:131 0 EOF`; who waits has an arrow behind its number.
+        Some(locks.lines().any(|line| {
+            let mut words = line.split_ascii_whitespace().skip(1);
+            words.next() == Some("FLOCK") && words.nth(3) == Some(&wanted)
+        }))
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = path;
+        None
+    }
 }
 
 /// On Windows a virus scanner or an indexer may hold a file for moments: tries again for a while.

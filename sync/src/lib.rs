@@ -97,7 +97,8 @@ pub use distributed::DistributedConfig;
 #[cfg(feature = "scylla")]
 pub use distributed::ReplicationOptions;
 pub use jsonl::{
-    ExportQuery, ExportReport, ImportError, ImportOptions, ImportReport, Sequences, export, import,
+    ExportQuery, ExportReport, ImportError, ImportOptions, ImportReport, Sequences, export,
+    export_log, import,
 };
 #[cfg(feature = "kafka")]
 pub use kafka::{

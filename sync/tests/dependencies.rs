@@ -112,6 +112,11 @@ fn what_users_add_has_no_runtime_and_no_network() {
 }
 
 #[test]
+fn the_command_has_no_runtime_and_no_network() {
+    assert_absent("tidelog-cli", &["tokio", "scylla", "rustls", "rdkafka"]);
+}
+
+#[test]
 fn the_example_has_no_network() {
     assert_absent("bank-account", &["scylla", "rustls", "rdkafka"]);
 }

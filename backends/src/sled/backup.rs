@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use tidelog_core::Error;
 
 use super::checkpoints::Saved;
-use super::format;
-use super::options::{Phase, Progress};
+use super::format::Format;
+use super::log::Log;
+use super::options::{Phase, Progress, ProgressCallback};
 use super::recover;
 use super::sealed_file;
 use super::segment::{self, SegmentHeader};
@@ -68,14 +69,58 @@ impl SledStore {
     /// [`Error::Cancelled`]; [`Error::Io`]: the backup is not complete then, make it again.
     pub fn backup(&self, to: impl AsRef<Path>) -> Result<BackupReport, Error> {
         self.ensure_open()?;
-        let (shared, to) = (self.shared(), to.as_ref());
+        let shared = self.shared();
         // What a later version has beside the log is not known here.
         shared.format.ensure_writable(&shared.dir)?;
         shared.ensure_own()?;
-        let known = prepare_target(to, &shared.format)?;
-        let is_new = format::Format::read(to)?.is_none();
         let saved = Saved::whole(&shared.dir)?;
-        let (mark, tails, (newest, used, len)) = self.synced_end()?;
+        let (mark, tails, newest) = self.synced_end()?;
+        let source = Source {
+            log: &shared.log,
+            format: &shared.format,
+            format_now: &|| Ok(shared.format_now()),
+            saved,
+            mark,
+            newest,
+            sealed: &mut |number| sealed_len(&tails, number, &shared.log.path(number)),
+            progress: shared.progress.as_ref(),
+        };
+        source.copy_to(to.as_ref())
+    }
+
+    /// The end of what is synced, and the segments that may not be cut to their length yet. What is
+    /// written from then on only adds to it.
+    fn synced_end(&self) -> Result<SyncedEnd, Error> {
+        let mut committer = self.handle().lock();
+        committer.sync_now()?;
+        let tails = self.shared().streams.tails();
+        Ok((committer.mark(), tails, committer.end()))
+    }
+}
+
+/// What is copied, as of one moment: what is written from then on only adds to it.
+pub(super) struct Source<'a> {
+    pub log: &'a Log,
+    pub format: &'a Format,
+    /// With the flags that the log may have come to need since.
+    pub format_now: &'a dyn Fn() -> Result<Format, Error>,
+    /// Taken before the end was.
+    pub saved: Saved,
+    pub mark: CleanMark,
+    /// Number, used bytes and length of the newest segment.
+    pub newest: (u64, u64, u64),
+    /// Used bytes of a segment before it.
+    pub sealed: &'a mut dyn FnMut(u64) -> Result<u64, Error>,
+    pub progress: Option<&'a ProgressCallback>,
+}
+
+impl Source<'_> {
+    pub(super) fn copy_to(self, to: &Path) -> Result<BackupReport, Error> {
+        refuse_inside(to, self.log.dir().parent().unwrap_or(Path::new("")))?;
+        let known = prepare_target(to, self.format)?;
+        let is_new = Format::read(to)?.is_none();
+        let mark = self.mark;
+        let (newest, used, len) = self.newest;
         let mut report = BackupReport {
             last_position: mark.position,
             ..BackupReport::default()
@@ -87,12 +132,12 @@ impl SledStore {
                 done: number - 1,
                 total: newest,
             };
-            recover::report(shared.progress.as_ref(), progress)?;
-            let source = shared.log.path(number);
+            recover::report(self.progress, progress)?;
+            let source = self.log.path(number);
             let (used, len) = if number == newest {
                 (used, len)
             } else {
-                let len = sealed_len(&tails, number, &source)?;
+                let len = (self.sealed)(number)?;
                 (len, len)
             };
             let target = segment::path(&to.join(LOG), number);
@@ -121,7 +166,7 @@ impl SledStore {
             .map_err(|error| Error::io("sync", to.join(LOG), error))?;
         if !is_new {
             // What the log has now may need flags that it did not have then.
-            shared.format_now().write(to)?;
+            (self.format_now)()?.write(to)?;
         }
         write_mark(
             to,
@@ -133,18 +178,9 @@ impl SledStore {
             },
         )?;
         // After the mark: an interrupted backup has older ones with its log, which is safe.
-        saved.put(to)?;
-        shared.format_now().write(to)?;
+        self.saved.put(to)?;
+        (self.format_now)()?.write(to)?;
         Ok(report)
-    }
-
-    /// The end of what is synced, and the segments that may not be cut to their length yet. What is
-    /// written from then on only adds to it.
-    fn synced_end(&self) -> Result<SyncedEnd, Error> {
-        let mut committer = self.handle().lock();
-        committer.sync_now()?;
-        let tails = self.shared().streams.tails();
-        Ok((committer.mark(), tails, committer.end()))
     }
 }
 
@@ -170,14 +206,27 @@ fn sealed_len(tails: &[Arc<Tail>], number: u64, path: &Path) -> Result<u64, Erro
 /// [`Error::NotAStore`] when `from` is no backup or `to` is not empty; [`Error::Damaged`] when a
 /// file is not what was backed up; [`Error::Io`].
 pub fn restore_backup(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<(), Error> {
+    restore_backup_told(from, to, None)
+}
+
+/// [`restore_backup`] that tells how far it is, in segments, and may be cancelled: what stands in `to`
+/// is no store then.
+///
+/// # Errors
+/// As there, and [`Error::Cancelled`].
+pub fn restore_backup_told(
+    from: impl AsRef<Path>,
+    to: impl AsRef<Path>,
+    progress: Option<&ProgressCallback>,
+) -> Result<(), Error> {
     let (from, to) = (from.as_ref(), to.as_ref());
     let not = |path: &Path, reason: &str| Error::NotAStore {
         path: path.into(),
         reason: reason.into(),
     };
+    refuse_inside(to, from)?;
     let mark = read_mark(from)?.ok_or_else(|| not(from, "it is not a complete backup"))?;
-    let format =
-        format::Format::read(from)?.ok_or_else(|| not(from, "it is not a complete backup"))?;
+    let format = Format::read(from)?.ok_or_else(|| not(from, "it is not a complete backup"))?;
     format.ensure_writable(from)?;
     if to.exists()
         && (!to.is_dir()
@@ -194,7 +243,13 @@ pub fn restore_backup(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()
     let log_dir = to.join(LOG);
     platform::create_dir(&log_dir).map_err(|error| Error::io("create", &log_dir, error))?;
     write_mark(to, &mark)?;
-    for copied in &mark.segments {
+    for (done, copied) in (0..).zip(&mark.segments) {
+        let progress_now = Progress {
+            phase: Phase::Restore,
+            done,
+            total: mark.segments.len() as u64,
+        };
+        recover::report(progress, progress_now)?;
         let source = segment::path(&from.join(LOG), copied.number);
         check_len(from, copied, &source)?;
         let target = segment::path(&log_dir, copied.number);
@@ -209,6 +264,18 @@ pub fn restore_backup(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()
     platform::sync_dir(&log_dir).map_err(|error| Error::io("sync", &log_dir, error))?;
     Saved::whole(from)?.put(to)?;
     format.write(to)
+}
+
+/// What is copied is not changed, so nothing is copied into it.
+fn refuse_inside(to: &Path, from: &Path) -> Result<(), Error> {
+    if platform::lies_in(to, from).map_err(|error| Error::io("look at", to, error))? {
+        let reason = "it is what is copied, or inside it; give another directory";
+        return Err(Error::NotAStore {
+            path: to.into(),
+            reason: reason.into(),
+        });
+    }
+    Ok(())
 }
 
 /// The room above the used bytes is filled with zeros: no more than the segment was made with.
@@ -233,6 +300,12 @@ pub(crate) fn is_backup(dir: &Path) -> bool {
     dir.join(FILE).exists()
 }
 
+/// The newest commit that a backup vouches for; 0 of anything else.
+pub(crate) fn backed_up_commit(dir: &Path) -> u64 {
+    let mark = read_mark(dir).ok().flatten();
+    mark.map_or(0, |mark| mark.commit)
+}
+
 /// The new epoch is in the log: from here on it is a store of its own.
 pub(crate) fn remove_mark(dir: &Path) -> Result<(), Error> {
     let path = dir.join(FILE);
@@ -240,7 +313,7 @@ pub(crate) fn remove_mark(dir: &Path) -> Result<(), Error> {
     platform::sync_dir(dir).map_err(|error| Error::io("sync", dir, error))
 }
 
-fn prepare_target(to: &Path, format: &format::Format) -> Result<Vec<Copied>, Error> {
+fn prepare_target(to: &Path, format: &Format) -> Result<Vec<Copied>, Error> {
     let not = |reason: &str| Error::NotAStore {
         path: to.into(),
         reason: reason.into(),
@@ -249,7 +322,7 @@ fn prepare_target(to: &Path, format: &format::Format) -> Result<Vec<Copied>, Err
         if !to.is_dir() {
             return Err(not("a file is there; give the path of a directory"));
         }
-        match (read_mark(to)?, format::Format::read(to)?) {
+        match (read_mark(to)?, Format::read(to)?) {
             (Some(mark), Some(there)) if there.origin == format.origin => {
                 there.ensure_writable(to)?;
                 return Ok(mark.segments);

@@ -133,7 +133,7 @@ fn path(store: &Path, name: &str) -> PathBuf {
     store.join(DIR).join(name)
 }
 
-fn load(store: &Path, name: &str) -> Result<Option<Bytes>, Error> {
+pub(crate) fn load(store: &Path, name: &str) -> Result<Option<Bytes>, Error> {
     let path = path(store, name);
     let Some(bytes) = sealed_file::read(&path)? else {
         return Ok(None);

@@ -71,12 +71,16 @@ impl Drop for Lock {
 }
 
 fn holder(path: &Path) -> String {
+    noted(path).unwrap_or_else(|| "another process".to_owned())
+}
+
+/// What whoever took the lock last has noted in its file.
+pub(crate) fn noted(path: &Path) -> Option<String> {
     let mut note = String::new();
     let read = File::open(path).and_then(|file| file.take(400).read_to_string(&mut note));
-    match read {
-        Ok(_) if !note.trim().is_empty() => note.trim().to_owned(),
-        _ => "another process".to_owned(),
-    }
+    read.ok()
+        .map(|_| note.trim().to_owned())
+        .filter(|note| !note.is_empty())
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ mod handle;
 mod hash;
 mod heads;
 pub(crate) mod index;
+mod index_copy;
 mod indexer;
 mod info;
 #[cfg(feature = "internals")]
@@ -34,6 +35,7 @@ mod live;
 mod lock;
 mod log;
 mod log_pages;
+mod log_reader;
 mod losses;
 mod mark;
 mod mend;
@@ -71,9 +73,11 @@ mod verify;
 mod walk;
 mod workers;
 
-pub use backup::{BackupReport, restore_backup};
+pub use backup::{BackupReport, restore_backup, restore_backup_told};
 pub use copy::LogCopy;
+pub use index_copy::{IndexCopy, ModelState, StoredModel, StoredSnapshot};
 pub use info::StoreInfo;
+pub use log_reader::{LogInfo, LogReader, LogRecords, SavedState, StoreKind};
 pub use losses::{Losses, LostEvents, LostRange};
 pub use mend::SegmentMend;
 pub use options::{Phase, Progress, ProgressCallback, SledStoreBuilder};

@@ -292,15 +292,7 @@ fn open_index(
 ) -> Result<index::Opened, Error> {
     let identity = index_identity(options.hash_bits, format);
     let promised = index::promised(dir, &identity).map_err(super::index_failed)?;
-    if let Some(sealed) = promised.filter(|sealed| *sealed >= newest) {
-        let what = format!("it is the newest segment, but segment {sealed} was sealed before");
-        let path = segment::path(&dir.join(LOG), newest);
-        return Err(Error::damaged(
-            path,
-            what,
-            "put the newer segments back, or restore a backup",
-        ));
-    }
+    refuse_lost_segments(dir, promised, newest)?;
     let budget = options.memory_budget;
     let index_options = IndexOptions {
         engine: options.engine,
@@ -323,6 +315,23 @@ fn open_index(
     }
     let sealed = (newest > 1).then(|| 1..=newest - 1);
     Index::open(dir, index_options, sealed).map_err(super::index_failed)
+}
+
+/// Refuses a log whose newest segment is one that the index knows to be sealed.
+pub(crate) fn refuse_lost_segments(
+    dir: &Path,
+    promised: Option<u64>,
+    newest: u64,
+) -> Result<(), Error> {
+    match promised.filter(|sealed| *sealed >= newest) {
+        None => Ok(()),
+        Some(sealed) => {
+            let what = format!("it is the newest segment, but segment {sealed} was sealed before");
+            let path = segment::path(&dir.join(LOG), newest);
+            let remedy = "put the newer segments back, or restore a backup";
+            Err(Error::damaged(path, what, remedy))
+        }
+    }
 }
 
 /// What the index was made for: another store's, or one with other hashes, is not believed.
@@ -368,11 +377,7 @@ fn inspect(dir: &Path) -> Result<bool, Error> {
     if dir.join(format::FILE).exists() {
         return Ok(true);
     }
-    // These come after `format`: who has them and a log had one.
-    let later = [state::FILE, index::MANIFEST, index::DIR, checkpoints::DIR];
-    if dir.join(LOG).is_dir() && later.iter().any(|name| dir.join(name).exists()) {
-        return Err(lost_format(dir));
-    }
+    refuse_lost_format(dir)?;
     // An empty directory may become a store, and so may one whose creation was interrupted.
     let ours = [lock::FILE, LOG, "format.new"];
     for entry in fs::read_dir(dir).map_err(|error| refused(dir, "list", error))? {
@@ -388,6 +393,16 @@ fn inspect(dir: &Path) -> Result<bool, Error> {
         }
     }
     Ok(true)
+}
+
+/// Refuses a store without `format` that had one.
+pub(crate) fn refuse_lost_format(dir: &Path) -> Result<(), Error> {
+    // These come after `format`: who has them and a log had one.
+    let later = [state::FILE, index::MANIFEST, index::DIR, checkpoints::DIR];
+    if dir.join(LOG).is_dir() && later.iter().any(|name| dir.join(name).exists()) {
+        return Err(lost_format(dir));
+    }
+    Ok(())
 }
 
 fn refused(dir: &Path, action: &'static str, error: io::Error) -> Error {
@@ -478,7 +493,8 @@ fn lost_format(dir: &Path) -> Error {
     Error::damaged(
         dir.join(format::FILE),
         "it is missing, but there is a log",
-        "put the format file back from a backup; the log beside it may be whole",
+        "put the format file back from a backup, or `repair` the store into another directory: the \
+         log beside it may be whole",
     )
 }
 

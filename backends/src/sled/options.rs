@@ -34,7 +34,7 @@ pub enum Phase {
     Backup,
     /// Checking read models and catching them up with the log. Counted in events.
     Projections,
-    /// Copying a store's log from its replica. Counted in positions.
+    /// Copying a store's log from its replica, counted in positions, or putting a backup back.
     Restore,
 }
 

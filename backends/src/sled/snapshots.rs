@@ -77,7 +77,7 @@ fn stands(shared: &Shared, snapshot: &SnapshotEnvelope) -> Result<bool, Error> {
     Ok(event.is_some_and(|event| event.event_id == snapshot.event_id))
 }
 
-fn decode(stream: &StreamId, bytes: &[u8]) -> Option<SnapshotEnvelope> {
+pub(crate) fn decode(stream: &StreamId, bytes: &[u8]) -> Option<SnapshotEnvelope> {
     let stored: Stored<'_> = postcard::from_bytes(bytes).ok()?;
     Some(SnapshotEnvelope {
         stream: stream.clone(),

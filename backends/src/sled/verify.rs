@@ -7,8 +7,10 @@ use tidelog_core::{Error, RecordKind, StreamId};
 
 use super::control;
 use super::frame_reader::Expect;
-use super::index::IndexError;
-use super::options::{Phase, Progress};
+use super::hash::NameHash;
+use super::index::{IndexError, Posting};
+use super::log::Log;
+use super::options::{Phase, Progress, ProgressCallback};
 use super::record;
 use super::recover;
 use super::shared::Shared;
@@ -63,19 +65,21 @@ impl SledStore {
         })?;
         let last = shared.live.last();
         let mut report = VerifyReport::default();
-        let events = check_log(&shared, last, &mut report)?;
+        let progress = shared.progress.as_ref();
+        let events = check_log(&shared.log, progress, last, &mut report)?;
         check_index(&shared, last, &events, &mut report)?;
         Ok(report)
     }
 }
 
 /// Checks the log up to position `last` and answers how many events the runs must know.
-fn check_log(
-    shared: &Shared,
+pub(crate) fn check_log(
+    log: &Log,
+    told: Option<&ProgressCallback>,
     last: u64,
     report: &mut VerifyReport,
 ) -> Result<Vec<(u64, u64)>, Error> {
-    let segments = shared.log.segments();
+    let segments = log.segments();
     let mut sequences: HashMap<u128, u64> = HashMap::new();
     let mut events_in = Vec::new();
     let mut streams = 0;
@@ -86,7 +90,7 @@ fn check_log(
             done: done as u64,
             total: segments.len() as u64,
         };
-        recover::report(shared.progress.as_ref(), progress)?;
+        recover::report(told, progress)?;
         let mut events = 0;
         let mut check = |offset: u64, parsed: &record::Parsed<'_>| {
             report.records += 1;
@@ -94,12 +98,12 @@ fn check_log(
                 // Opening looks for it nowhere else.
                 if control::superseded_by(parsed).is_some() && !info.about.branches {
                     let what = "its header does not say that streams begin branches in it";
-                    return Err(shared.log.damaged(info.number, offset, what));
+                    return Err(log.damaged(info.number, offset, what));
                 }
                 return Ok(());
             }
             events += 1;
-            let (key, first) = branch_of(shared, parsed);
+            let (key, first) = branch_of(log, parsed);
             let head = sequences.entry(key).or_insert_with(|| {
                 streams += u64::from(first.is_none());
                 first.map_or(0, |first| first - 1)
@@ -107,8 +111,8 @@ fn check_log(
             let follows = parsed.sequence == *head + 1
                 || (parsed.sequence > *head && {
                     let (head, next) = (*head, parsed.sequence);
-                    let losses = &shared.log.losses;
-                    let branches = &shared.log.branches;
+                    let losses = &log.losses;
+                    let branches = &log.branches;
                     // What a repair lost of events that gave way is missed by nobody.
                     let explains = |of: StreamId| {
                         let from = branches.gives_way_from(&of, parsed.position);
@@ -124,24 +128,22 @@ fn check_log(
                     .stream()
                     .map_or_else(String::new, |name| name.to_string());
                 let what = format!("{name} has sequence {} after {head}", parsed.sequence);
-                return Err(shared.log.damaged(info.number, offset, &what));
+                return Err(log.damaged(info.number, offset, &what));
             }
             *head = parsed.sequence;
             Ok(())
         };
         let newest = done + 1 == segments.len();
         let next = if newest {
-            walk_newest(&shared.log, info.number, last, |offset, _, parsed| {
+            walk_newest(log, info.number, last, |offset, _, parsed| {
                 check(offset, parsed)
             })?
         } else {
-            walk_sealed(&shared.log, info.number, |offset, _, parsed| {
-                check(offset, parsed)
-            })?
+            walk_sealed(log, info.number, |offset, _, parsed| check(offset, parsed))?
         };
         report.lost += info.hole().map_or(0, |(first, last)| last - first + 1);
         if expected.is_some_and(|end| end_of(&end) != info.before) {
-            return Err(shared.log.damaged(
+            return Err(log.damaged(
                 info.number,
                 0,
                 "it does not begin where the segment before it ends",
@@ -158,10 +160,10 @@ fn check_log(
 
 /// What the branch of a record's stream is known by, and its first sequence; `None` of a stream before
 /// its first one.
-fn branch_of(shared: &Shared, parsed: &record::Parsed<'_>) -> (u128, Option<u64>) {
+fn branch_of(log: &Log, parsed: &record::Parsed<'_>) -> (u128, Option<u64>) {
     let (aggregate_type, aggregate_id) = (parsed.aggregate_type, parsed.aggregate_id);
     let plain = || name_key(&[aggregate_type, b"/", aggregate_id]);
-    let branches = &shared.log.branches;
+    let branches = &log.branches;
     if branches.is_empty() {
         return (plain(), None);
     }
@@ -207,34 +209,9 @@ fn check_index(
         .inspect(|index| Ok(index.covered().map_or(0, |covered| covered.segment)))
         .map_err(index_failed)?
         .min(walked);
-    let wrong = |what: String| IndexError::Damaged(what);
-    let mut visit = |hash: u64, name: &str, sequence: u64, place: super::index::Posting| {
-        buffer.clear();
-        let (from, len) = (u64::from(place.offset), u64::from(place.len));
-        shared.log.check_range(place.segment, from, len)?;
-        buffer.resize(place.len as usize, 0);
-        shared
-            .log
-            .read_at(place.segment, u64::from(place.offset), &mut buffer)?;
-        let at = format!("segment {} byte {}", place.segment, place.offset);
-        let parsed = record::parse(&buffer)
-            .map_err(|why| wrong(format!("the index points to {at}, where {why}")))?;
-        let stream = parsed.stream().map(|stream| {
-            let named = shared.log.branches.name_at(&stream, parsed.position);
-            named.unwrap_or(stream)
-        });
-        let stream = stream.filter(|stream| stream.as_str() == name);
-        let Some(stream) = stream.filter(|_| parsed.sequence == sequence) else {
-            return Err(wrong(format!(
-                "the index has {name} {sequence} at {at}, another record is there"
-            )));
-        };
-        let fingerprint = shared.hash.fingerprint(&parsed.event_id);
-        if fingerprint != place.fingerprint || shared.hash.stream(&stream) != hash {
-            return Err(wrong(format!(
-                "the index has wrong hashes for {name} {sequence}"
-            )));
-        }
+    let mut visit = |hash: u64, name: &str, sequence: u64, place: Posting| {
+        let entry = (hash, name, sequence, place);
+        check_entry(&shared.log, &shared.hash, entry, &mut buffer)?;
         indexed += u64::from(place.segment <= covered);
         Ok(())
     };
@@ -272,5 +249,40 @@ fn check_index(
         expected += in_log;
     }
     report.indexed = expected;
+    Ok(())
+}
+
+/// Whether an entry of the index leads to the record that it speaks of.
+pub(crate) fn check_entry(
+    log: &Log,
+    names: &NameHash,
+    (hash, name, sequence, place): (u64, &str, u64, Posting),
+    buffer: &mut Vec<u8>,
+) -> Result<(), IndexError> {
+    let wrong = |what: String| IndexError::Damaged(what);
+    buffer.clear();
+    let (from, len) = (u64::from(place.offset), u64::from(place.len));
+    log.check_range(place.segment, from, len)?;
+    buffer.resize(place.len as usize, 0);
+    log.read_at(place.segment, from, buffer)?;
+    let at = format!("segment {} byte {from}", place.segment);
+    let parsed = record::parse(buffer)
+        .map_err(|why| wrong(format!("the index points to {at}, where {why}")))?;
+    let stream = parsed.stream().map(|stream| {
+        let named = log.branches.name_at(&stream, parsed.position);
+        named.unwrap_or(stream)
+    });
+    let stream = stream.filter(|stream| stream.as_str() == name);
+    let Some(stream) = stream.filter(|_| parsed.sequence == sequence) else {
+        return Err(wrong(format!(
+            "the index has {name} {sequence} at {at}, another record is there"
+        )));
+    };
+    let fingerprint = names.fingerprint(&parsed.event_id);
+    if fingerprint != place.fingerprint || names.stream(&stream) != hash {
+        return Err(wrong(format!(
+            "the index has wrong hashes for {name} {sequence}"
+        )));
+    }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use tidelog_backends::SledStore;
+use tidelog_backends::{LogReader, SledStore};
 use tidelog_core::*;
 
 use crate::consumers;
@@ -119,10 +119,14 @@ pub fn examine(image: &Image, dir: &Path, reads_first: bool, step: impl Fn(&str)
         tools::put_back(dir, &as_damaged);
     }
 
+    step("reading it without its lock");
+    let beside = Beside::look(image, dir);
+
     step("opening");
     let store = match opened(dir) {
         Ok(store) => store,
         Err(path) => {
+            assert!(beside.said, "{} refused, and read beside", path.display());
             assert!(!changed.only_beside, "{} refused", path.display());
             changed.assert_named(&path, dir);
             step("repairing");
@@ -134,6 +138,7 @@ pub fn examine(image: &Image, dir: &Path, reads_first: bool, step: impl Fn(&str)
     let found = consumers::examine(&store, image, dir);
     let there = store.blocking().last_position();
     let gone = kept.gone(image, there, changed.in_state);
+    assert!(beside.durable <= there, "what was read beside it is gone");
     let mut events = image.events[..there as usize].to_vec();
     if !reads_first {
         step("appending");
@@ -155,6 +160,7 @@ pub fn examine(image: &Image, dir: &Path, reads_first: bool, step: impl Fn(&str)
         step("appending");
         append_everywhere(&store, image, &mut events, changed.in_log);
     }
+    assert_eq!(beside.said, named.is_some(), "damage by one of two readers");
     if let Some(path) = named {
         assert!(changed.in_log, "damage found without any");
         changed.assert_named(&path, dir);
@@ -188,6 +194,46 @@ pub fn examine(image: &Image, dir: &Path, reads_first: bool, step: impl Fn(&str)
         _ => "whole",
     };
     verdict(outcome.into(), gone)
+}
+
+/// What is read without the store's lock.
+struct Beside {
+    /// Whether damage was named.
+    said: bool,
+    /// The newest position that is said to survive.
+    durable: u64,
+}
+
+impl Beside {
+    fn look(image: &Image, dir: &Path) -> Self {
+        let before = tree(dir);
+        let reader = match LogReader::open(dir) {
+            Ok(reader) => reader,
+            Err(error) => {
+                assert!(is_damage(&error, dir));
+                return Self {
+                    said: true,
+                    durable: 0,
+                };
+            }
+        };
+        let mut said = false;
+        for (at, found) in reader.read(LogQuery::all()).enumerate() {
+            match found {
+                Ok(found) => assert!(image.events.get(at) == Some(&found), "position {}", at + 1),
+                Err(error) => said |= is_damage(&error, dir),
+            }
+        }
+        match reader.verify(None) {
+            Ok(_) => assert!(!said, "a read found damage, verify none"),
+            Err(error) => said |= is_damage(&error, dir),
+        }
+        assert_eq!(before, tree(dir), "reading changed files");
+        Self {
+            said,
+            durable: reader.last_position(),
+        }
+    }
 }
 
 /// Which files are not as they were.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use tidelog_backends::SledStore;
+use tidelog_backends::{LogReader, SledStore};
 use tidelog_core::*;
 use uuid::Uuid;
 
@@ -99,9 +99,13 @@ impl History {
     /// Opens the store in `dir` and compares; then goes on with it. `stands`: an index that was not
     /// made again has all that was flushed.
     pub fn check(&self, dir: &Path, promised: &Promised, stands: bool) -> Result<Seen, String> {
+        let beside = self.beside(dir)?;
         let store = builder(dir).open().map_err(failed("opening"))?;
         let seen = self.look(&store, promised.durable, promised.origin);
         let done = seen.and_then(|mut seen| {
+            if beside > seen.survivors {
+                return Err(format!("{beside} events were read beside it"));
+            }
             let stands = stands && seen.rebuilt.is_none();
             seen.kept = promised.consumed.check(&store, stands)?;
             self.go_on(&store, seen.survivors)?;
@@ -117,6 +121,22 @@ impl History {
                 store.crash();
                 Err(wrong)
             }
+        }
+    }
+
+    /// Reads without the store's lock; how many events it says survive.
+    fn beside(&self, dir: &Path) -> Result<u64, String> {
+        let reader = match LogReader::open(dir) {
+            // Its making was cut off.
+            Err(Error::NotAStore { .. }) => return Ok(0),
+            opened => opened.map_err(failed("reading beside it"))?,
+        };
+        let found: Result<Vec<_>, _> = reader.read(LogQuery::all()).collect();
+        let found = found.map_err(failed("reading beside it"))?;
+        reader.verify(None).map_err(failed("verifying beside it"))?;
+        match first_difference(&found, &self.events) {
+            None => Ok(found.len() as u64),
+            Some(wrong) => Err(format!("position {} is wrong beside it", wrong + 1)),
         }
     }
 

@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
+use tidelog_backends::LogReader;
 use tidelog_core::cloudevents::{BatchPlace, write_line};
 use tidelog_core::{
     BlockingEventStream, Error, EventEnvelope, EventLog, LogIdentity, LogQuery, RecordKind,
@@ -17,6 +18,9 @@ use super::thread::Stopped;
 
 /// Bytes gathered before they are written.
 const BUFFER: usize = 1 << 16;
+
+/// Records looked at between two looks whether to go on.
+const LOOKED: u64 = 4096;
 
 /// Told how many events are done; may end the work.
 pub(super) type Progress = Arc<dyn Fn(u64) -> ControlFlow<()> + Send + Sync>;
@@ -219,6 +223,40 @@ pub fn export<S: EventLog>(
     done.map(|()| lines.report)
 }
 
+/// [`export`] of a log that is read without its store's lock, also beside whoever has that open: of what
+/// survives a power cut, as [`LogReader`] knows it. Payloads are those of the log, so those of a store with a
+/// [`PayloadCodec`](tidelog_core::PayloadCodec) are what that made, and are to be imported without it.
+///
+/// # Errors
+/// As [`export`], and [`Error::Damaged`] where the log is.
+pub fn export_log(
+    log: &LogReader,
+    query: &ExportQuery,
+    out: impl Write,
+) -> Result<ExportReport, Error> {
+    let last = log.last_position();
+    let mut lines = Lines {
+        out,
+        log: log.identity(),
+        buffer: Vec::new(),
+        batch: Vec::new(),
+        report: ExportReport {
+            last_position: last.min(query.to),
+            ..ExportReport::default()
+        },
+    };
+    let stands = |event: &EventEnvelope| log.superseded_at(event).is_none();
+    let records = log.read(LogQuery::from(query.from).to(query.to));
+    let of_stream = |event: &EventEnvelope| {
+        let wanted = query.stream.as_ref();
+        wanted.is_none_or(|stream| *stream == event.stream)
+    };
+    let records = records.filter(|read| read.as_ref().map_or(true, of_stream));
+    let done = lines.take_all(query, last, &stands, records);
+    lines.flush()?;
+    done.map(|()| lines.report)
+}
+
 struct Lines<W> {
     out: W,
     log: LogIdentity,
@@ -234,10 +272,14 @@ impl<W: Write> Lines<W> {
         query: &ExportQuery,
         last: u64,
         stands: &dyn Fn(&EventEnvelope) -> bool,
-        events: BlockingEventStream,
+        events: impl Iterator<Item = Result<EventEnvelope, Error>>,
     ) -> Result<(), Error> {
-        for event in events {
+        for (looked, event) in (1_u64..).zip(events) {
             let event = event?;
+            // Also where nothing is selected for long.
+            if looked.is_multiple_of(LOOKED) {
+                query.report(self.report.events)?;
+            }
             if event.position.is_some_and(|position| position > last) {
                 break;
             }

@@ -18,7 +18,7 @@ use std::path::Path;
 
 use tidelog_core::Error;
 
-pub use export::{ExportQuery, ExportReport, export};
+pub use export::{ExportQuery, ExportReport, export, export_log};
 pub use import::{ImportError, ImportOptions, ImportReport, Sequences, import};
 
 use crate::blocking::BlockingTidelog;

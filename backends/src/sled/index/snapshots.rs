@@ -38,6 +38,35 @@ pub(super) fn get(kv: &dyn Kv, name: &str) -> Result<Option<Vec<u8>>, IndexError
     Ok(None)
 }
 
+/// The name of the first snapshot behind that of `after`, in the order of their keys.
+pub(super) fn next(kv: &dyn Kv, after: Option<&str>) -> Result<Option<String>, IndexError> {
+    let mut from = match after {
+        None => vec![b's'],
+        Some(name) => {
+            // Behind its parts.
+            let mut key = head_key(name);
+            key.pop();
+            key.push(2);
+            key
+        }
+    };
+    while let Some(key) = kv.next_key(&from)? {
+        let mut reader = Reader(&key);
+        let mut name = || {
+            let [letter, high, low]: [u8; 3] = reader.array()?;
+            let len = usize::from(u16::from_be_bytes([high, low]));
+            let name = (letter == b's').then(|| reader.0.get(..len))??;
+            Some(std::str::from_utf8(name).ok()?.to_owned())
+        };
+        match name() {
+            Some(name) => return Ok(Some(name)),
+            None if key.first() == Some(&b's') => from = [key.as_slice(), &[0]].concat(),
+            None => break,
+        }
+    }
+    Ok(None)
+}
+
 /// Replaces the snapshot under `name`. Calls must not overlap.
 pub(super) fn put(kv: &dyn Kv, name: &str, bytes: &[u8]) -> Result<(), IndexError> {
     let before = read_head(kv, name)?;

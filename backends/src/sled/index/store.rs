@@ -380,6 +380,16 @@ impl Index {
         self.read(|view| snapshots::get(&*view.kv, stream.as_str()))
     }
 
+    /// The name of the first snapshot behind that of `after`.
+    pub(crate) fn next_snapshot(&self, after: Option<&str>) -> Result<Option<String>, IndexError> {
+        self.read(|view| snapshots::next(&*view.kv, after))
+    }
+
+    /// The bytes put last under `name`.
+    pub(crate) fn snapshot_named(&self, name: &str) -> Result<Option<Vec<u8>>, IndexError> {
+        self.read(|view| snapshots::get(&*view.kv, name))
+    }
+
     /// Keeps `bytes` for `stream`, in place of what was put before. Survives the process only
     /// after the next segment was added, or a close.
     pub(crate) fn snapshot_put(&self, stream: &StreamId, bytes: &[u8]) -> Result<(), IndexError> {

@@ -37,6 +37,12 @@ pub(super) fn directory_key(model: &str) -> Vec<u8> {
     [&0_u32.to_be_bytes(), &[DIRECTORY][..], model.as_bytes()].concat()
 }
 
+/// The model whose directory has this key.
+pub(super) fn model_of(key: &[u8]) -> Option<&str> {
+    let name = key.strip_prefix(&[0, 0, 0, 0, DIRECTORY])?;
+    std::str::from_utf8(name).ok()
+}
+
 /// The lowest key of a slot.
 pub(super) fn slot_key(slot: u32) -> Vec<u8> {
     slot.to_be_bytes().to_vec()

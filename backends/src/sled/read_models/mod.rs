@@ -105,7 +105,12 @@ impl ReadModels {
         }
     }
 
-    fn slots(
+    /// The names of all models that have rows.
+    pub(crate) fn names(index: &Index) -> Result<Vec<String>, IndexError> {
+        index.rows(|kv, _| sweep::names(kv))
+    }
+
+    pub(crate) fn slots(
         &self,
         index: &Index,
         model: &str,
@@ -265,7 +270,7 @@ impl ReadModels {
         })
     }
 
-    fn scan(
+    pub(crate) fn scan(
         &self,
         index: &Index,
         slot: &Slot,

@@ -15,14 +15,14 @@ pub(super) const A_COMMIT: usize = 512;
 pub(super) const A_FLUSH: usize = 1 << 15;
 const AT_ONCE: usize = 1_024;
 
+/// Where all directories stand.
+const DIRECTORIES: (Bound<&[u8]>, Bound<&[u8]>) =
+    (Bound::Included(&[0; 4]), Bound::Excluded(&[0, 0, 0, 1]));
+
 /// The highest slot that stands there, and those that no model names.
 pub(super) fn look(kv: &dyn RowKv) -> Result<(u32, Vec<u32>), IndexError> {
     let mut named = BTreeSet::new();
-    let models = (
-        Bound::Included(&[0; 4][..]),
-        Bound::Excluded(&[0, 0, 0, 1][..]),
-    );
-    kv.scan(models, Direction::Forward, &mut |key, value| {
+    kv.scan(DIRECTORIES, Direction::Forward, &mut |key, value| {
         let directory = Directory::decode(key, value).unwrap_or_default();
         named.extend([directory.active, directory.building]);
         ControlFlow::Continue(())
@@ -45,6 +45,21 @@ pub(super) fn look(kv: &dyn RowKv) -> Result<(u32, Vec<u32>), IndexError> {
         next = slot.checked_add(1);
     }
     Ok((highest, unnamed))
+}
+
+/// The names of all models that name a slot.
+pub(super) fn names(kv: &dyn RowKv) -> Result<Vec<String>, IndexError> {
+    let mut names = Vec::new();
+    kv.scan(DIRECTORIES, Direction::Forward, &mut |key, value| {
+        let named = Directory::decode(key, value).unwrap_or_default();
+        if named != Directory::default()
+            && let Some(name) = layout::model_of(key)
+        {
+            names.push(name.to_owned());
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(names)
 }
 
 /// Slots to be taken away.

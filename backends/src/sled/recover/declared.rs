@@ -38,10 +38,14 @@ impl Recovery<'_> {
 
     /// The branches that streams have.
     pub(crate) fn declared_branches(&self) -> Result<Branches, Error> {
-        let branches = Branches::default();
         // Without a segment whose first commit never arrived.
         let (found, _, _) = self.begun()?;
-        let flagged = with_ends(&found).filter(|(found, _)| found.header.about.branches);
+        self.branches_of(&found)
+    }
+
+    pub(super) fn branches_of(&self, found: &[Found]) -> Result<Branches, Error> {
+        let branches = Branches::default();
+        let flagged = with_ends(found).filter(|(found, _)| found.header.about.branches);
         for (Found { number, header }, ends) in flagged {
             self.visit_front(*number, header, ends, &mut |parsed| {
                 if let Some(what) = control::superseded_by(parsed) {

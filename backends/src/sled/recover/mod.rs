@@ -74,7 +74,32 @@ pub(crate) struct Recovery<'a> {
     pub progress: Option<&'a ProgressCallback>,
 }
 
+/// What can be told of a log without reading its newest segment.
+pub(crate) struct Looked {
+    pub segments: Vec<SegmentInfo>,
+    pub newest: SegmentHeader,
+    /// The newest commit that is vouched for outside the newest segment.
+    pub vouched: u64,
+    pub losses: Option<Known>,
+    pub branches: Branches,
+}
+
 impl Recovery<'_> {
+    /// Looks at the segments and changes nothing, for who does not hold the lock.
+    pub(crate) fn look(&self) -> Result<Looked, Error> {
+        let (found, _, vouched) = self.begun()?;
+        let Some(newest) = found.last() else {
+            return Err(self.damaged(1, "there is no segment"));
+        };
+        Ok(Looked {
+            newest: newest.header,
+            vouched,
+            losses: self.losses(&found)?,
+            branches: self.branches_of(&found)?,
+            segments: found.iter().map(info).collect(),
+        })
+    }
+
     /// Replays what the index does not cover. `sealed` gets the index of each sealed segment when
     /// more stand uncovered than shall be kept in memory.
     pub(crate) fn run(

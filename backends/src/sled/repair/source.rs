@@ -1,7 +1,6 @@
 //! What is to be repaired: whose it is, where it began, and whether it may be read.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::Path;
 
 use tidelog_core::{Clock, Error, SystemClock, SystemIds};
@@ -13,6 +12,7 @@ use super::super::open::new_name_key;
 use super::super::segment::{Epoch, SegmentHeader};
 use super::survey::{Found, Stretch};
 use super::{LOG, START, is_unfinished};
+use crate::platform;
 
 /// What the first segment says of the epoch it was made in, or the next best.
 pub(super) fn first_epoch(files: &[Found], format: &Format, first: Option<&Stretch>) -> Epoch {
@@ -109,15 +109,7 @@ pub(super) fn check_places(from: &Path, to: &Path) -> Result<(), Error> {
         let reason = "a repair into it never ended; give the store that was to be repaired";
         return Err(not(from, reason));
     }
-    let real = |path: &Path| {
-        let path = std::path::absolute(path)?;
-        let there = path.ancestors().find(|level| level.exists());
-        let inside = there.and_then(|there| path.strip_prefix(there).ok());
-        let (there, inside) = (there.unwrap_or(&path), inside.unwrap_or(Path::new("")));
-        Ok(fs::canonicalize(there)?.join(inside))
-    };
-    let real = |path: &Path| real(path).map_err(|error| Error::io("look at", path, error));
-    if real(to)?.starts_with(real(from)?) {
+    if platform::lies_in(to, from).map_err(|error| Error::io("look at", to, error))? {
         let reason = "it is the damaged store or inside it; give another directory";
         return Err(not(to, reason));
     }

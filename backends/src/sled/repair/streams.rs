@@ -2,7 +2,6 @@
 //! stream index of the damaged store still knows.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,9 +11,9 @@ use super::super::branches::Branches;
 use super::super::format::Format;
 use super::super::frame::ChainHash;
 use super::super::index::{self, Index, IndexError, IndexOptions};
+use super::super::index_copy::copy_index;
 use super::super::losses::StreamLoss;
 use super::super::open::index_identity;
-use crate::platform;
 
 /// What is known of each stream, by its name in the index.
 #[derive(Default)]
@@ -163,7 +162,7 @@ impl Asked<'_> {
         let Some(promised) = self.promised() else {
             return Ok(false);
         };
-        self.copy()
+        copy_index(self.from, self.scratch)
             .map_err(|error| Error::io("copy the index to", self.scratch, error))?;
         let options = IndexOptions {
             identity: index_identity(64, self.format),
@@ -194,38 +193,4 @@ impl Asked<'_> {
         let _ = opened.index.close();
         Ok(heard)
     }
-
-    fn copy(&self) -> std::io::Result<()> {
-        platform::create_dir(self.scratch)?;
-        fs::copy(
-            self.from.join(index::MANIFEST),
-            self.scratch.join(index::MANIFEST),
-        )?;
-        let (from, to) = (self.from.join(index::DIR), self.scratch.join(index::DIR));
-        platform::create_dir(&to)?;
-        let Ok(generations) = fs::read_dir(&from) else {
-            return Ok(());
-        };
-        for generation in generations {
-            let generation = generation?;
-            // Neither the marker of an open nor what stands behind a link.
-            if generation.file_type()?.is_dir() {
-                copy_files(&generation.path(), &to.join(generation.file_name()))?;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn copy_files(from: &Path, to: &Path) -> std::io::Result<()> {
-    platform::create_dir(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        if entry.file_type()?.is_file() {
-            let target = to.join(entry.file_name());
-            fs::copy(entry.path(), &target)?;
-            platform::make_writable(&target)?;
-        }
-    }
-    Ok(())
 }

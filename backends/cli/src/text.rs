@@ -1,0 +1,158 @@
+//! Texts that come from a store, so that they cannot move the cursor, hide, or turn around what stands
+//! beside them.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+/// Whether a character is shown by its number: control characters, those that turn the direction of
+/// writing, line separators, and those that take no room.
+fn is_hidden(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{ad}'
+                | '\u{61c}'
+                | '\u{180e}'
+                | '\u{200b}'
+                | '\u{200e}'
+                | '\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e007f}'
+        )
+}
+
+/// The text for people.
+pub fn shown(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_hidden) {
+        return Cow::Borrowed(text);
+    }
+    let mut safe = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        match character {
+            '\n' => safe.push_str("\\n"),
+            '\r' => safe.push_str("\\r"),
+            '\t' => safe.push_str("\\t"),
+            hidden if is_hidden(hidden) => {
+                let _ = write!(safe, "\\u{{{:x}}}", u32::from(hidden));
+            }
+            other => safe.push(other),
+        }
+    }
+    Cow::Owned(safe)
+}
+
+/// JSON in one line that says the same: such characters stand in its texts alone, where numbers may
+/// stand for them. Line breaks stay.
+pub fn json_shown(json: &str) -> Cow<'_, str> {
+    let hides = |character: char| is_hidden(character) && character != '\n';
+    if !json.contains(hides) {
+        return Cow::Borrowed(json);
+    }
+    let mut safe = String::with_capacity(json.len() + 16);
+    for character in json.chars() {
+        if !hides(character) {
+            safe.push(character);
+            continue;
+        }
+        for unit in character.encode_utf16(&mut [0; 2]) {
+            let _ = write!(safe, "\\u{unit:04x}");
+        }
+    }
+    Cow::Owned(safe)
+}
+
+/// The JSON value in `bytes` in one line, every text and number as it stands there; `None` when it is
+/// none.
+pub fn one_line(bytes: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    serde_json::from_str::<&serde_json::value::RawValue>(text).ok()?;
+    let mut line = String::with_capacity(text.len());
+    let mut inside = false;
+    let mut escaped = false;
+    for character in text.chars() {
+        if inside {
+            inside = escaped || character != '"';
+            escaped = !escaped && character == '\\';
+        } else if matches!(character, ' ' | '\n' | '\r' | '\t') {
+            continue;
+        } else {
+            inside = character == '"';
+        }
+        line.push(character);
+    }
+    Some(line)
+}
+
+/// Lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+/// `12,345`
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_move_the_cursor_or_turn_the_line_is_shown_by_its_number() {
+        assert_eq!(shown("Till/7 é 漢 👍"), "Till/7 é 漢 👍");
+        assert_eq!(shown("a\u{1b}[2Jb"), "a\\u{1b}[2Jb");
+        assert_eq!(shown("a\nb\tc\rd"), "a\\nb\\tc\\rd");
+        for hidden in [
+            '\u{202e}',
+            '\u{2066}',
+            '\u{2069}',
+            '\u{200f}',
+            '\u{61c}',
+            '\u{7f}',
+            '\u{9b}',
+            '\u{feff}',
+            '\u{2028}',
+            '\u{e0041}',
+        ] {
+            let text = format!("a{hidden}b");
+            assert!(!shown(&text).contains(hidden), "{hidden:?}");
+            let json = serde_json::to_string(&text).unwrap();
+            let safe = json_shown(&json);
+            assert!(!safe.contains(hidden), "{hidden:?}");
+            assert_eq!(serde_json::from_str::<String>(&safe).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn a_value_in_one_line_keeps_its_numbers_and_texts() {
+        let value =
+            "{ \"a b\" :\n [1.10, 1e400, 12345678901234567890123],\t\"c\\\" d\": \"e  \\\\\" }";
+        let line = r#"{"a b":[1.10,1e400,12345678901234567890123],"c\" d":"e  \\"}"#;
+        assert_eq!(one_line(value.as_bytes()).unwrap(), line);
+        assert_eq!(one_line(b"{} {}"), None);
+        assert_eq!(one_line(b"\xff"), None);
+        assert_eq!(one_line(b""), None);
+    }
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(1_234_567), "1,234,567");
+    }
+}
