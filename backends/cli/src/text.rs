@@ -24,9 +24,14 @@ fn is_hidden(character: char) -> bool {
         )
 }
 
+/// Most texts are plain, and seen to be at once.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+}
+
 /// The text for people.
 pub fn shown(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_hidden) {
+    if is_plain(text) || !text.contains(is_hidden) {
         return Cow::Borrowed(text);
     }
     let mut safe = String::with_capacity(text.len() + 16);
@@ -48,7 +53,7 @@ pub fn shown(text: &str) -> Cow<'_, str> {
 /// stand for them. Line breaks stay.
 pub fn json_shown(json: &str) -> Cow<'_, str> {
     let hides = |character: char| is_hidden(character) && character != '\n';
-    if !json.contains(hides) {
+    if is_plain(json) || !json.contains(hides) {
         return Cow::Borrowed(json);
     }
     let mut safe = String::with_capacity(json.len() + 16);
@@ -67,23 +72,22 @@ pub fn json_shown(json: &str) -> Cow<'_, str> {
 /// The JSON value in `bytes` in one line, every text and number as it stands there; `None` when it is
 /// none.
 pub fn one_line(bytes: &[u8]) -> Option<String> {
-    let text = std::str::from_utf8(bytes).ok()?;
-    serde_json::from_str::<&serde_json::value::RawValue>(text).ok()?;
-    let mut line = String::with_capacity(text.len());
+    serde_json::from_slice::<&serde_json::value::RawValue>(bytes).ok()?;
+    let mut line = Vec::with_capacity(bytes.len());
     let mut inside = false;
     let mut escaped = false;
-    for character in text.chars() {
+    for byte in bytes.iter().copied() {
         if inside {
-            inside = escaped || character != '"';
-            escaped = !escaped && character == '\\';
-        } else if matches!(character, ' ' | '\n' | '\r' | '\t') {
+            inside = escaped || byte != b'"';
+            escaped = !escaped && byte == b'\\';
+        } else if byte.is_ascii_whitespace() {
             continue;
         } else {
-            inside = character == '"';
+            inside = byte == b'"';
         }
-        line.push(character);
+        line.push(byte);
     }
-    Some(line)
+    String::from_utf8(line).ok()
 }
 
 /// Lower-case hexadecimal digits.

@@ -134,6 +134,10 @@ fn a_backup_is_put_back_beside_and_never_over_something() {
     assert_eq!((picture(&store), picture(&backup)), before);
     assert_eq!(names(restored.parent().unwrap()), ["restored"]);
     ok("verify", &restored, &[]);
+    let empty = scene.at("deep/empty");
+    std::fs::create_dir(&empty).unwrap();
+    ok("restore", &backup, &[str(&empty)]);
+    ok("verify", &empty, &[]);
     let opened = SledStore::open(&restored).unwrap();
     opened.verify().unwrap();
     opened.close_blocking().unwrap();

@@ -16,7 +16,8 @@ const SALES: &str = "backends/cli/tests/data/sales.jsonl";
 fn session() -> Vec<(String, String)> {
     let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
     let readme = fs::read_to_string(readme).unwrap();
-    let (_, rest) = readme
+    let (_, chapter) = readme.split_once("## On the command line\n").unwrap();
+    let (_, rest) = chapter
         .split_once("```console\n")
         .expect("a session in the README");
     let (session, _) = rest.split_once("```").unwrap();
