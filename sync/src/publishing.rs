@@ -272,6 +272,7 @@ impl Publishing {
     ///
     /// # Errors
     /// [`Error::InvalidInput`] when publishing is off or there is a replica, [`Error::Unreachable`],
+    /// [`Error::ServerRefused`],
     /// [`Error::Halted`], [`Error::Closed`].
     ///
     /// [`Replication::fork`]: https://docs.rs/tidelog/latest/tidelog/struct.Replication.html#method.fork

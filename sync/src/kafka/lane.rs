@@ -1,7 +1,8 @@
 //! Events of one stream on their way: one message of a lane is in flight at a time.
 //!
 //! The next is sent after the report that the one before stands there, in whatever generation: so a
-//! topic has a stream's events in order, whatever is refused, lost or sent twice.
+//! topic has a stream's events in order, whatever is refused, lost or sent twice. librdkafka promises the
+//! same of all that is handed in at once, and does not hold it (`a_gapless_producer_leaves_a_gap`).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

@@ -152,7 +152,7 @@ impl<'a, S: Sink> Session<'a, S> {
             Turn::Read(read) => {
                 let commits = read.map_err(Stop::local)?;
                 if commits.is_empty() {
-                    self.barren = self.reached;
+                    self.barren = self.reached.min(self.of.outbox.durable());
                 }
                 for commit in commits {
                     self.read = commit.last_position();
@@ -266,6 +266,8 @@ impl<'a, S: Sink> Session<'a, S> {
         // Asked before what is durable: what comes between is news.
         let last = self.of.outbox.last();
         let durable = self.of.outbox.durable();
+        // What may be sent can become less, and more again.
+        self.barren = self.barren.min(durable);
         if durable > self.read.max(self.barren) {
             (self.news, self.reached) = (None, durable);
             self.reading = Some(self.of.outbox.read(self.read, bytes));

@@ -186,6 +186,7 @@ fn a_gapless_producer_leaves_a_gap_at_a_broker() {
         topics::create(&broker.address(), &topic, 1, &limit);
         let mut config = topics::client(&broker.address());
         config
+            .set("enable.idempotence", "true")
             .set("enable.gapless.guarantee", "true")
             .set("linger.ms", "0")
             .set("batch.num.messages", "1");
