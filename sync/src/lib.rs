@@ -62,6 +62,9 @@ mod distributed;
 #[allow(dead_code, reason = "without the features nobody copies stores here")]
 #[path = "../../backends/tests/tools/folder.rs"]
 mod folder;
+#[cfg(all(feature = "fuzzing", feature = "kafka"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod guide;
 mod inner;
 mod jsonl;
@@ -102,10 +105,10 @@ pub use jsonl::{
 };
 #[cfg(feature = "kafka")]
 pub use kafka::{
-    BlockingKafkaControl, KafkaConfig, KafkaContainer, KafkaContainerBuilder, KafkaControl,
-    KafkaListenerConfig, KafkaListenerStatus, KafkaParkedKey, KafkaPlaceStatus, PublishingOptions,
-    PublishingParked, PublishingState, PublishingStatus, RunningKafkaListeners, TopicDiffers,
-    TopicSpec, TopicsReport,
+    BlockingKafkaControl, BlockingKafkaParkedKeys, KafkaConfig, KafkaContainer,
+    KafkaContainerBuilder, KafkaControl, KafkaListenerConfig, KafkaListenerStatus, KafkaParkedKey,
+    KafkaParkedKeys, KafkaPlaceStatus, PublishingOptions, PublishingParked, PublishingState,
+    PublishingStatus, RunningKafkaListeners, TopicDiffers, TopicSpec, TopicsReport,
 };
 #[cfg(feature = "kafka-tls")]
 pub use kafka::{KafkaTls, Scram};

@@ -6,13 +6,16 @@
 //! | `table` | everything that text can say |
 //! | `texts` | what was said, read as what it means |
 //! | `sections` | configurations of it |
+//! | `listener` | what a listener over Kafka is, as text |
 
 mod env;
+#[cfg(feature = "kafka")]
+mod listener;
 mod sections;
 mod table;
 #[cfg(test)]
 mod tests;
-mod texts;
+pub(crate) mod texts;
 mod toml;
 
 #[cfg(feature = "scylla")]

@@ -4,6 +4,8 @@ use tidelog_core::Error;
 
 use super::DistributedConfig;
 use super::texts::{Section, Texts};
+#[cfg(feature = "kafka")]
+use crate::kafka::KafkaListenerConfig;
 
 type Read = fn(&mut DistributedConfig, Section<'_>) -> Result<(), Error>;
 
@@ -25,6 +27,21 @@ impl DistributedConfig {
         }
         self.texts = all;
         Ok(self)
+    }
+}
+
+#[cfg(feature = "kafka")]
+impl KafkaListenerConfig {
+    /// The same with what `texts` say beside what was said before.
+    pub(super) fn reading(before: &Texts, texts: &Texts) -> Result<Self, Error> {
+        let all = before.clone().overridden_by(texts);
+        let section = all.section("listener").ok_or_else(|| {
+            let reason = "it has no section [listener], and no variable TIDELOG_LISTENER_ is set";
+            Error::invalid("kafka listener", "", reason)
+        })?;
+        let mut config = kafka::read_listener(section)?;
+        config.texts = all;
+        Ok(config)
     }
 }
 
@@ -192,7 +209,8 @@ mod kafka {
 
     use super::super::DistributedConfig;
     use super::Section;
-    use crate::kafka::{KafkaConfig, PublishingOptions};
+    use crate::kafka::connection::Connection;
+    use crate::kafka::{KafkaConfig, KafkaListenerConfig, PublishingOptions};
     #[cfg(feature = "kafka-tls")]
     use crate::kafka::{KafkaTls, Scram};
     use crate::listeners::StartAt;
@@ -215,14 +233,52 @@ mod kafka {
             config = config.name(name);
         }
         config = config.start(start(section)?);
-        if let Some((user, password)) = section.user()? {
-            config = config.user(user, password);
-        }
-        config = secured(config, section)?;
-        for (name, value) in section.librdkafka() {
-            config = config.set(name, value.expose());
-        }
+        connect(&mut config.connection, section)?;
         into.kafka = Some(config.options(options(section)?));
+        Ok(())
+    }
+
+    pub(super) fn read_listener(section: Section<'_>) -> Result<KafkaListenerConfig, Error> {
+        let Some(brokers) = section.list("brokers") else {
+            return Err(section.missing("brokers", "name at least one broker"));
+        };
+        let Some(group) = section.text("group") else {
+            return Err(section.missing("group", "name the group that it is a member of"));
+        };
+        let mut config = KafkaListenerConfig::new(brokers, group)
+            .topics(section.list("topics").unwrap_or_default())
+            .types(section.list("types").unwrap_or_default());
+        if let Some(prefix) = section.text("topic_prefix") {
+            config = config.topic_prefix(prefix);
+        }
+        if let Some(pattern) = section.text("topics_matching") {
+            config = config.topics_matching(pattern);
+        }
+        if let Some(topic) = section.text("dead_letters") {
+            config = config.dead_letters(topic);
+        }
+        if let Some(topic) = section.text("parked_topic") {
+            config = config.parked_topic(topic);
+        }
+        if let Some(name) = section.text("name") {
+            config = config.name(name);
+        }
+        if let Some(hold_for) = section.millis("hold_for_ms")? {
+            config = config.hold_for(hold_for);
+        }
+        connect(&mut config.connection, section)?;
+        Ok(config)
+    }
+
+    /// Who logs in, TLS, and what is librdkafka's own.
+    fn connect(connection: &mut Connection, section: Section<'_>) -> Result<(), Error> {
+        if let Some((user, password)) = section.user()? {
+            connection.user(user, password);
+        }
+        secure(connection, section)?;
+        for (name, value) in section.librdkafka() {
+            connection.set(name, value.expose());
+        }
         Ok(())
     }
 
@@ -259,33 +315,34 @@ mod kafka {
     }
 
     #[cfg(feature = "kafka-tls")]
-    fn secured(mut config: KafkaConfig, section: Section<'_>) -> Result<KafkaConfig, Error> {
+    fn secure(connection: &mut Connection, section: Section<'_>) -> Result<(), Error> {
         if let Some(pem) = section.tls()? {
             let mut tls = pem.roots.map_or_else(KafkaTls::system, KafkaTls::roots);
             if let Some((chain, key)) = pem.client {
                 tls = tls.client(chain, key);
             }
-            config = config.tls(tls);
+            connection.tls = Some(tls);
         }
-        Ok(match section.text("sasl") {
-            None | Some("plain") => config,
-            Some("scram-sha-256") => config.scram(Scram::Sha256),
-            Some("scram-sha-512") => config.scram(Scram::Sha512),
+        connection.scram = match section.text("sasl") {
+            None | Some("plain") => None,
+            Some("scram-sha-256") => Some(Scram::Sha256),
+            Some("scram-sha-512") => Some(Scram::Sha512),
             Some(other) => {
                 let reason = "say plain, scram-sha-256 or scram-sha-512";
                 return Err(section.wrong("sasl", other, reason));
             }
-        })
+        };
+        Ok(())
     }
 
     #[cfg(not(feature = "kafka-tls"))]
-    fn secured(config: KafkaConfig, section: Section<'_>) -> Result<KafkaConfig, Error> {
+    fn secure(_: &mut Connection, section: Section<'_>) -> Result<(), Error> {
         let needs = "build with feature kafka-tls for that";
         if section.tls()?.is_some() {
             return Err(section.missing("tls", needs));
         }
         match section.text("sasl") {
-            None | Some("plain") => Ok(config),
+            None | Some("plain") => Ok(()),
             Some(other) => Err(section.wrong("sasl", other, needs)),
         }
     }

@@ -256,6 +256,95 @@ pub(super) const SETTINGS: &[Setting] = &{
             "",
             "any setting of librdkafka; `.` is `_` in the environment",
         ),
+        setting(
+            "listener.brokers",
+            List,
+            "",
+            "brokers, `host:port`; have to be there for a listener",
+        ),
+        setting(
+            "listener.group",
+            Text,
+            "",
+            "the group that it is a member of; has to be there",
+        ),
+        setting("listener.topics", List, "", "topics that it reads"),
+        setting(
+            "listener.types",
+            List,
+            "",
+            "aggregate types whose topics it reads",
+        ),
+        setting(
+            "listener.topic_prefix",
+            Text,
+            "tidelog.",
+            "what names of the topics of types begin with",
+        ),
+        setting(
+            "listener.topics_matching",
+            Text,
+            "",
+            "reads every topic that matches, such as `^shop[.].*`",
+        ),
+        setting(
+            "listener.dead_letters",
+            Text,
+            "",
+            "where what cannot be handled goes; `.dead` behind the group",
+        ),
+        setting(
+            "listener.parked_topic",
+            Text,
+            "",
+            "which keys are parked; `.parked` behind the group",
+        ),
+        setting(
+            "listener.name",
+            Text,
+            "listener",
+            "what this member calls itself, for people",
+        ),
+        setting(
+            "listener.hold_for_ms",
+            Millis,
+            "60000",
+            "how long an event waits for those before it, before its key is parked",
+        ),
+        setting("listener.user", Text, "", "who logs in"),
+        setting("listener.password", Secret, "", "with what"),
+        setting("listener.password_file", File, "", "a file that holds it"),
+        setting(
+            "listener.sasl",
+            Text,
+            "plain",
+            "or `scram-sha-256`, `scram-sha-512` (feature `kafka-tls`)",
+        ),
+        setting(
+            "listener.tls",
+            Flag,
+            "false",
+            "speak TLS (feature `kafka-tls`)",
+        ),
+        setting(
+            "listener.tls_roots_file",
+            File,
+            "",
+            "authorities to trust, PEM; the system's",
+        ),
+        setting(
+            "listener.tls_cert_file",
+            File,
+            "",
+            "what to show to brokers, PEM",
+        ),
+        setting("listener.tls_key_file", File, "", "its key, PEM"),
+        setting(
+            "listener.settings.*",
+            Text,
+            "",
+            "any setting of librdkafka; `.` is `_` in the environment",
+        ),
     ]
 };
 
@@ -378,7 +467,7 @@ mod tests {
         assert_eq!(variable(&path), "TIDELOG_KAFKA_SET_LINGER_MS");
         assert_eq!(
             sections().collect::<Vec<_>>(),
-            ["scylla", "replication", "kafka"]
+            ["scylla", "replication", "kafka", "listener"]
         );
     }
 

@@ -10,7 +10,7 @@ use super::table::{self, Kind};
 
 /// Settings by their paths. None of the values is shown: some are passwords.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Texts(BTreeMap<String, Secret>);
+pub(crate) struct Texts(BTreeMap<String, Secret>);
 
 impl Texts {
     /// Takes one in; `path` is known.

@@ -11,7 +11,9 @@ use super::texts::Texts;
 
 impl DistributedConfig {
     /// What `text` says: sections `[scylla]`, `[replication]` and `[kafka]`, whose names, defaults and
-    /// meaning the README lists. A section that is not there leaves that part switched off.
+    /// meaning the README lists. A section that is not there leaves that part switched off. One that is
+    /// called `[listener]` is for [`KafkaListenerConfig`](crate::KafkaListenerConfig), which reads it
+    /// from the same text.
     ///
     /// ```
     /// let text = r#"
@@ -40,15 +42,19 @@ impl DistributedConfig {
     /// # Errors
     /// As there.
     pub fn from_toml_file(path: impl AsRef<Path>) -> Result<Self, Error> {
-        let path = path.as_ref();
-        let failed = |error| Error::io("read", path, error);
-        let mut texts = read(&std::fs::read_to_string(path).map_err(failed)?)?;
-        if texts.has_secrets() && is_open(path) {
-            tracing::warn!(path = %path.display(), "holds a password, and others may read it");
-        }
-        texts.within(path.parent().unwrap_or(Path::new("")));
-        Self::new().reading(&texts)
+        Self::new().reading(&read_file(path.as_ref())?)
     }
+}
+
+/// The texts of a file, in which paths begin at its folder.
+pub(super) fn read_file(path: &Path) -> Result<Texts, Error> {
+    let failed = |error| Error::io("read", path, error);
+    let mut texts = read(&std::fs::read_to_string(path).map_err(failed)?)?;
+    if texts.has_secrets() && is_open(path) {
+        tracing::warn!(path = %path.display(), "holds a password, and others may read it");
+    }
+    texts.within(path.parent().unwrap_or(Path::new("")));
+    Ok(texts)
 }
 
 #[cfg(unix)]
@@ -62,7 +68,7 @@ fn is_open(_: &Path) -> bool {
     false
 }
 
-fn read(text: &str) -> Result<Texts, Error> {
+pub(super) fn read(text: &str) -> Result<Texts, Error> {
     let table: Table = toml::from_str(text).map_err(|error| {
         // Its whole text shows the line, which may hold a password.
         let at = error.span().map_or(0, |span| span.start);
@@ -110,7 +116,7 @@ fn put(texts: &mut Texts, path: &str, value: &Value) -> Result<(), Error> {
         }
         _ => plain(value),
     };
-    let reason = "it has to be text, a number, true or false; nodes, brokers and origins may be a list of texts";
+    let reason = "it has to be text, a number, true or false; nodes, brokers, topics, types and origins may be a list of texts";
     let text = text.ok_or_else(|| Error::invalid("setting of TOML", path, reason))?;
     texts.put(path.to_owned(), text);
     Ok(())

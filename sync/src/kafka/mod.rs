@@ -73,8 +73,9 @@ mod window;
 pub use config::{KafkaConfig, PublishingOptions};
 pub use ensure::{TopicDiffers, TopicSpec, TopicsReport};
 pub use listen::{
-    BlockingKafkaControl, KafkaContainer, KafkaContainerBuilder, KafkaControl, KafkaListenerConfig,
-    KafkaListenerStatus, KafkaParkedKey, KafkaPlaceStatus, RunningKafkaListeners,
+    BlockingKafkaControl, BlockingKafkaParkedKeys, KafkaContainer, KafkaContainerBuilder,
+    KafkaControl, KafkaListenerConfig, KafkaListenerStatus, KafkaParkedKey, KafkaParkedKeys,
+    KafkaPlaceStatus, RunningKafkaListeners,
 };
 pub use park::PublishingParked;
 pub use status::{PublishingState, PublishingStatus};

@@ -64,6 +64,8 @@ fn switch() -> Result<(), Error> {
     let log = Tidelog::builder("./.data/shop")
         .distributed(config)
         .open()?;
+    // The section [listener], which may stand in the same file.
+    let config = KafkaListenerConfig::from_toml_file("mail.toml")?.overridden_by_env()?;
     Ok(())
 }
 

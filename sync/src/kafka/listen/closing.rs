@@ -18,8 +18,8 @@ const LAST_COMMIT: Duration = Duration::from_secs(5);
 /// Places that are given up together.
 pub(super) struct Closing {
     places: BTreeSet<Place>,
-    /// Dropped when nothing of them is under way any more.
-    _done: Option<oneshot::Sender<()>>,
+    /// Dropped when nothing of them is under way any more. Closed when nobody waits for that.
+    done: Option<oneshot::Sender<()>>,
     pub(super) deadline: BoxFuture<'static, ()>,
     /// Whether no handler runs any more, and the rest is put down.
     is_last: bool,
@@ -28,6 +28,7 @@ pub(super) struct Closing {
 impl<F: Feed> Session<'_, F> {
     pub(super) fn assigned(&mut self, places: Vec<Place>) {
         self.setup.shared.view().rebalances += 1;
+        self.figures.rebalances.increment(1);
         // What was not given up in time is another assignment.
         self.drop_places(places.clone());
         for place in places {
@@ -124,6 +125,7 @@ impl<F: Feed> Session<'_, F> {
 
     pub(super) fn revoked(&mut self, places: Vec<Place>, lost: bool, done: oneshot::Sender<()>) {
         self.setup.shared.view().rebalances += 1;
+        self.figures.rebalances.increment(1);
         // Who waited has gone on: others may have them already.
         if lost || done.is_closed() {
             return self.drop_places(places);
@@ -166,10 +168,26 @@ impl<F: Feed> Session<'_, F> {
         }
         self.closings.push(Closing {
             places: closing,
-            _done: done,
+            done,
             deadline: self.sleep(within),
             is_last: false,
         });
+    }
+
+    /// Forgets places that were to be given up and are gone by now: they may be others'.
+    pub(super) fn drop_what_went(&mut self) {
+        let mut went = Vec::new();
+        self.closings.retain_mut(|closing| {
+            let is_over = closing
+                .done
+                .as_ref()
+                .is_some_and(oneshot::Sender::is_closed);
+            if is_over {
+                went.extend(std::mem::take(&mut closing.places));
+            }
+            !is_over
+        });
+        self.drop_places(went);
     }
 
     /// Goes on with what is given up: what is done is gone by that.

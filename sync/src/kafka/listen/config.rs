@@ -6,6 +6,7 @@ use rdkafka::ClientConfig;
 use tidelog_core::{Error, Secret};
 
 use super::dead::DeadTopics;
+use crate::distributed::texts::Texts;
 use crate::kafka::connection::Connection;
 use crate::kafka::ensure::{TopicSpec, TopicsReport};
 use crate::kafka::names::{TopicNames, legal};
@@ -28,7 +29,8 @@ const MAX_GROUP: usize = 242;
 /// ```
 ///
 /// Nothing is checked before a container is built: what cannot be is answered then, as
-/// [`Error::InvalidInput`].
+/// [`Error::InvalidInput`]. It may also come from a file ([`from_toml`](Self::from_toml)) or the
+/// environment ([`from_env`](Self::from_env)).
 #[derive(Clone, Debug)]
 pub struct KafkaListenerConfig {
     pub(crate) connection: Connection,
@@ -39,6 +41,8 @@ pub struct KafkaListenerConfig {
     parked: Option<Box<str>>,
     name: Option<Box<str>>,
     pub(crate) hold_for: Duration,
+    /// What of it was said as text.
+    pub(crate) texts: Texts,
 }
 
 #[derive(Clone, Debug)]
@@ -64,6 +68,7 @@ impl KafkaListenerConfig {
             parked: None,
             name: None,
             hold_for: Duration::from_secs(60),
+            texts: Texts::default(),
         }
     }
 
@@ -155,27 +160,21 @@ impl KafkaListenerConfig {
 
     /// Makes the topics of dead letters and of the parked set, where they are missing; what is there
     /// stays as it is, and the answer says where it differs. `spec` is about that of dead letters; the
-    /// parked set has one partition and is compacted. Letters are kept for ever, unless somebody sets `retention.ms` of their topic:
-    /// what is gone there cannot be taken in again.
+    /// parked set has one partition and is compacted. Letters are kept for ever, unless somebody sets
+    /// `retention.ms` of their topic: what is gone there cannot be taken in again.
     ///
     /// # Errors
     /// [`Error::InvalidInput`], [`Error::Unreachable`] when the cluster does not answer,
     /// [`Error::ServerRefused`] when it refuses.
     pub async fn ensure_topics(&self, spec: TopicSpec) -> Result<TopicsReport, Error> {
-        self.check()?;
+        self.check_group()?;
         let topics = self.dead_topics();
         topics.ensure(self.connection.clone(), spec).await
     }
 
     /// Whether all of it can be; asks nobody.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        let refuse = |reason: &str| Err(Error::invalid("kafka group", &self.group, reason));
-        if self.group.is_empty() || self.group.len() > MAX_GROUP {
-            return refuse("it must have 1 to 242 bytes");
-        }
-        if self.group.chars().any(char::is_control) {
-            return refuse("it holds control characters");
-        }
+        self.check_group()?;
         if self.topics.is_empty() {
             let reason = "name topics by `topics`, `types` or `topics_matching`";
             return Err(Error::invalid("kafka topics", "", reason));
@@ -185,6 +184,18 @@ impl KafkaListenerConfig {
             if !topic.starts_with('^') {
                 legal(&topic).map_err(|reason| Error::invalid("kafka topic", &topic, reason))?;
             }
+        }
+        Ok(())
+    }
+
+    /// The same of the group alone, whatever it reads.
+    pub(crate) fn check_group(&self) -> Result<(), Error> {
+        let refuse = |reason: &str| Err(Error::invalid("kafka group", &self.group, reason));
+        if self.group.is_empty() || self.group.len() > MAX_GROUP {
+            return refuse("it must have 1 to 242 bytes");
+        }
+        if self.group.chars().any(char::is_control) {
+            return refuse("it holds control characters");
         }
         self.dead_topics().check()?;
         self.connection.check(Role::Member)

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use tidelog_core::{Clock, Error, EventListener, IdSource, Sleeper, SystemClock, SystemIds};
+use tracing::Instrument as _;
 
 use super::config::KafkaListenerConfig;
 use super::consumer::{KafkaFeed, Membership};
-use super::control::{KafkaControl, Request, Shared};
+use super::control::KafkaControl;
 use super::decode::decode;
 use super::replay::Replay;
 use super::session::{End, Session, Setup, answer};
+use super::shared::{Request, Shared};
 use crate::listeners::{
     EventListenerContainer, Handler, ListenerOptions, ListenerPhase, StartAt, ThreadSleeper, Tools,
 };
@@ -246,8 +248,10 @@ impl KafkaContainer {
             starts_at_end: self.setup.options.start == StartAt::End,
             id: self.setup.tools.ids.next_uuid(),
         };
+        let topics = membership.topics.join(",");
         let feed = KafkaFeed::open(&membership, &self.config)?;
-        Ok(Session::new(&self.setup, feed).run().await)
+        let span = tracing::info_span!("listen", group = &*self.config.group, topics);
+        Ok(Session::new(&self.setup, feed).run().instrument(span).await)
     }
 }
 

@@ -5,9 +5,9 @@ use tidelog_core::{
     Batch, Birth, EventEnvelope, Metadata, ParkedStream, RecordKind, StreamId, Timestamp,
 };
 
-use super::consumer::UNREADABLE;
 use super::feed::{Record, RecordKey};
 use super::job::name_of;
+use super::record::UNREADABLE;
 
 /// The type of streams of other systems' events whose subject names none.
 const FOREIGN: &str = "cloudevents";

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use futures_util::future::abortable;
-use tidelog_core::{Error, HandlerError, ParkedStream, Poison, SequenceGap};
+use tidelog_core::{Error, HandlerError, Poison, SequenceGap, TRACEPARENT};
+use tracing::Instrument as _;
 
-use super::feed::{Feed, Letter, ParkedKey, Record, RecordKey};
+use super::feed::{Feed, Record, RecordKey};
 use super::hold::{Held, Put};
 use super::job::Job;
-use super::place::{PendingLetter, PlacePhase};
-use super::session::{End, Entry, Handled, Session};
+use super::place::PlacePhase;
+use super::session::{Handled, Session};
 use crate::listeners::Next;
 
 /// Most records of a place taken above what is settled: what bounds the memory of a listener one of
@@ -38,6 +39,7 @@ impl<F: Feed> Session<'_, F> {
             Ok(_) => {}
             Err(reason) => {
                 self.setup.shared.view().garbage += 1;
+                self.figures.garbage.increment(1);
                 tracing::warn!(
                     topic = &*record.place.topic, partition = record.place.partition,
                     offset = record.offset, %reason, "a record is no event"
@@ -70,30 +72,6 @@ impl<F: Feed> Session<'_, F> {
         }
     }
 
-    fn set_aside(
-        &mut self,
-        key: &RecordKey,
-        life: u32,
-        record: Record,
-        reason: Box<str>,
-        attempts: u32,
-    ) {
-        let since = self.now();
-        if let Some(own) = self.places.get_mut(&key.place) {
-            self.letter_bytes += record.bytes();
-            own.letters.push(PendingLetter {
-                key: key.clone(),
-                life,
-                letter: Letter {
-                    record,
-                    reason,
-                    attempts,
-                    since,
-                },
-            });
-        }
-    }
-
     pub(super) fn settle(&mut self, key: &RecordKey, life: u32, offset: i64) {
         if let Some(own) = self.places.get_mut(&key.place) {
             own.offsets.settle(life, offset);
@@ -115,8 +93,13 @@ impl<F: Feed> Session<'_, F> {
                     continue;
                 }
             };
+            let span = tracing::debug_span!(
+                "handle", stream = %event.stream, sequence = event.sequence,
+                event_type = &*event.event_type, partition = job.key.place.partition,
+                offset = job.record.offset, traceparent = event.metadata.get(TRACEPARENT),
+            );
             let attempt = Arc::clone(&self.setup.handler).handle(event);
-            let (attempt, abort) = abortable(attempt);
+            let (attempt, abort) = abortable(attempt.instrument(span));
             self.aborts.insert(job.key.clone(), abort);
             self.running.push(Box::pin(async move {
                 let result = attempt.await.ok()?;
@@ -175,6 +158,7 @@ impl<F: Feed> Session<'_, F> {
 
     fn succeeded(&mut self, job: &Arc<Job>) {
         self.setup.shared.view().handled += 1;
+        self.figures.handled.increment(1);
         let next = self.lanes.done(&job.key);
         match job.letter {
             Some(letter) => self.letter_settled(&job.key, letter),
@@ -214,6 +198,7 @@ impl<F: Feed> Session<'_, F> {
         if error.is_permanent() || !self.try_again(job, attempts) {
             self.give_up(job, error, attempts);
         } else {
+            self.figures.retried.increment(1);
             tracing::debug!(
                 stream = &*job.stream(), attempts, %error,
                 "an event was not handled; it is tried again"
@@ -248,6 +233,7 @@ impl<F: Feed> Session<'_, F> {
             Put::Refused => return false,
             Put::Joined => {}
             Put::Begun(wait) => {
+                self.figures.gaps.increment(1);
                 tracing::warn!(
                     stream = %event.stream, expected = gap.expected, found = gap.found,
                     "an event waits for those before it"
@@ -279,95 +265,6 @@ impl<F: Feed> Session<'_, F> {
                 self.lanes.put_back(&held.0, job);
             }
         }
-    }
-
-    /// Gives up the first event of a key of which too many wait.
-    fn give_up_held(&mut self, held: &Held, gap: SequenceGap) {
-        let error = HandlerError::gap(gap.expected, gap.found);
-        let mut waited = self.hold.close(&held.0);
-        waited.sort_by_key(|job| job.order());
-        let Some(first) = waited.first().cloned() else {
-            return;
-        };
-        self.forget_running(&held.0);
-        for job in waited.into_iter().rev() {
-            self.lanes.put_back(&held.0, job);
-        }
-        self.give_up(&first, &error, 1);
-    }
-
-    /// The listener cannot go on at this event.
-    fn stop_at(&mut self, job: &Job, error: &HandlerError) {
-        let place = &job.key.place;
-        self.end(End::Failed(Error::Stopped {
-            what: format!(
-                "{} in {}/{}",
-                self.setup.shared.what(),
-                place.topic,
-                place.partition
-            )
-            .into(),
-            position: u64::try_from(job.record.offset).unwrap_or(0),
-            source: Arc::clone(error.cause()),
-        }));
-    }
-
-    /// The event cannot be handled: its key is set aside, with all of it that was taken.
-    pub(super) fn give_up(&mut self, job: &Arc<Job>, error: &HandlerError, attempts: u32) {
-        let attempts = attempts.max(1);
-        let reason = ParkedStream::reason_of(error);
-        if job.letter.is_some() {
-            return self.parked_again(job, reason, attempts);
-        }
-        let options = &self.setup.options;
-        if options.poison != Poison::Park {
-            return self.stop_at(job, error);
-        }
-        let parked = self.setup.shared.view().parked.len();
-        if parked >= options.max_parked {
-            let most = options.max_parked;
-            let reason = format!(
-                "{error}; its key is not parked, since {most} are: raise `max_parked` if their cause stays"
-            );
-            return self.stop_at(job, &HandlerError::permanent(reason));
-        }
-        tracing::warn!(
-            stream = &*job.stream(), offset = job.record.offset, attempts, %error,
-            "an event cannot be handled; its key is parked"
-        );
-        let key = job.key.clone();
-        let mut taken: Vec<Arc<Job>> = self.lanes.close(&key).into();
-        taken.extend(self.hold.close(&key));
-        taken.sort_by_key(|job| job.record.offset);
-        let first_offset = taken
-            .first()
-            .map_or(job.record.offset, |job| job.record.offset);
-        for other in taken {
-            let (reason, attempts) = if Arc::ptr_eq(&other, job) {
-                (reason.clone(), attempts)
-            } else {
-                let reason = format!("it waits with offset {}", job.record.offset);
-                (reason.into(), 0)
-            };
-            self.set_aside(&key, other.life, other.record.clone(), reason, attempts);
-        }
-        let parked = ParkedKey {
-            key: key.clone(),
-            stream: job.stream(),
-            reason,
-            since: self.now(),
-            first_offset,
-            letter: None,
-            attempts,
-            asked: None,
-        };
-        self.insert_entry(Entry {
-            parked,
-            is_news: true,
-            is_kept: false,
-            wanted: None,
-        });
-        self.urgent = true;
     }
 
     /// Stops whatever of a key is under way.

@@ -8,6 +8,19 @@ use rdkafka::message::{BorrowedMessage, Headers as _};
 
 use crate::kafka::listen::feed::{Place, Record};
 
+/// The header of a record whose own cannot be read, which says why.
+pub(super) const UNREADABLE: &str = "tidelog-unreadable";
+
+/// Copies a message; one whose headers cannot be read is a record without, and with a mark why.
+pub(super) fn readable(message: &BorrowedMessage<'_>) -> Record {
+    let (mut record, unreadable) = record(message);
+    if let Some(reason) = unreadable {
+        let reason = Some(reason.into());
+        record.headers.push((UNREADABLE.into(), reason));
+    }
+    record
+}
+
 /// Copies a message. Where its headers cannot be read the record goes without, and why is answered, too.
 pub(crate) fn record(message: &BorrowedMessage<'_>) -> (Record, Option<&'static str>) {
     let (headers, unreadable) = match headers(message) {

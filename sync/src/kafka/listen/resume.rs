@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tidelog_core::{Error, HandlerError, ParkedStream, StreamId};
+use tidelog_core::{Error, HandlerError, ParkedStream};
 
-use super::control::{ResumeReply, is_meant};
-use super::feed::{Asked, Feed, FeedError, LetterPlace, ParkedKey, RecordKey};
+use super::feed::{Asked, Feed, FeedError, LetterPlace, RecordKey};
 use super::job::Job;
 use super::place::PlacePhase;
 use super::session::{AGAIN, Again, ReadLetters, Session};
@@ -47,64 +46,6 @@ pub(super) struct Resume {
 }
 
 impl<F: Feed> Session<'_, F> {
-    /// Somebody wants a parked key to be taken in: writes that down for whoever has its place.
-    pub(super) fn ask_for(&mut self, which: &str, skip: bool, reply: ResumeReply) {
-        let meant: Vec<RecordKey> = {
-            let view = self.setup.shared.view();
-            let meant = view.parked.values().filter(|p| is_meant(which, p));
-            meant.map(|parked| parked.key.clone()).collect()
-        };
-        let answers = if self.ending.is_some() {
-            Err(self.setup.shared.was_told_to_stop())
-        } else if meant.is_empty() {
-            let reason = "nothing of it is parked, as far as this member knows";
-            Err(Error::invalid("parked key", which, reason))
-        } else {
-            let asked = if skip { Asked::Skip } else { Asked::Resume };
-            let wait_for = |key: RecordKey| {
-                let (reply, answer) = oneshot::async_channel();
-                let waiters = self.waiters.entry(key.clone()).or_default();
-                waiters.replies.push(reply);
-                let told = self.feed.ask(key.clone(), asked);
-                self.asks.push(Box::pin(async move { (key, told.await) }));
-                answer
-            };
-            Ok(meant.into_iter().map(wait_for).collect())
-        };
-        // Whoever asked may not wait any more.
-        let _ = reply.send(answers);
-    }
-
-    pub(super) fn told(&mut self, key: &RecordKey, done: Result<(), FeedError>) {
-        let error = match done {
-            Ok(()) => return,
-            Err(FeedError::Passing(error)) => error,
-            Err(FeedError::NoTopic(topic)) => super::closing::no_topic(topic),
-            Err(FeedError::Lost | FeedError::Gone { .. }) => self.setup.shared.was_told_to_stop(),
-        };
-        self.answer_waiters(key, &Err(error));
-    }
-
-    /// What was asked of a key came back from Kafka.
-    pub(super) fn asked_for(&mut self, key: RecordKey, asked: Asked) {
-        if let Some(waiters) = self.waiters.get_mut(&key) {
-            waiters.was_asked = true;
-        }
-        match self.places.get(&key.place).map(|own| own.phase) {
-            Some(PlacePhase::Open) => {
-                if let Some(entry) = self.parked.get_mut(&key) {
-                    entry.wanted = Some(asked);
-                    self.begin_what_was_asked(&key);
-                }
-            }
-            Some(PlacePhase::Reading) => {
-                self.early.insert(key, asked);
-            }
-            // The next owner reads it.
-            Some(PlacePhase::Closing) | None => {}
-        }
-    }
-
     /// Begins when the key's letters stand in Kafka.
     pub(super) fn begin_what_was_asked(&mut self, key: &RecordKey) {
         if self.resuming.contains_key(key) {
@@ -182,7 +123,7 @@ impl<F: Feed> Session<'_, F> {
             self.urgent = true;
         } else if let Some((job, reason)) = resume.passed_over.take() {
             if !std::mem::take(&mut resume.has_progressed) {
-                return self.parked_again(&job, reason, 1);
+                return self.parked_again(&job, &reason, 1);
             }
             resume.next = resume.cursor;
             resume.has_more = true;
@@ -223,6 +164,12 @@ impl<F: Feed> Session<'_, F> {
         }
         let page = match letters {
             Ok(page) => page,
+            // Whoever skips has been told, and goes on behind what is gone.
+            Err(FeedError::Gone { found, .. }) if std::mem::take(&mut resume.skips) => {
+                (resume.cursor, resume.next) = (found, found);
+                resume.known = found.offset;
+                return self.read_on(&key, None);
+            }
             Err(FeedError::Gone { from, found }) => return self.letters_gone(&key, from, found),
             Err(error) => {
                 self.trouble_of(error);
@@ -292,12 +239,13 @@ impl<F: Feed> Session<'_, F> {
     }
 
     /// A letter failed: the key stays parked there.
-    pub(super) fn parked_again(&mut self, job: &Arc<Job>, reason: Box<str>, attempts: u32) {
+    pub(super) fn parked_again(&mut self, job: &Arc<Job>, reason: &str, attempts: u32) {
         let key = &job.key;
         tracing::warn!(
             stream = &*job.stream(), attempts, %reason,
             "a parked event still cannot be handled"
         );
+        self.figures.parked.increment(1);
         self.lanes.close(key);
         self.hold.close(key);
         let since = self.now();
@@ -306,7 +254,7 @@ impl<F: Feed> Session<'_, F> {
             entry.parked.letter = cursor.or(entry.parked.letter);
             entry.parked.stream = job.stream();
             entry.parked.first_offset = job.record.offset;
-            entry.parked.reason = reason.clone();
+            entry.parked.reason = reason.into();
             entry.parked.attempts = attempts;
             entry.parked.since = since;
             entry.parked.asked = None;
@@ -315,7 +263,7 @@ impl<F: Feed> Session<'_, F> {
             self.setup.shared.view().parked.insert(key.clone(), parked);
         }
         self.urgent = true;
-        let refused = self.parked_error(&job.stream(), job.record.offset, reason);
+        let refused = self.still_parked(&job.stream(), job.record.offset, reason);
         self.answer_waiters(key, &Err(refused));
     }
 
@@ -364,6 +312,7 @@ impl<F: Feed> Session<'_, F> {
                 self.lanes.push(key.clone(), job);
             }
         }
+        self.figures.resumed.increment(1);
         tracing::info!(
             key = &*super::job::name_of(key),
             "a parked key was taken in"
@@ -372,50 +321,8 @@ impl<F: Feed> Session<'_, F> {
         self.setup.shared.notify();
     }
 
-    /// An entry was written; of places of this member it knows better.
-    pub(super) fn parked_by_others(&mut self, parked: ParkedKey) {
-        if self.is_own(&parked.key) {
-            return;
-        }
-        let key = parked.key.clone();
-        if parked.attempts > 0 && self.waiters.get(&key).is_some_and(|w| w.was_asked) {
-            let (stream, reason) = (parked.stream.clone(), parked.reason.clone());
-            let refused = self.parked_error(&stream, parked.first_offset, reason);
-            self.answer_waiters(&key, &Err(refused));
-        }
-        self.setup.shared.view().parked.insert(key, parked);
-        self.setup.shared.notify();
-    }
-
-    pub(super) fn resumed_by_others(&mut self, key: &RecordKey) {
-        if self.is_own(key) {
-            return;
-        }
-        self.setup.shared.view().parked.remove(key);
-        self.answer_waiters(key, &Ok(()));
-        self.setup.shared.notify();
-    }
-
     fn is_open(&self, key: &RecordKey) -> bool {
         let own = self.places.get(&key.place);
         own.is_some_and(|own| own.phase == PlacePhase::Open)
-    }
-
-    fn is_own(&self, key: &RecordKey) -> bool {
-        let own = self.places.get(&key.place);
-        own.is_some_and(|own| own.phase != PlacePhase::Reading)
-    }
-
-    fn parked_error(&self, stream: &str, offset: i64, reason: Box<str>) -> Error {
-        let position = u64::try_from(offset).unwrap_or(0);
-        match stream.parse::<StreamId>() {
-            Ok(stream) => Error::Parked {
-                what: self.setup.shared.what(),
-                stream,
-                position,
-                reason,
-            },
-            Err(_) => Error::invalid("parked key", stream, reason),
-        }
     }
 }

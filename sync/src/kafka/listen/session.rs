@@ -11,15 +11,16 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tidelog_core::{BoxFuture, Error, EventEnvelope, HandlerError, Sleeper, Timestamp};
 
 use super::closing::Closing;
-use super::control::{Reply, Request, Shared};
 use super::feed::{
     Asked, Fed, Feed, FeedError, LetterPlace, Letters, ParkedKey, Place, Record, RecordKey,
 };
+use super::figures::Figures;
 use super::hold::{Held, Hold};
 use super::job::Job;
 use super::place::OwnPlace;
 use super::resume::Resume;
 use super::settling::Sent;
+use super::shared::{Reply, Request, Shared};
 use crate::listeners::{Handler, Lanes, ListenerOptions, Tools, poll_in};
 
 /// Turns after which others are let in.
@@ -54,6 +55,7 @@ pub(super) enum End {
 )]
 pub(super) struct Session<'a, F> {
     pub(super) setup: &'a Setup,
+    pub(super) figures: Figures,
     pub(super) feed: F,
     pub(super) places: BTreeMap<Place, OwnPlace>,
     pub(super) assignments: u64,
@@ -157,6 +159,7 @@ impl<'a, F: Feed> Session<'a, F> {
     pub(super) fn new(setup: &'a Setup, feed: F) -> Self {
         Self {
             setup,
+            figures: Figures::of(setup.shared.group()),
             feed,
             places: BTreeMap::new(),
             assignments: 0,
@@ -201,6 +204,7 @@ impl<'a, F: Feed> Session<'a, F> {
                 self.begin_handlers();
                 self.balance();
             }
+            self.drop_what_went();
             self.begin_reading_set();
             self.begin_parking();
             self.begin_committing();

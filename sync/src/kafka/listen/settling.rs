@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::closing::no_topic;
-use super::control::place_status;
 use super::feed::{Feed, FeedError, Letter, LetterPlace, Parking, Place, RecordKey};
 use super::place::{OwnPlace, PlacePhase};
-use super::session::{AGAIN, End, Session, answer};
+use super::session::{AGAIN, End, Session};
+use super::status::{KafkaPlaceStatus, place_status};
 
 /// A transaction, and what follows from it.
 pub(super) struct Sent {
@@ -111,6 +111,7 @@ impl<F: Feed> Session<'_, F> {
     }
 
     fn not_put_down(&mut self, error: FeedError) {
+        self.figures.commit_failures.increment(1);
         match error {
             FeedError::NoTopic(topic) => {
                 self.give_closing_up();
@@ -255,6 +256,9 @@ impl<F: Feed> Session<'_, F> {
         view.in_flight_since = self.lanes.oldest();
         view.retrying = self.retries.len();
         view.held = self.hold.len();
+        self.figures.in_flight.set(figure(view.in_flight));
+        self.figures.held.set(figure(view.held));
+        self.figures.parked_keys.set(figure(view.parked.len()));
         if !std::mem::take(&mut self.places_changed) {
             return;
         }
@@ -262,24 +266,25 @@ impl<F: Feed> Session<'_, F> {
         for (place, own) in &self.places {
             let mut status = place_status(place);
             status.committed = own.committed;
+            status.settled = own.present();
             status.taken = own.offsets.taken();
             status.end = own.end;
             view.places.push(status);
         }
+        let lag = view
+            .places
+            .iter()
+            .filter_map(KafkaPlaceStatus::lag)
+            .sum::<u64>();
+        self.figures.lag.set(figure(lag));
         drop(view);
         self.setup.shared.notify();
     }
+}
 
-    pub(super) fn answer_waiters(
-        &mut self,
-        key: &RecordKey,
-        with: &Result<(), tidelog_core::Error>,
-    ) {
-        let waiters = self.waiters.remove(key).unwrap_or_default();
-        for reply in waiters.replies {
-            answer(reply, with.clone());
-        }
-    }
+#[allow(clippy::cast_precision_loss, reason = "gauges are floats")]
+fn figure(count: impl TryInto<u64>) -> f64 {
+    count.try_into().unwrap_or(u64::MAX) as f64
 }
 
 fn key_of(letter: &Letter) -> RecordKey {

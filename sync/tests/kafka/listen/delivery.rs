@@ -117,38 +117,6 @@ fn garbage_is_parked_with_its_reason_and_others_go_on() {
 }
 
 #[test]
-fn a_parked_key_is_taken_in_again_in_order_and_survives_its_member() {
-    let Some(group) = Group::new("resume", 1) else {
-        return;
-    };
-    group.write(&[("a", 1), ("a", 2), ("b", 1), ("a", 3)]);
-    let (listener, heard) = told();
-    heard.poison.lock().push(("a".into(), 2));
-    let running = group.start(listener);
-    let mut handled = heard.next(2);
-    handled.sort();
-    assert_eq!(handled, [("a".to_owned(), 1), ("b".to_owned(), 1)]);
-    let control = running.control().blocking();
-    control.wait_until(|status| status.places.first().and_then(|place| place.committed) == Some(4));
-    running.stop().unwrap();
-
-    group.write(&[("a", 4)]);
-    let (listener, heard) = told();
-    let running = group.start(listener);
-    let control = running.control().blocking();
-    control.wait_until(|status| status.places.first().and_then(|place| place.committed) == Some(5));
-    assert!(heard.rest().is_empty());
-    assert_eq!(control.parked()[0].stream.as_ref(), "Till/a");
-    control.resume("Till/a").unwrap();
-    assert_eq!(heard.rest(), of("a", [2, 3, 4]));
-    group.write(&[("a", 5)]);
-    assert_eq!(heard.next(1), of("a", [5]));
-    let nothing = control.resume("Till/a").unwrap_err();
-    assert!(matches!(nothing, Error::InvalidInput { .. }), "{nothing}");
-    running.stop().unwrap();
-}
-
-#[test]
 fn by_the_other_policy_it_stops_at_what_cannot_be_handled_and_goes_on_when_told() {
     let Some(group) = Group::new("stops", 1) else {
         return;

@@ -148,6 +148,16 @@ pub fn told() -> (Told, Heard) {
     (told, Heard { heard, poison })
 }
 
+impl Told {
+    /// Another listener that tells whom this one tells.
+    pub fn twin(&self) -> Self {
+        Self {
+            told: Mutex::new(self.told.lock().clone()),
+            poison: Arc::clone(&self.poison),
+        }
+    }
+}
+
 impl Heard {
     /// The next `count` that are handled.
     pub fn next(&self, count: usize) -> Vec<(String, u64)> {

@@ -2,4 +2,7 @@
 
 mod delivery;
 mod kit;
+mod members;
 mod rebalance;
+mod resume;
+mod upcast;

@@ -1,134 +1,90 @@
 //! Members that come, go, are killed and stand still, while events come.
 
-use std::fs;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::collections::BTreeSet;
+use std::path::Path;
 
-use tidelog::{
-    Applied, EventEnvelope, EventId, EventListenerContainer, HandlerError, InOrder,
-    KafkaListenerConfig, Ledger, ListenerOptions, StreamId,
-};
+use tidelog::StartAt;
 
-use super::kit::{Group, PATIENCE};
+use super::kit::{Group, of, options, start_with, told};
+use super::members::{Kind, Members, files_of, lines_of};
+use crate::topics;
 
-const MEMBER: &str = "TIDELOG_TEST_MEMBER";
 const STREAMS: u64 = 24;
 const EVENTS: u64 = 60;
 
-/// One file an event: who makes it first has applied it.
-struct Files(PathBuf);
-
-impl Files {
-    fn of(&self, stream: &StreamId) -> PathBuf {
-        self.0.join(stream.aggregate_id())
-    }
-
-    fn sequences(folder: &Path) -> Vec<u64> {
-        let Ok(files) = fs::read_dir(folder) else {
-            return Vec::new();
-        };
-        let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
-        let mut sequences: Vec<u64> = names.map(|name| name.parse().unwrap()).collect();
-        sequences.sort_unstable();
-        sequences
-    }
+/// Events of all streams, written and waited for.
+struct Load<'a> {
+    group: &'a Group,
+    members: &'a Members<'a>,
+    ids: Vec<String>,
+    next: u64,
+    handled: BTreeSet<(String, u64)>,
 }
 
-impl Ledger for Files {
-    async fn last(&self, stream: &StreamId) -> Result<Option<Applied>, HandlerError> {
-        let folder = self.of(stream);
-        let Some(sequence) = Self::sequences(&folder).last().copied() else {
-            return Ok(None);
-        };
-        let id = fs::read_to_string(folder.join(sequence.to_string()))?;
-        // It is made and written in two steps: whoever looks between tries again.
-        let event_id = id.parse::<uuid::Uuid>().map_err(HandlerError::passing)?;
-        Ok(Some(Applied {
-            sequence,
-            event_id: EventId::from_uuid(event_id),
-        }))
+impl<'a> Load<'a> {
+    fn new(group: &'a Group, members: &'a Members<'a>) -> Self {
+        Self {
+            group,
+            members,
+            ids: (0..STREAMS).map(|id| format!("s{id}")).collect(),
+            next: 1,
+            handled: BTreeSet::new(),
+        }
     }
 
-    async fn apply(&self, event: &EventEnvelope, _: Option<Applied>) -> Result<(), HandlerError> {
-        let folder = self.of(&event.stream);
-        fs::create_dir_all(&folder)?;
-        let file = folder.join(event.sequence.to_string());
-        let whole = folder.with_extension(format!("{}-{}", event.sequence, std::process::id()));
-        fs::write(&whole, event.event_id.to_string())?;
-        let made = fs::hard_link(&whole, &file);
-        fs::remove_file(&whole)?;
-        match made {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                Err(HandlerError::passing("another member was faster"))
-            }
-            made => Ok(made?),
+    fn write(&mut self, until: u64) {
+        while self.next <= until {
+            let ids = self.ids.iter();
+            let events: Vec<(&str, u64)> = ids.map(|id| (id.as_str(), self.next)).collect();
+            self.group.write(&events);
+            self.next += 1;
+        }
+    }
+
+    /// Waits until everything up to there was handled by somebody.
+    fn reach(&mut self, until: u64) {
+        let all = usize::try_from(until * STREAMS).unwrap();
+        let reached = |handled: &BTreeSet<(String, u64)>| {
+            handled.iter().filter(|(_, at)| *at <= until).count() == all
+        };
+        while !reached(&self.handled) {
+            let said = self.members.next();
+            let (id, sequence) = said.split_once(' ').unwrap();
+            self.handled.insert((id.into(), sequence.parse().unwrap()));
         }
     }
 }
 
-/// A member of the group in a process of its own; ends when its input does.
-#[test]
-#[ignore = "run by another test"]
-fn member() {
-    let Ok(what) = std::env::var(MEMBER) else {
-        return;
-    };
-    let [address, topic, group, folder] = what.split('\n').collect::<Vec<_>>()[..] else {
-        panic!("{what}");
-    };
-    let config = KafkaListenerConfig::new([address], group)
-        .topics([topic])
-        .set("session.timeout.ms", "6000")
-        .set("heartbeat.interval.ms", "500");
-    let ledger = InOrder::new(Files(folder.into()));
-    let options = ListenerOptions::default().save_every(Duration::from_millis(300));
-    let container = EventListenerContainer::kafka(config).listener_with(ledger, options);
-    let running = container.build().unwrap().start().unwrap();
-    std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).unwrap();
-    running.stop().unwrap();
+/// Five members of which one is killed and one stands still beyond its session's time-out.
+fn come_and_go(group: &Group, folder: &Path, kind: Kind) -> Vec<String> {
+    let members = Members::new(group, folder, kind);
+    let mut load = Load::new(group, &members);
+    let (one, two) = (members.start(), members.start());
+    load.write(10);
+    load.reach(10);
+    let (three, four) = (members.start(), members.start());
+    load.write(25);
+    one.kill();
+    load.reach(25);
+    // It believes to have places that others have.
+    two.signal("-STOP");
+    load.write(40);
+    load.reach(40);
+    two.signal("-CONT");
+    three.stop();
+    let five = members.start();
+    load.write(EVENTS);
+    load.reach(EVENTS);
+    for member in [two, four, five] {
+        member.stop();
+    }
+    assert_eq!(letters(group), 0);
+    load.ids.clone()
 }
 
-struct Member(Child);
-
-impl Member {
-    fn start(group: &Group, folder: &Path) -> Self {
-        let what = [
-            &group.address,
-            &group.topic,
-            &group.name,
-            folder.to_str().unwrap(),
-        ];
-        let child = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "listen::rebalance::member",
-                "--ignored",
-                "--nocapture",
-            ])
-            .env(MEMBER, what.join("\n"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn();
-        Self(child.unwrap())
-    }
-
-    fn signal(&self, signal: &str) {
-        let pid = self.0.id().to_string();
-        let sent = Command::new("kill").args([signal, &pid]).status().unwrap();
-        assert!(sent.success());
-    }
-
-    fn kill(mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-
-    fn stop(mut self) {
-        drop(self.0.stdin.take());
-        assert!(self.0.wait().unwrap().success());
-    }
+fn letters(group: &Group) -> usize {
+    let letters = topics::read(&group.address, &format!("{}.dead", group.name));
+    letters.values().map(Vec::len).sum()
 }
 
 #[test]
@@ -137,56 +93,123 @@ fn every_event_is_applied_once_whatever_happens_to_the_members_of_a_group() {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
-    let start = || Member::start(&group, folder.path());
-    let ids: Vec<String> = (0..STREAMS).map(|id| format!("s{id}")).collect();
-    let mut next = 1;
-    let mut load = |until: u64| {
-        while next <= until {
-            let events: Vec<(&str, u64)> = ids.iter().map(|id| (id.as_str(), next)).collect();
-            group.write(&events);
-            next += 1;
-        }
-    };
-    let applied = || -> usize {
-        let of = |id: &String| Files::sequences(&folder.path().join(id)).len();
-        ids.iter().map(of).sum()
-    };
-    let reach = |sequence: u64| {
-        let begun = Instant::now();
-        while applied() < usize::try_from(sequence * STREAMS).unwrap() {
-            assert!(
-                begun.elapsed() < PATIENCE,
-                "{} of {}",
-                applied(),
-                sequence * STREAMS
-            );
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    };
-
-    let (one, two) = (start(), start());
-    load(10);
-    reach(10);
-    let (three, four) = (start(), start());
-    load(25);
-    one.kill();
-    reach(25);
-    // Beyond the session's time-out: it believes to have places that others have.
-    two.signal("-STOP");
-    load(40);
-    reach(40);
-    two.signal("-CONT");
-    three.stop();
-    let five = start();
-    load(EVENTS);
-    reach(EVENTS);
-    for member in [two, four, five] {
-        member.stop();
-    }
-    for id in &ids {
-        let sequences = Files::sequences(&folder.path().join(id));
+    for id in come_and_go(&group, folder.path(), Kind::InOrder) {
+        let sequences = files_of(&folder.path().join(&id));
         assert_eq!(sequences, (1..=EVENTS).collect::<Vec<_>>(), "{id}");
     }
-    let letters = crate::topics::read(&group.address, &format!("{}.dead", group.name));
-    assert_eq!(letters.values().map(Vec::len).sum::<usize>(), 0);
+}
+
+#[test]
+fn without_a_ledger_every_event_is_handled_at_least_once_and_those_of_a_key_in_order() {
+    let Some(group) = Group::new("at-least-once", 6) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mut doubles = 0;
+    for id in come_and_go(&group, folder.path(), Kind::AsTheyCome) {
+        let handled = lines_of(folder.path(), &id);
+        let mut seen = BTreeSet::new();
+        let first: Vec<u64> = handled
+            .iter()
+            .copied()
+            .filter(|sequence| seen.insert(*sequence))
+            .collect();
+        assert_eq!(first, (1..=EVENTS).collect::<Vec<_>>(), "{id}");
+        doubles += handled.len() - first.len();
+    }
+    crate::say(&format!("at least once: {doubles} events came again"));
+}
+
+/// The broker divides the places, and says when a member is missed: 45 s unless it is set up otherwise.
+#[test]
+fn a_group_whose_places_the_broker_divides_applies_every_event_once() {
+    let Some(group) = Group::new("kip-848", 6) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let members = Members::new(&group, folder.path(), Kind::InOrder)
+        .settings(&[("group.protocol", "consumer")]);
+    let mut load = Load::new(&group, &members);
+    let one = members.start();
+    load.write(5);
+    load.reach(5);
+    let (two, three) = (members.start(), members.start());
+    load.write(10);
+    load.reach(10);
+    one.stop();
+    load.write(15);
+    load.reach(15);
+    two.kill();
+    load.write(20);
+    load.reach(20);
+    three.stop();
+    for id in &load.ids {
+        let sequences = files_of(&folder.path().join(id));
+        assert_eq!(sequences, (1..=20).collect::<Vec<_>>(), "{id}");
+    }
+}
+
+#[test]
+fn a_member_that_was_missed_parks_nothing_of_what_is_anothers() {
+    let Some(group) = Group::new("zombie", 1) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let members = Members::new(&group, folder.path(), Kind::FailsWhenTold);
+    let mut zombie = members.start();
+    group.write(&[("a", 1)]);
+    assert_eq!(members.next(), "met a 1");
+    zombie.signal("-STOP");
+    // Handled here once the other one is missed.
+    let (listener, heard) = told();
+    let running = group.start(listener);
+    assert_eq!(heard.next(1), of("a", [1]));
+    let control = running.control().blocking();
+    control.wait_until(|status| status.places.first().and_then(|place| place.committed) == Some(1));
+    // It goes on where it stood: the event fails for ever, and its key is to be parked.
+    zombie.tell();
+    zombie.signal("-CONT");
+    assert_eq!(members.next(), "lost");
+    zombie.kill();
+    assert_eq!(letters(&group), 0);
+    let parked = group.config().parked_keys().unwrap().blocking();
+    assert_eq!(parked.list().unwrap(), []);
+    group.write(&[("a", 2)]);
+    assert_eq!(heard.next(1), of("a", [2]));
+    running.stop().unwrap();
+}
+
+#[test]
+fn two_first_members_that_start_at_the_end_skip_what_was_there_and_nothing_after() {
+    let Some(group) = Group::new("both-end", 4) else {
+        return;
+    };
+    let ids: Vec<String> = (0..12).map(|id| format!("k{id}")).collect();
+    let write = |sequence| {
+        let events: Vec<(&str, u64)> = ids.iter().map(|id| (id.as_str(), sequence)).collect();
+        group.write(&events);
+    };
+    write(1);
+    let at_end = || options().start(StartAt::End);
+    let (first, heard) = told();
+    let second = start_with(group.config(), first.twin(), at_end());
+    let first = start_with(group.config(), first, at_end());
+    // Each place has an end, which its member was told, and that is put down before.
+    for running in [&first, &second] {
+        let control = running.control().blocking();
+        control.wait_until(|status| {
+            let known = status.places.iter().filter(|place| place.end.is_some());
+            status.places.len() == 2 && known.count() == 2
+        });
+    }
+    write(2);
+    let mut handled = heard.next(ids.len());
+    first.stop().unwrap();
+    second.stop().unwrap();
+    handled.extend(heard.rest());
+    handled.sort();
+    handled.dedup();
+    let mut expected: Vec<(String, u64)> = ids.iter().map(|id| (id.clone(), 2)).collect();
+    expected.sort();
+    assert_eq!(handled, expected);
 }

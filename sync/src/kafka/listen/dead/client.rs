@@ -151,7 +151,7 @@ impl Hears {
 }
 
 /// The error that it is to whoever asked by hand.
-pub(super) fn plain(error: FeedError) -> Error {
+pub(crate) fn plain(error: FeedError) -> Error {
     match error {
         FeedError::Passing(error) => error,
         FeedError::NoTopic(topic) => Error::NoTopic {

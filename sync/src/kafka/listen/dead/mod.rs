@@ -6,12 +6,16 @@
 //! | `topics` | where they stand |
 //! | `letters` | a record that was set aside |
 //! | `parked_set` | which keys are, and what is asked of them |
-//! | `transaction` | letters, parked set and offsets written as one |
+//! | `transaction`, `filling` | letters, parked set and offsets written as one; what is in it |
 //! | `reading` | both read to the end |
 //! | `resume` | asking for a key, and waiting for the answer |
 //! | `client` | librdkafka's clients, and what their errors mean |
 
 mod client;
+mod filling;
+#[cfg(feature = "fuzzing")]
+#[allow(clippy::expect_used, reason = "what does not hold here is a finding")]
+pub(super) mod fuzzing;
 mod letters;
 mod parked_set;
 mod reading;
@@ -32,7 +36,8 @@ use rdkafka::consumer::ConsumerGroupMetadata;
 use tidelog_core::{BoxFuture, Error};
 use uuid::Uuid;
 
-use self::client::{Known, plain};
+use self::client::Known;
+pub(crate) use self::client::plain;
 pub(crate) use self::parked_set::Changed;
 use self::parked_set::ParkedSet;
 use self::reading::Reader;

@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
-use tidelog_core::{Error, StreamId};
+use tidelog_core::Error;
 
 use super::parked_set::{self, ParkedSet};
 use crate::kafka::listen::feed::{ParkedKey, RecordKey};
+use crate::kafka::listen::status::still_parked;
 
 /// Somebody who waits for a key that was asked for.
 pub(super) struct Waiting {
@@ -61,22 +62,13 @@ impl Waiting {
     }
 
     fn parked(&self, parked: &ParkedKey, reason: &str) -> Error {
-        Error::Parked {
-            what: self.what.clone(),
-            stream: stream(parked),
-            position: parked.first_offset.max(0).cast_unsigned(),
-            reason: reason.into(),
-        }
+        still_parked(
+            self.what.clone(),
+            &parked.stream,
+            parked.first_offset,
+            reason,
+        )
     }
-}
-
-/// The stream that an entry is about, as far as it is one.
-fn stream(parked: &ParkedKey) -> StreamId {
-    let named = parked.stream.split_once('/');
-    let named = named.and_then(|(kind, id)| StreamId::new(kind, id).ok());
-    named
-        .or_else(|| StreamId::new("kafka", &parked_set::name(&parked.key)).ok())
-        .unwrap_or_else(|| unreachable!("hexadecimal digits name a stream"))
 }
 
 /// Why a key cannot be asked for.

@@ -22,7 +22,7 @@ impl FakeFeed {
         let (answer, answered) = oneshot::async_channel();
         let operation = operation(answer);
         let mut world = self.world.lock();
-        let knows = world.generations.clone();
+        let knows = world.known_to(self.id);
         world.operations.push((self.id, knows, operation));
         drop(world);
         Box::pin(async move { answered.await.unwrap_or(Err(FeedError::Lost)) })
@@ -57,7 +57,9 @@ impl Feed for FakeFeed {
 
     fn begin(&mut self, places: Vec<Place>) {
         if let Some(member) = self.world.lock().members.get_mut(&self.id) {
-            member.beginning.extend(places);
+            for place in places {
+                member.begins(place);
+            }
         }
     }
 

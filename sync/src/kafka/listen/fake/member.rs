@@ -10,10 +10,11 @@ use tidelog_core::{
     ManualClock, ManualSleeper, Metadata, RecordKind, RetryPolicy, StreamId, Tags, Timestamp,
 };
 
-use super::super::control::Shared as Control;
 use super::super::feed::{Place, Record};
 use super::super::session::{End, Session, Setup};
+use super::super::shared::Shared as Control;
 use super::feed::FakeFeed;
+use super::mutants::Mutant;
 use super::world::{MemberId, Outcome, Running, Shared, key_of};
 use crate::listeners::{ListenerOptions, Tools};
 
@@ -113,6 +114,21 @@ struct Handler {
     world: Shared,
 }
 
+/// What comes of a handler; one that lives on is not done when it is dropped.
+struct Answered {
+    answered: oneshot::AsyncReceiver<Outcome>,
+    lives_on: bool,
+}
+
+impl Drop for Answered {
+    fn drop(&mut self) {
+        if self.lives_on {
+            let (_, other) = oneshot::async_channel();
+            std::mem::forget(std::mem::replace(&mut self.answered, other));
+        }
+    }
+}
+
 impl EventListener for Handler {
     async fn on(&self, event: &EventEnvelope) -> Result<(), HandlerError> {
         let (answer, answered) = oneshot::async_channel();
@@ -121,6 +137,7 @@ impl EventListener for Handler {
             partition: event.metadata.get("partition").unwrap().parse().unwrap(),
         };
         let offset: i64 = event.metadata.get("offset").unwrap().parse().unwrap();
+        let lives_on;
         {
             let mut world = self.world.lock();
             let record = &world.logs[&place][usize::try_from(offset).unwrap()];
@@ -133,8 +150,10 @@ impl EventListener for Handler {
             };
             world.check_begin(&running);
             world.handlers.push(running);
+            lives_on = world.is(Mutant::HandlersLiveOn);
         }
-        match answered.await.expect("the world answers") {
+        let mut answered = Answered { answered, lives_on };
+        match (&mut answered.answered).await.expect("the world answers") {
             Outcome::Handled => Ok(()),
             Outcome::Passing => Err(HandlerError::passing("not now")),
             Outcome::Permanent => Err(HandlerError::permanent("never")),

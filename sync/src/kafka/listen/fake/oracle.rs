@@ -9,6 +9,8 @@ impl World {
     /// A handler begins: not of a key that is parked, unless it is being taken in, and then only with
     /// what stands among its letters.
     pub(super) fn check_begin(&mut self, running: &Running) {
+        let (member, offset) = (running.member, running.offset);
+        self.note(|| format!("{member} begins {:?} {offset}", running.key));
         if self.owners.get(&running.key.place) != Some(&running.member) {
             // A zombie: it cannot know, and cannot put anything down.
             return;

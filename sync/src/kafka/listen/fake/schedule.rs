@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use tidelog_core::{ManualClock, ManualSleeper};
 
-use super::super::control::Request;
 use super::super::feed::{Place, Record, RecordKey};
 use super::super::session::End;
+use super::super::shared::Request;
 use super::member::{Process, options};
 use super::world::{Handled, MemberId, Outcome, Shared, World};
 
@@ -86,6 +86,8 @@ impl Run {
 
     pub(super) fn start(&mut self) -> MemberId {
         self.next_id += 1;
+        let id = self.next_id;
+        self.world.lock().note(|| format!("{id} starts"));
         let process = Process::start(self.next_id, &self.world, &self.clock, options());
         self.processes.push(process);
         self.next_id
@@ -226,11 +228,13 @@ impl Run {
             *applied = (*applied).max(running.sequence);
             world.handled.push(Handled {
                 member: running.member,
-                key: running.key,
+                key: running.key.clone(),
                 offset: running.offset,
                 sequence: running.sequence,
             });
         }
+        let (member, offset) = (running.member, running.offset);
+        world.note(|| format!("{member} handled {offset}: {outcome:?}"));
         let _ = running.answer.send(outcome);
     }
 
@@ -264,6 +268,7 @@ impl Run {
             22 if self.rng.one_in(8) => self.wait_no_longer(),
             _ => {
                 let micros = [1_000, 50_000, 500_000, 2_000_000][self.rng.below(4)];
+                self.world.lock().note(|| format!("{micros} µs pass"));
                 self.clock.advance_micros(micros);
             }
         }
@@ -319,7 +324,7 @@ impl Run {
         let members: Vec<MemberId> = world.members.keys().copied().collect();
         let mut any = false;
         for id in members {
-            let beginning: Vec<Place> = world.members[&id].beginning.iter().cloned().collect();
+            let beginning: Vec<Place> = world.members[&id].beginning.keys().cloned().collect();
             for place in beginning {
                 world.begin(id, &place);
                 any |= world.members[&id].positions.contains_key(&place);
@@ -439,7 +444,9 @@ impl Run {
         let at = self.rng.below(self.processes.len());
         let id = self.processes.remove(at).id;
         // Its places are its own until the group misses it.
-        self.world.lock().members.remove(&id);
+        let mut world = self.world.lock();
+        world.members.remove(&id);
+        world.note(|| format!("{id} is killed"));
     }
 
     pub(super) fn ask(&mut self, skips_garbage: bool) -> bool {
@@ -515,8 +522,11 @@ impl Run {
     /// What there is, when something is wrong and one seed is looked at.
     pub(super) fn show(&self) {
         let world = self.world.lock();
-        if world.wrong.is_empty() || std::env::var("TIDELOG_SEED").is_err() {
+        let Some(story) = world.story.as_ref().filter(|_| !world.wrong.is_empty()) else {
             return;
+        };
+        for line in story {
+            println!("{line}");
         }
         println!("{:?}", world.wrong);
         println!("owners {:?}\ncommitted {:?}", world.owners, world.committed);

@@ -10,6 +10,7 @@ use super::super::feed::{
     Asked, Fed, FeedError, Letter, LetterPlace, Letters, ParkedKey, Parking, Place, Record,
     RecordKey,
 };
+use super::mutants::Mutant;
 
 pub(super) type Shared = Arc<Mutex<World>>;
 pub(super) type MemberId = usize;
@@ -27,6 +28,8 @@ pub(super) struct World {
     pub(super) generations: BTreeMap<Place, u64>,
     pub(super) committed: BTreeMap<Place, i64>,
     pub(super) letters: Vec<Letter>,
+    /// Letters below are gone: somebody has set a retention.
+    pub(super) letters_from: i64,
     pub(super) parked: BTreeMap<RecordKey, ParkedKey>,
     pub(super) asked: BTreeMap<RecordKey, Asked>,
     /// How often a parked key was asked for, and did not fail again since.
@@ -40,9 +43,11 @@ pub(super) struct World {
     pub(super) handlers: Vec<Running>,
     /// Every record that was handled, in the order in which that ended.
     pub(super) handled: Vec<Handled>,
-    /// What a reader of the parked set takes for its end: a mistake made on purpose.
-    pub(super) end_is_last_stable: bool,
+    /// What is wrong on purpose.
+    pub(super) mutant: Option<Mutant>,
     pub(super) wrong: Vec<String>,
+    /// What happened, when one seed is looked at.
+    pub(super) story: Option<Vec<String>>,
     /// How much of what was handled and set aside was in order when it was looked at.
     pub(super) checked: (usize, usize),
 }
@@ -56,8 +61,11 @@ pub(super) struct Member {
     pub(super) believes: BTreeSet<Place>,
     /// Where it reads on, of places that it fetches.
     pub(super) positions: BTreeMap<Place, i64>,
-    /// Places that it wants to fetch, when their offsets are stable.
-    pub(super) beginning: BTreeSet<Place>,
+    /// Places that it wants to fetch, when their offsets are stable; and how often it had heard by then
+    /// that they came or were lost.
+    pub(super) beginning: BTreeMap<Place, u64>,
+    /// How often it was told so of each place.
+    pub(super) said: BTreeMap<Place, u64>,
     pub(super) is_paused: bool,
     pub(super) held: BTreeSet<Place>,
     /// Places that it is to give up, until it says so.
@@ -66,6 +74,7 @@ pub(super) struct Member {
 }
 
 /// What a member waits for.
+#[derive(Debug)]
 pub(super) enum Operation {
     Commit(Vec<(Place, i64)>, Answer<()>),
     Park(Parking, Answer<Vec<LetterPlace>>),
@@ -98,9 +107,60 @@ pub(super) struct Handled {
     pub(super) sequence: u64,
 }
 
+impl Member {
+    /// Whether it has heard each time that a place came or was lost. One that is to be given up is its
+    /// own until it says so.
+    pub(super) fn is_up_to_date(&self, place: &Place) -> bool {
+        !self.queue.iter().any(|fed| match fed {
+            Fed::Assigned(places)
+            | Fed::Revoked {
+                places, lost: true, ..
+            } => places.contains(place),
+            _ => false,
+        })
+    }
+
+    /// What it is told to fetch.
+    pub(super) fn begins(&mut self, place: Place) {
+        let said = self.said.get(&place).copied().unwrap_or(0);
+        let heard = if self.is_up_to_date(&place) { said } else { 0 };
+        self.beginning.insert(place, heard);
+    }
+}
+
 impl World {
+    pub(super) fn is(&self, mutant: Mutant) -> bool {
+        self.mutant == Some(mutant)
+    }
+
+    /// The generations that a member speaks of: none of a place of which it has not heard all.
+    pub(super) fn known_to(&self, member: MemberId) -> BTreeMap<Place, u64> {
+        let mut known = self.generations.clone();
+        let member = self.members.get(&member);
+        let is_lax = self.is(Mutant::FenceOfNow);
+        known.retain(|place, _| is_lax || member.is_some_and(|member| member.is_up_to_date(place)));
+        known
+    }
+
+    /// Notes what happens.
+    pub(super) fn note(&mut self, what: impl FnOnce() -> String) {
+        if let Some(story) = &mut self.story {
+            story.push(what());
+        }
+    }
+
     pub(super) fn feed(&mut self, member: MemberId, fed: Fed) {
+        self.note(|| format!("to {member}: {}", name_of(&fed)));
         if let Some(member) = self.members.get_mut(&member) {
+            if let Fed::Assigned(places)
+            | Fed::Revoked {
+                places, lost: true, ..
+            } = &fed
+            {
+                for place in places {
+                    *member.said.entry(place.clone()).or_default() += 1;
+                }
+            }
             member.queue.push_back(fed);
             if let Some(waker) = &member.waker {
                 waker.wake_by_ref();
@@ -118,13 +178,17 @@ impl World {
 
     fn is_owner(&self, member: MemberId, knows: &BTreeMap<Place, u64>, place: &Place) -> bool {
         let is_of_now = knows.get(place) == self.generations.get(place);
-        self.owners.get(place) == Some(&member) && is_of_now
+        self.is(Mutant::NoFence) || self.owners.get(place) == Some(&member) && is_of_now
     }
 
     /// Does the operation at `at`. `fails`: it is not done, and the member is told to try again;
     /// `is_lost`: a commit that is done is told to have failed.
     pub(super) fn operate(&mut self, at: usize, fails: bool, is_lost: bool) {
         let (member, knows, operation) = self.operations.remove(at);
+        self.note(|| {
+            let fate = if fails { ", fails" } else { "" };
+            format!("{member} does{fate}: {operation:?}")
+        });
         let passing = || FeedError::Passing(tidelog_core::Error::Cancelled { what: "a test" });
         match operation {
             Operation::Commit(offsets, answer) => {
@@ -134,6 +198,7 @@ impl World {
                 let done = match (owned, fails) {
                     (false, _) => Err(FeedError::Lost),
                     (true, true) => Err(passing()),
+                    (true, false) if self.is(Mutant::CommitForgotten) => Ok(()),
                     (true, false) => {
                         for (place, offset) in offsets {
                             self.commit(place, offset);
@@ -153,6 +218,8 @@ impl World {
                     .all(|place| self.is_owner(member, &knows, place))
                 {
                     let _ = answer.send(Err(FeedError::Lost));
+                } else if self.is(Mutant::TopicGone) {
+                    let _ = answer.send(Err(FeedError::NoTopic("letters".into())));
                 } else if fails {
                     let _ = answer.send(Err(passing()));
                 } else {
@@ -167,8 +234,14 @@ impl World {
                 });
             }
             Operation::Letters(key, from, answer) => {
+                let found = LetterPlace {
+                    offset: self.letters_from,
+                    ..from
+                };
                 let _ = answer.send(if fails {
                     Err(passing())
+                } else if from < found {
+                    Err(FeedError::Gone { from, found })
                 } else {
                     Ok(self.letters_of(&key, from))
                 });
@@ -176,6 +249,8 @@ impl World {
             Operation::Ask(key, asked, answer) => {
                 if fails {
                     let _ = answer.send(Err(passing()));
+                } else if self.is(Mutant::AskForgotten) {
+                    let _ = answer.send(Ok(()));
                 } else {
                     self.asked.insert(key.clone(), asked);
                     *self.asks.entry(key.clone()).or_default() += 1;
@@ -189,7 +264,7 @@ impl World {
     /// Whether the operation can be done now: what is read to its end waits for open transactions.
     pub(super) fn can_operate(&self, at: usize) -> bool {
         match &self.operations[at].2 {
-            Operation::Set(_) => self.open.is_empty() || self.end_is_last_stable,
+            Operation::Set(_) => self.open.is_empty() || self.is(Mutant::EndIsLastStable),
             Operation::Letters(..) => self.open.is_empty(),
             _ => true,
         }
@@ -197,11 +272,18 @@ impl World {
 
     /// Ends an open transaction.
     pub(super) fn close(&mut self, at: usize, commits: bool) {
-        let (_, change, answer) = self.open.remove(at);
+        let (member, mut change, answer) = self.open.remove(at);
+        self.note(|| {
+            let fate = if commits { "committed" } else { "aborted" };
+            format!("transaction of {member} is {fate}: {change:?}")
+        });
         if !commits {
             let aborted = tidelog_core::Error::Cancelled { what: "a test" };
             let _ = answer.send(Err(FeedError::Passing(aborted)));
             return;
+        }
+        if let Some(mutant) = self.mutant {
+            mutant.change(&mut change);
         }
         let mut written = Vec::new();
         for letter in change.letters.clone() {
@@ -268,7 +350,8 @@ impl World {
                 break;
             }
             letters.next.offset = i64::try_from(at).unwrap() + 1;
-            if key_of(&letter.record) == *key {
+            let is_skipped = self.is(Mutant::LetterSkipped) && at % 3 == 1;
+            if key_of(&letter.record) == *key && !is_skipped {
                 let place = LetterPlace {
                     partition: 0,
                     offset: i64::try_from(at).unwrap(),
@@ -286,11 +369,15 @@ impl World {
             .iter()
             .any(|(_, change, _)| change.offsets.iter().any(|(of, _)| of == place));
         let next = self.committed.get(place).copied().unwrap_or(0);
+        let is_lax = self.is(Mutant::StaleBegin);
         if let Some(member) = self.members.get_mut(&member)
             && !is_pending
-            && member.beginning.remove(place)
+            && let Some(heard) = member.beginning.remove(place)
+            && member.believes.contains(place)
+            && (is_lax || member.said.get(place) == Some(&heard))
         {
-            member.positions.insert(place.clone(), next);
+            // One that is fetched goes on where it is.
+            member.positions.entry(place.clone()).or_insert(next);
         }
     }
 
@@ -303,13 +390,16 @@ impl World {
             return;
         };
         let begin = usize::try_from(*position).unwrap();
-        let records: Vec<Record> = self.logs[place]
+        let mut records: Vec<Record> = self.logs[place]
             .iter()
             .skip(begin)
             .take(most)
             .cloned()
             .collect();
         *position += i64::try_from(records.len()).unwrap();
+        if let Some(mutant) = self.mutant {
+            mutant.fetched(&mut records);
+        }
         if !records.is_empty() {
             self.feed(id, Fed::Records(records));
         }
@@ -337,7 +427,6 @@ impl World {
         if let Some(member) = self.members.get_mut(&id) {
             for place in &places {
                 member.positions.remove(place);
-                member.beginning.remove(place);
                 if lost {
                     member.believes.remove(place);
                 }
@@ -347,6 +436,22 @@ impl World {
             }
         }
         self.feed(id, Fed::Revoked { places, lost, done });
+    }
+}
+
+fn name_of(fed: &Fed) -> String {
+    match fed {
+        Fed::Records(records) => {
+            let offsets: Vec<i64> = records.iter().map(|record| record.offset).collect();
+            let place = records.first().map(|record| record.place.partition);
+            format!("records {offsets:?} of {place:?}")
+        }
+        Fed::Assigned(places) => format!("assigned {places:?}"),
+        Fed::Revoked { places, lost, .. } => format!("revoked {places:?}, lost {lost}"),
+        Fed::Asked(key, asked) => format!("asked {key:?} {asked:?}"),
+        Fed::Parked(parked) => format!("parked {parked:?}"),
+        Fed::Resumed(key) => format!("resumed {key:?}"),
+        Fed::Ends(_) | Fed::Trouble(_) | Fed::Ended(_) => "something else".into(),
     }
 }
 
