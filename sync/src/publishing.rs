@@ -268,12 +268,13 @@ impl Publishing {
     /// published to Kafka alone. With a replica it is [`Replication::fork`] that decides.
     ///
     /// Say [`Other::Gone`] where no other copy of this store goes on (after a backup was put back), and
-    /// [`Other::Lives`] where one does (a clone).
+    /// [`Other::Lives`] where one does (a clone). Kafka keeps one record of a store: the other copy stands
+    /// still then, until it is stopped or forked in turn.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] when publishing is off or there is a replica, [`Error::Unreachable`],
-    /// [`Error::ServerRefused`],
-    /// [`Error::Halted`], [`Error::Closed`].
+    /// [`Error::InvalidInput`] when publishing is off or there is a replica, [`Error::Unreachable`], also
+    /// where the other copy is at work and came in between: stop it, or call again;
+    /// [`Error::ServerRefused`], [`Error::Halted`], [`Error::Closed`].
     ///
     /// [`Replication::fork`]: https://docs.rs/tidelog/latest/tidelog/struct.Replication.html#method.fork
     pub async fn fork(&self, other: Other) -> Result<(), Error> {

@@ -4,9 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use clap::Subcommand;
-use tidelog::{
-    Aggregate, Error, PublishingParked, PublishingState, PublishingStatus, Tidelog, TopicSpec,
-};
+use tidelog::{Aggregate, PublishingParked, PublishingState, PublishingStatus, Tidelog, TopicSpec};
 
 use super::CliError;
 use crate::aggregate::BankAccount;
@@ -79,18 +77,7 @@ pub(super) async fn act(
             while publishing.status().state == PublishingState::Connecting {
                 tokio::time::sleep(LOOK).await;
             }
-            publishing.republish(..).await?;
-            // It has begun by then, and is level again only when it is over.
-            loop {
-                let status = publishing.status();
-                match status.state {
-                    PublishingState::Live if status.again > 0 => break,
-                    PublishingState::Halted(halt) => {
-                        return Err(Error::Halted(Box::new(halt)).into());
-                    }
-                    _ => tokio::time::sleep(LOOK).await,
-                }
-            }
+            publishing.republish(..).await?.wait().await?;
             writeln!(out, "everything is published once more")?;
         }
     }
