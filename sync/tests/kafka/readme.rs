@@ -35,6 +35,34 @@ fn parts_of_the_readme_are_code_that_compiles() {
     assert_eq!(README.matches("```text\n").count(), 0);
 }
 
+#[test]
+fn the_readme_says_of_each_halt_what_to_call() {
+    let halts = include_str!("../../../core/src/halt.rs");
+    let (halts, _) = halts.split_once("impl Halt").unwrap();
+    let variants = halts.lines().filter_map(|line| {
+        let name = line.strip_prefix("    ")?.strip_suffix(" {")?;
+        name.chars().all(char::is_alphanumeric).then_some(name)
+    });
+    let variants: Vec<&str> = variants.collect();
+    assert!(variants.len() >= 14, "{variants:?}");
+    let rows: Vec<&str> = README
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .collect();
+    for name in variants {
+        let name = format!("`{name}`");
+        let is_said = |row: &&str| {
+            row.split('|')
+                .nth(1)
+                .is_some_and(|cell| cell.contains(&name))
+        };
+        assert!(
+            rows.iter().any(is_said),
+            "README.md does not say what to do about {name}"
+        );
+    }
+}
+
 #[allow(dead_code, reason = "it is shown, and compiles")]
 async fn conflicts(log: Tidelog, stream: StreamId, other: StreamId) -> Result<(), Error> {
     #[allow(clippy::unnecessary_wraps, reason = "it may refuse")]
