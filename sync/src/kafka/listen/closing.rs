@@ -301,6 +301,8 @@ impl<F: Feed> Session<'_, F> {
             self.forget_lane(&key);
         }
         self.parked.retain(|key, _| !gone.contains(&key.place));
+        // Whoever has the place meanwhile may have answered it.
+        self.early.retain(|key, _| !gone.contains(&key.place));
         self.resuming.retain(|key, _| !gone.contains(&key.place));
         self.being_committed
             .retain(|(place, _, _)| !gone.contains(place));
