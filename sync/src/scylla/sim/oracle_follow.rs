@@ -164,9 +164,14 @@ impl Oracle {
             let at = found.get(&(origin, position, record.event_id));
             let of_mine = at.into_iter().flatten();
             let mut of_mine = of_mine.filter(|(_, epoch)| is_of_mine(*epoch, position));
-            let last = of_mine.next_back().map(|(at, _)| *at);
+            let last = of_mine.next_back();
             if disk.is_superseded(stream, sequence, position) {
-                let is_said = last.is_none_or(|last| is_said(&items[last..], origin, record));
+                let is_said = last.is_none_or(|(last, epoch)| {
+                    // Another copy may have had it accepted, after this one's log said that it gave way.
+                    let before = items[..*last].iter().filter(|item| is_of(item, &chain));
+                    is_said(items[*last..].iter(), origin, record)
+                        || !chain.contains(epoch) && is_said(before, origin, record)
+                });
                 rule!(
                     self,
                     "6 what gave way is said",
@@ -175,6 +180,7 @@ impl Oracle {
                 );
                 continue;
             }
+            let last = last.map(|(at, _)| *at);
             let mut entries = state.of(stream);
             let is_held = entries.any(|entry| !entry.accepted && entry.first_position <= position);
             let there = self
@@ -300,9 +306,18 @@ pub(super) fn rows_of(server: &FakeServer, origin: Uuid) -> Vec<OriginRow> {
     rows.flat_map(BTreeMap::values).cloned().collect()
 }
 
-/// Whether it is said further on that the event gave way, or that its epoch was given up below it.
-fn is_said(later: &[Followed], origin: Uuid, record: &EventEnvelope) -> bool {
-    later.iter().any(|item| match item {
+/// Whether it is said of one of these epochs that events gave way.
+fn is_of(item: &Followed, epochs: &BTreeSet<Uuid>) -> bool {
+    matches!(item, Followed::Superseded { epoch, .. } if epochs.contains(epoch))
+}
+
+/// Whether it is said that the event gave way, or that its epoch was given up below it.
+fn is_said<'a>(
+    mut items: impl Iterator<Item = &'a Followed>,
+    origin: Uuid,
+    record: &EventEnvelope,
+) -> bool {
+    items.any(|item| match item {
         Followed::Superseded {
             origin: of,
             stream,
