@@ -48,8 +48,8 @@ check:
 # whether goals are met, writes benches/results.md. BENCH_FLAGS=--quick takes two minutes; the whole
 # run takes about half an hour on two cores and wants a machine left alone.
 bench:
-	$(CARGO) test --locked --release -q -p tidelog-benches
-	$(CARGO) run --locked --release -p tidelog-benches -- $(BENCH_FLAGS)
+	$(CARGO) test --locked --release -q -p tidelog-benches --features kafka
+	$(CARGO) run --locked --release -p tidelog-benches --features kafka -- $(BENCH_FLAGS)
 	$(CARGO) bench --locked -p tidelog-benches -- --warm-up-time 1 --measurement-time 2
 
 # The whole sweeps: kills, power cuts, corruption, failing calls, interleavings; each prints its

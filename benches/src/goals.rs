@@ -97,6 +97,11 @@ const GOALS: &[(&str, Unit, Bound)] = &[
         Unit::Times,
         AtLeast(0.5),
     ),
+    (
+        "publish, 10,000 streams: against a bare producer",
+        Unit::Times,
+        AtLeast(0.8),
+    ),
     ("rebuild: events", Unit::PerSecond, AtLeast(1e6)),
     (
         "growth: W2 at ten times the events",

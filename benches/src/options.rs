@@ -97,6 +97,9 @@ pub struct Options {
     /// Events that replication catches up with; a multiple of 100.
     #[arg(long)]
     pub replicated_events: Option<u64>,
+    /// Events that are published in 10,000 streams; a multiple of 10,000.
+    #[arg(long)]
+    pub published_events: Option<u64>,
     /// Also the works at ten million events and at a million streams: 4 GB of disk.
     #[arg(long)]
     pub large: bool,
@@ -177,6 +180,8 @@ impl Options {
         self.t1_millis.get_or_insert(pick(500, 2_000));
         self.idle_seconds.get_or_insert(pick(5, 60));
         self.replicated_events.get_or_insert(pick(10_000, 100_000));
+        self.published_events
+            .get_or_insert(pick(100_000, 1_000_000));
         self
     }
 
@@ -261,6 +266,10 @@ impl Options {
             format!(
                 "--replicated-events={}",
                 self.replicated_events.unwrap_or_default()
+            ),
+            format!(
+                "--published-events={}",
+                self.published_events.unwrap_or_default()
             ),
             format!("--rate={}", self.rate),
             format!("--already={}", self.already),

@@ -50,6 +50,7 @@ pub fn round(
     measures::after_clients(options, rounds, found)?;
     measures::apart(options, found)?;
     measures::replicated(options, found)?;
+    measures::published(options, found)?;
     let reads: Vec<_> = [Work::R1, Work::R2]
         .into_iter()
         .filter(|work| wanted(*work))

@@ -9,6 +9,9 @@ mod idle;
 mod killed;
 mod large;
 mod limited;
+#[cfg(feature = "kafka")]
+mod publish;
+mod published;
 mod r3;
 mod replicate;
 mod rounds;
@@ -23,6 +26,7 @@ use std::str::FromStr;
 
 pub use found::{Found, Unit};
 pub use large::{LONG, Large, SMALLER};
+pub use published::published;
 pub use replicate::replicated;
 pub use rounds::{after_clients, apart, beside_peers, on_store, peak_memory, wear};
 
@@ -50,11 +54,13 @@ pub enum Measure {
     Replicate,
     /// Appends directly on a server.
     Direct,
+    /// How fast a log is published, and how long an append takes to a consumer.
+    Publish,
 }
 
 impl Measure {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::R3,
         Self::X1,
         Self::T1,
@@ -64,6 +70,7 @@ impl Measure {
         Self::Rebuild,
         Self::Replicate,
         Self::Direct,
+        Self::Publish,
     ];
 
     /// What it is, with its sizes.
@@ -119,6 +126,10 @@ impl Measure {
                  that thread, in turn. The store works there, too, as its configuration can say, or on a thread of its \
                  own, as it does by itself"
                 .into(),
+            Self::Publish => format!(
+                "{} events of 256 bytes that wait in a log, or a part of them where streams are fewer, published to the                  broker of TIDELOG_TEST_KAFKA (its data in memory, on the same processors), 12 partitions, from the first                  message to the last: beside a bare producer of librdkafka with the same settings, which sends the same                  messages, made of envelopes while they are sent, without order by stream; in turn. From append to                  consumer: 1,000 appends a second for 20 s",
+                options.published_events.unwrap_or_default()
+            ),
         }
     }
 
@@ -164,13 +175,25 @@ pub enum Step {
     CatchUpWide,
     /// Appends directly on a server, and by the driver alone.
     Direct,
+    /// Publishes 10,000 streams, and sends the same by a bare producer.
+    Publish,
+    /// The same of 1,000 streams.
+    PublishThousand,
+    /// The same of 100.
+    PublishHundred,
+    /// The same of a single one.
+    PublishOne,
+    /// The same of streams of one event.
+    PublishWide,
+    /// From append to consumer.
+    PublishLatency,
 }
 
 /// What a step found, by name.
 pub type Figures = BTreeMap<String, f64>;
 
 impl Step {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 20] = [
         Self::R3Fill,
         Self::R3With,
         Self::R3Without,
@@ -185,6 +208,12 @@ impl Step {
         Self::CatchUpDeep,
         Self::CatchUpWide,
         Self::Direct,
+        Self::Publish,
+        Self::PublishThousand,
+        Self::PublishHundred,
+        Self::PublishOne,
+        Self::PublishWide,
+        Self::PublishLatency,
     ];
 
     /// Does it in this process and prints its figures.
@@ -204,6 +233,12 @@ impl Step {
             Self::CatchUpDeep => replicate::catch_up(options, 100)?,
             Self::CatchUpWide => replicate::catch_up(options, 1)?,
             Self::Direct => direct::run(&direct::server()?)?,
+            Self::Publish
+            | Self::PublishThousand
+            | Self::PublishHundred
+            | Self::PublishOne
+            | Self::PublishWide
+            | Self::PublishLatency => published::run(self, options)?,
         };
         println!("{}", serde_json::to_string(&figures)?);
         Ok(())

@@ -1,0 +1,396 @@
+//! How fast a log is published to Kafka, beside a bare producer of librdkafka with the same settings, which
+//! sends the same messages, made the same way, as fast as its queue takes them; and how long an append
+//! takes to a consumer.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rdkafka::ClientContext;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Header, Message, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, ProducerContext};
+use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::{Offset, TopicPartitionList};
+use tidelog::cloudevents::{BatchPlace, Headers, MessageMode, to_message};
+use tidelog::{
+    AppendBatch, Batch, BlockingTidelog, ContentType, DistributedConfig, EventEnvelope, EventId,
+    ExpectedVersion, KafkaConfig, LogIdentity, Metadata, NewEvent, RecordKind, Stage, StreamId,
+    Tags, Tidelog, Timestamp, TopicSpec,
+};
+use tokio::runtime::Runtime;
+use uuid::Uuid;
+
+use super::published::{BROKER, SHAPES};
+use super::{Figures, Step, figures};
+use crate::Outcome;
+use crate::load::Payloads;
+use crate::options::Options;
+
+/// Each is one turn of the publisher and one of the bare producer.
+const ROUNDS: usize = 3;
+const PARTITIONS: u32 = 12;
+/// Appends a second, and for how many, while it is measured how long they take to a consumer.
+const PACE: u64 = 1_000;
+const PACED: u64 = 20;
+/// Whoever has waited so long waits for ever.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// One of the steps.
+pub fn run(step: Step, options: &Options) -> Outcome<Figures> {
+    let broker = std::env::var(BROKER)?;
+    let (dir, payloads) = (options.dir.join("publish"), options.payloads());
+    if step == Step::PublishLatency {
+        return latency(&dir, &broker, &payloads);
+    }
+    let all = options.published_events.unwrap_or_default();
+    let shape = SHAPES.into_iter().find(|(known, ..)| *known == step);
+    let (_, _, streams, one_in) = shape.ok_or("no step of publishing")?;
+    let events = all / one_in;
+    let shape = (events, streams.min(events));
+    publish(&dir, &broker, &payloads, shape, ROUNDS)
+}
+
+/// Events a second of `events` in `streams`, by turns: of the publisher, and of the bare producer.
+pub fn publish(
+    dir: &Path,
+    broker: &str,
+    payloads: &Payloads,
+    (events, streams): (u64, u64),
+    rounds: usize,
+) -> Outcome<Figures> {
+    let (mut ours, mut bare, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..rounds {
+        let config = config(broker, &format!("{events}-{streams}-{round}"));
+        let types = ["BankAccount", "Bare"];
+        let ensured = config.ensure_topics(&types, TopicSpec::new(PARTITIONS, 1));
+        let topics = Runtime::new()?.block_on(ensured)?.created;
+        let topic = topics.iter().find(|topic| topic.ends_with("Bare"));
+        let topic = topic.ok_or("no topic was made")?;
+        let dir = dir.join(format!("round-{round}"));
+        let published = published(&dir, config, payloads, events, streams)?;
+        let plain = bare_rate(broker, topic, payloads, events, streams)?;
+        ours.push(published);
+        bare.push(plain);
+        ratios.push(published / plain);
+        delete(broker, &topics)?;
+        fs::remove_dir_all(dir)?;
+    }
+    Ok(figures([
+        ("rate", median(ours)),
+        ("bare", median(bare)),
+        ("ratio", median(ratios)),
+    ]))
+}
+
+/// From the call of an append to a consumer that waits for it, in milliseconds.
+pub fn latency(dir: &Path, broker: &str, payloads: &Payloads) -> Outcome<Figures> {
+    let config = config(broker, "latency");
+    let ensured = config.ensure_topics(&["BankAccount"], TopicSpec::new(PARTITIONS, 1));
+    let topics = Runtime::new()?.block_on(ensured)?.created;
+    let topic = topics.iter().find(|topic| topic.ends_with("BankAccount"));
+    let topic = topic.ok_or("no topic was made")?;
+    let consumer = consumer(broker, topic)?;
+    let distributed = DistributedConfig::new().kafka(config);
+    let log = Tidelog::builder(dir).distributed(distributed).open()?;
+    let log = log.blocking();
+    // Connected, and warm.
+    let last = append(&log, payloads, 0)?;
+    log.wait_for_timeout(last, Stage::Published, PATIENCE)?;
+
+    let count = PACE * PACED;
+    let (saw, seen) = channel();
+    let consuming = thread::spawn(move || {
+        let mut left = count + 1;
+        while left > 0 {
+            let Some(came) = consumer.poll(Duration::from_secs(30)) else {
+                break;
+            };
+            let number = came.ok().and_then(|message| {
+                let payload = message.payload()?;
+                Some(u64::from_le_bytes(payload.get(..8)?.try_into().ok()?))
+            });
+            left -= 1;
+            if let Some(number) = number.filter(|number| *number > 0) {
+                let _ = saw.send((number, Instant::now()));
+            }
+        }
+    });
+    let begun = Instant::now();
+    let mut called = vec![begun; usize::try_from(count)? + 1];
+    for number in 1..=count {
+        let due = begun + Duration::from_micros(number * 1_000_000 / PACE);
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+        called[usize::try_from(number)?] = Instant::now();
+        append(&log, payloads, number)?;
+    }
+    consuming.join().map_err(|_| "the consumer failed")?;
+    let mut millis: Vec<f64> = seen
+        .iter()
+        .filter_map(|(number, at)| {
+            let called = called.get(usize::try_from(number).ok()?)?;
+            Some(at.duration_since(*called).as_secs_f64() * 1_000.0)
+        })
+        .collect();
+    log.close()?;
+    delete(broker, &topics)?;
+    if millis.len() < usize::try_from(count)? {
+        return Err(format!("{} of {count} events came", millis.len()).into());
+    }
+    millis.sort_by(f64::total_cmp);
+    let at = |part: usize| millis[millis.len() * part / 100];
+    Ok(figures([("p50", at(50)), ("p99", at(99))]))
+}
+
+fn config(broker: &str, of: &str) -> KafkaConfig {
+    KafkaConfig::new([broker]).topic_prefix(format!("bench-{}-{of}.", std::process::id()))
+}
+
+fn append(log: &BlockingTidelog, payloads: &Payloads, number: u64) -> Outcome<u64> {
+    let mut payload = payloads.get(usize::try_from(number)?).to_vec();
+    payload[..8].copy_from_slice(&number.to_le_bytes());
+    let event = NewEvent::new("Deposited", 1, ContentType::Bytes, payload);
+    let stream = StreamId::new("BankAccount", &format!("acc-{:06}", number % 1_000))?;
+    let done = log.append(AppendBatch::new(stream, ExpectedVersion::Any, vec![event]))?;
+    Ok(done.last_position.ok_or("an append without a position")?)
+}
+
+/// All that waits in a log, from the first message on: what connecting takes is not counted.
+fn published(
+    dir: &Path,
+    config: KafkaConfig,
+    payloads: &Payloads,
+    events: u64,
+    streams: u64,
+) -> Outcome<f64> {
+    let log = Tidelog::open(dir)?.blocking();
+    fill(&log, payloads, events, streams)?;
+    log.close()?;
+    let distributed = DistributedConfig::new().kafka(config);
+    let log = Tidelog::builder(dir).distributed(distributed).open()?;
+    let log = log.blocking();
+    let last = log.last_position();
+    let before = loop {
+        let delivered = log.publishing().status().delivered;
+        if delivered > 0 {
+            break delivered;
+        }
+        thread::sleep(Duration::from_millis(1));
+    };
+    let begun = Instant::now();
+    if !log.wait_for_timeout(last, Stage::Published, PATIENCE)? {
+        return Err(format!("{:?}", log.publishing().status()).into());
+    }
+    let rate = (events - before) as f64 / begun.elapsed().as_secs_f64();
+    log.close()?;
+    Ok(rate)
+}
+
+/// Events in rounds over all streams, in batches over many of them.
+fn fill(log: &BlockingTidelog, payloads: &Payloads, events: u64, streams: u64) -> Outcome<()> {
+    let mut number = 0;
+    let mut parts = Vec::new();
+    while number < events {
+        let (stream, sequence) = (number % streams, number / streams);
+        let payload = Bytes::copy_from_slice(payloads.get(usize::try_from(number)?));
+        let event = NewEvent::new("Deposited", 1, ContentType::Bytes, payload);
+        let expected = match sequence {
+            0 => ExpectedVersion::NoStream,
+            sequence => ExpectedVersion::Exact(sequence),
+        };
+        let name = StreamId::new("BankAccount", &format!("acc-{stream:07}"))?;
+        parts.push(AppendBatch::new(name, expected, vec![event]));
+        number += 1;
+        // A stream stands in a batch once.
+        if parts.len() == 1_000 || stream + 1 == streams {
+            log.append_streams(std::mem::take(&mut parts))?;
+        }
+    }
+    if !parts.is_empty() {
+        log.append_streams(parts)?;
+    }
+    Ok(())
+}
+
+/// Counts what was delivered; nothing else is asked of it.
+#[derive(Default)]
+struct Count {
+    delivered: AtomicU64,
+    failed: AtomicU64,
+}
+
+struct Reports(Arc<Count>);
+
+impl ClientContext for Reports {}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, delivered: &DeliveryResult<'_>, _: usize) {
+        let count = match delivered {
+            Ok(_) => &self.0.delivered,
+            Err(_) => &self.0.failed,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The same messages, made of envelopes while they are sent, each queued as soon as there is room.
+fn bare_rate(
+    broker: &str,
+    topic: &str,
+    payloads: &Payloads,
+    events: u64,
+    streams: u64,
+) -> Outcome<f64> {
+    let count = Arc::new(Count::default());
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", broker);
+    for (name, value) in [
+        ("enable.idempotence", "true"),
+        ("acks", "all"),
+        ("message.timeout.ms", "0"),
+        ("partitioner", "murmur2_random"),
+        ("compression.type", "lz4"),
+        ("linger.ms", "0"),
+        ("batch.size", "524288"),
+        ("batch.num.messages", "2000"),
+        ("max.in.flight", "5"),
+        ("queue.buffering.max.messages", "33792"),
+        ("queue.buffering.max.kbytes", "16384"),
+    ] {
+        config.set(name, value);
+    }
+    let producer: BaseProducer<Reports> =
+        config.create_with_context(Reports(Arc::clone(&count)))?;
+    let producer = Arc::new(producer);
+    let is_over = Arc::new(AtomicBool::new(false));
+    let hearing = thread::spawn({
+        let (producer, is_over) = (Arc::clone(&producer), Arc::clone(&is_over));
+        move || {
+            while !is_over.load(Ordering::Relaxed) {
+                producer.poll(Duration::from_millis(100));
+            }
+        }
+    });
+    let log = LogIdentity {
+        origin: Uuid::from_u128(1),
+        epoch: Uuid::from_u128(2),
+    };
+    let names =
+        (0..streams).map(|stream| StreamId::new("BankAccount", &format!("acc-{stream:07}")));
+    let names = names.collect::<Result<Vec<_>, _>>()?;
+    let now = 1_795_000_000_000_000;
+    let mut envelope = EventEnvelope {
+        event_id: EventId::from_uuid(Uuid::from_u128(3)),
+        stream: names.first().ok_or("no streams")?.clone(),
+        sequence: 0,
+        position: Some(0),
+        birth: None,
+        kind: RecordKind::Event,
+        event_type: "Deposited".into(),
+        revision: 1,
+        content_type: ContentType::Bytes,
+        event_time: Timestamp::from_micros(now),
+        recorded_time: Timestamp::from_micros(now),
+        metadata: Metadata::new(),
+        tags: Tags::none(),
+        batch: Batch { first: 1, count: 1 },
+        event: Bytes::new(),
+    };
+    let (mut headers, mut line) = (Headers::default(), Vec::new());
+    let mut begun = Instant::now();
+    for number in 0..events {
+        let stream = number % streams;
+        envelope.event_id = EventId::from_uuid(Uuid::from_u128(u128::from(number) << 64 | 7));
+        envelope.stream.clone_from(&names[usize::try_from(stream)?]);
+        envelope.sequence = number / streams + 1;
+        envelope.position = Some(number + 1);
+        envelope.event = Bytes::copy_from_slice(payloads.get(usize::try_from(number)?));
+        envelope.event_time = Timestamp::from_micros(now + number.cast_signed());
+        let place = BatchPlace {
+            index: u32::try_from(number % 1_000)?,
+            count: 1_000,
+        };
+        let mode = MessageMode::Binary;
+        let value = to_message(&envelope, &log, place, mode, &mut headers, &mut line);
+        loop {
+            let mut all = OwnedHeaders::new_with_capacity(headers.len());
+            for (key, value) in headers.iter() {
+                let value = Some(value);
+                all = all.insert(Header { key, value });
+            }
+            let record = BaseRecord::with_opaque_to(topic, 1)
+                .key(envelope.aggregate_id())
+                .payload(value)
+                .headers(all);
+            match producer.send(record) {
+                Ok(()) => break,
+                Err((error, _))
+                    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) =>
+                {
+                    thread::sleep(Duration::from_micros(200));
+                }
+                Err((error, _)) => return Err(error.into()),
+            }
+        }
+        // From the first that came, as the publisher is measured.
+        if number == 0 {
+            while count.delivered.load(Ordering::Relaxed) == 0 {
+                thread::sleep(Duration::from_micros(200));
+            }
+            begun = Instant::now();
+        }
+    }
+    while count.delivered.load(Ordering::Relaxed) < events {
+        if count.failed.load(Ordering::Relaxed) > 0 {
+            return Err("the bare producer was refused a message".into());
+        }
+        thread::sleep(Duration::from_micros(200));
+    }
+    let rate = (events - 1) as f64 / begun.elapsed().as_secs_f64();
+    is_over.store(true, Ordering::Relaxed);
+    hearing.join().map_err(|_| "the thread of reports failed")?;
+    Ok(rate)
+}
+
+fn consumer(broker: &str, topic: &str) -> Outcome<BaseConsumer> {
+    let mut config = ClientConfig::new();
+    for (name, value) in [
+        ("bootstrap.servers", broker),
+        ("group.id", "bench"),
+        ("enable.auto.commit", "false"),
+        ("fetch.wait.max.ms", "5"),
+    ] {
+        config.set(name, value);
+    }
+    let consumer: BaseConsumer = config.create()?;
+    let mut places = TopicPartitionList::new();
+    for partition in 0..i32::try_from(PARTITIONS)? {
+        places.add_partition_offset(topic, partition, Offset::Beginning)?;
+    }
+    consumer.assign(&places)?;
+    Ok(consumer)
+}
+
+fn delete(broker: &str, topics: &[Box<str>]) -> Outcome<()> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", broker);
+    let admin: AdminClient<DefaultClientContext> = config.create()?;
+    let topics: Vec<&str> = topics.iter().map(|topic| &**topic).collect();
+    Runtime::new()?.block_on(admin.delete_topics(&topics, &AdminOptions::new()))?;
+    Ok(())
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
