@@ -5,6 +5,8 @@
 
 mod direct;
 mod found;
+#[cfg(feature = "kafka")]
+mod heard;
 mod idle;
 mod killed;
 mod large;
@@ -127,7 +129,12 @@ impl Measure {
                  own, as it does by itself"
                 .into(),
             Self::Publish => format!(
-                "{} events of 256 bytes that wait in a log, or a part of them where streams are fewer, published to the                  broker of TIDELOG_TEST_KAFKA (its data in memory, on the same processors), 12 partitions, from the first                  message to the last: beside a bare producer of librdkafka with the same settings, which sends the same                  messages, made of envelopes while they are sent, without order by stream; in turn. From append to                  consumer: 1,000 appends a second for 20 s",
+                "{} events of 256 bytes that wait in a log, or a part of them where streams are fewer, published to the \
+                 broker of TIDELOG_TEST_KAFKA (its data in memory, on the same processors), 12 partitions, from the first \
+                 message to the last: beside a bare producer of librdkafka with the same settings, which sends the same \
+                 messages, made before, without order by stream; in turn. From append to consumer: 1,000 appends a second \
+                 for 20 s. Heard: as many events of 10,000 streams, by a listener that counts them, and by a consumer that \
+                 reads them; in turn",
                 options.published_events.unwrap_or_default()
             ),
         }
@@ -187,13 +194,15 @@ pub enum Step {
     PublishWide,
     /// From append to consumer.
     PublishLatency,
+    /// A listener hears a topic, and a bare consumer.
+    Heard,
 }
 
 /// What a step found, by name.
 pub type Figures = BTreeMap<String, f64>;
 
 impl Step {
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 21] = [
         Self::R3Fill,
         Self::R3With,
         Self::R3Without,
@@ -214,6 +223,7 @@ impl Step {
         Self::PublishOne,
         Self::PublishWide,
         Self::PublishLatency,
+        Self::Heard,
     ];
 
     /// Does it in this process and prints its figures.
@@ -238,7 +248,8 @@ impl Step {
             | Self::PublishHundred
             | Self::PublishOne
             | Self::PublishWide
-            | Self::PublishLatency => published::run(self, options)?,
+            | Self::PublishLatency
+            | Self::Heard => published::run(self, options)?,
         };
         println!("{}", serde_json::to_string(&figures)?);
         Ok(())

@@ -1,6 +1,6 @@
 //! How fast a log is published to Kafka, beside a bare producer of librdkafka with the same settings, which
-//! sends the same messages, made the same way, as fast as its queue takes them; and how long an append
-//! takes to a consumer.
+//! sends the same messages, made before, as fast as its queue takes them; and how long an append takes to a
+//! consumer.
 
 use std::fs;
 use std::path::Path;
@@ -32,17 +32,17 @@ use uuid::Uuid;
 use super::published::{BROKER, SHAPES};
 use super::{Figures, Step, figures};
 use crate::Outcome;
-use crate::load::Payloads;
+use crate::load::{Payloads, mix};
 use crate::options::Options;
 
 /// Each is one turn of the publisher and one of the bare producer.
-const ROUNDS: usize = 3;
-const PARTITIONS: u32 = 12;
+pub const ROUNDS: usize = 3;
+pub const PARTITIONS: u32 = 12;
 /// Appends a second, and for how many, while it is measured how long they take to a consumer.
 const PACE: u64 = 1_000;
 const PACED: u64 = 20;
 /// Whoever has waited so long waits for ever.
-const PATIENCE: Duration = Duration::from_secs(300);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// One of the steps.
 pub fn run(step: Step, options: &Options) -> Outcome<Figures> {
@@ -68,6 +68,8 @@ pub fn publish(
     rounds: usize,
 ) -> Outcome<Figures> {
     let (mut ours, mut bare, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let names = names(streams)?;
+    let made = made(&names, payloads, events)?;
     for round in 0..rounds {
         let config = config(broker, &format!("{events}-{streams}-{round}"));
         let types = ["BankAccount", "Bare"];
@@ -77,7 +79,7 @@ pub fn publish(
         let topic = topic.ok_or("no topic was made")?;
         let dir = dir.join(format!("round-{round}"));
         let published = published(&dir, config, payloads, events, streams)?;
-        let plain = bare_rate(broker, topic, payloads, events, streams)?;
+        let plain = bare_rate(broker, topic, &names, &made)?;
         ours.push(published);
         bare.push(plain);
         ratios.push(published / plain);
@@ -150,12 +152,12 @@ pub fn latency(dir: &Path, broker: &str, payloads: &Payloads) -> Outcome<Figures
     Ok(figures([("p50", at(50)), ("p99", at(99))]))
 }
 
-fn config(broker: &str, of: &str) -> KafkaConfig {
+pub fn config(broker: &str, of: &str) -> KafkaConfig {
     KafkaConfig::new([broker]).topic_prefix(format!("bench-{}-{of}.", std::process::id()))
 }
 
 fn append(log: &BlockingTidelog, payloads: &Payloads, number: u64) -> Outcome<u64> {
-    let mut payload = payloads.get(usize::try_from(number)?).to_vec();
+    let mut payload = payloads.get(number).to_vec();
     payload[..8].copy_from_slice(&number.to_le_bytes());
     let event = NewEvent::new("Deposited", 1, ContentType::Bytes, payload);
     let stream = StreamId::new("BankAccount", &format!("acc-{:06}", number % 1_000))?;
@@ -200,7 +202,7 @@ fn fill(log: &BlockingTidelog, payloads: &Payloads, events: u64, streams: u64) -
     let mut parts = Vec::new();
     while number < events {
         let (stream, sequence) = (number % streams, number / streams);
-        let payload = Bytes::copy_from_slice(payloads.get(usize::try_from(number)?));
+        let payload = Bytes::copy_from_slice(payloads.get(number));
         let event = NewEvent::new("Deposited", 1, ContentType::Bytes, payload);
         let expected = match sequence {
             0 => ExpectedVersion::NoStream,
@@ -243,14 +245,73 @@ impl ProducerContext for Reports {
     }
 }
 
-/// The same messages, made of envelopes while they are sent, each queued as soon as there is room.
-fn bare_rate(
-    broker: &str,
-    topic: &str,
-    payloads: &Payloads,
-    events: u64,
-    streams: u64,
-) -> Outcome<f64> {
+/// The streams.
+pub fn names(streams: u64) -> Outcome<Vec<StreamId>> {
+    let all = (0..streams).map(|stream| StreamId::new("BankAccount", &format!("acc-{stream:07}")));
+    Ok(all.collect::<Result<Vec<_>, _>>()?)
+}
+
+/// One message, ready to be given to librdkafka.
+pub struct Made {
+    stream: usize,
+    headers: Headers,
+    payload: Bytes,
+}
+
+/// The messages that a log of such events is published as, but for ids and times.
+pub fn made(names: &[StreamId], payloads: &Payloads, events: u64) -> Outcome<Vec<Made>> {
+    let log = LogIdentity {
+        origin: Uuid::from_u128(1),
+        epoch: Uuid::from_u128(2),
+    };
+    let now = 1_795_000_000_000_000;
+    let first = names.first().ok_or("no streams")?;
+    let mut envelope = EventEnvelope {
+        event_id: EventId::from_uuid(Uuid::from_u128(3)),
+        stream: first.clone(),
+        sequence: 0,
+        position: Some(0),
+        birth: None,
+        kind: RecordKind::Event,
+        event_type: "Deposited".into(),
+        revision: 1,
+        content_type: ContentType::Bytes,
+        event_time: Timestamp::from_micros(now),
+        recorded_time: Timestamp::from_micros(now),
+        metadata: Metadata::new(),
+        tags: Tags::none(),
+        batch: Batch { first: 1, count: 1 },
+        event: Bytes::new(),
+    };
+    let (mut headers, mut line) = (Headers::default(), Vec::new());
+    let mut made = Vec::new();
+    for number in 0..events {
+        let stream = usize::try_from(number)? % names.len();
+        // As alike as those of one burst are.
+        let id = Uuid::from_u64_pair(0x01a1_0000_0000_7000 | mix(number) >> 52, mix(!number));
+        envelope.event_id = EventId::from_uuid(id);
+        envelope.stream.clone_from(&names[stream]);
+        envelope.sequence = number / names.len() as u64 + 1;
+        envelope.position = Some(number + 1);
+        envelope.event = Bytes::copy_from_slice(payloads.get(number));
+        envelope.event_time = Timestamp::from_micros(now + number.cast_signed());
+        let place = BatchPlace {
+            index: u32::try_from(number % 1_000)?,
+            count: 1_000,
+        };
+        let mode = MessageMode::Binary;
+        to_message(&envelope, &log, place, mode, &mut headers, &mut line);
+        made.push(Made {
+            stream,
+            headers: headers.clone(),
+            payload: envelope.event.clone(),
+        });
+    }
+    Ok(made)
+}
+
+/// The same messages, made before, each queued as soon as there is room.
+pub fn bare_rate(broker: &str, topic: &str, names: &[StreamId], made: &[Made]) -> Outcome<f64> {
     let count = Arc::new(Count::default());
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", broker);
@@ -281,56 +342,18 @@ fn bare_rate(
             }
         }
     });
-    let log = LogIdentity {
-        origin: Uuid::from_u128(1),
-        epoch: Uuid::from_u128(2),
-    };
-    let names =
-        (0..streams).map(|stream| StreamId::new("BankAccount", &format!("acc-{stream:07}")));
-    let names = names.collect::<Result<Vec<_>, _>>()?;
-    let now = 1_795_000_000_000_000;
-    let mut envelope = EventEnvelope {
-        event_id: EventId::from_uuid(Uuid::from_u128(3)),
-        stream: names.first().ok_or("no streams")?.clone(),
-        sequence: 0,
-        position: Some(0),
-        birth: None,
-        kind: RecordKind::Event,
-        event_type: "Deposited".into(),
-        revision: 1,
-        content_type: ContentType::Bytes,
-        event_time: Timestamp::from_micros(now),
-        recorded_time: Timestamp::from_micros(now),
-        metadata: Metadata::new(),
-        tags: Tags::none(),
-        batch: Batch { first: 1, count: 1 },
-        event: Bytes::new(),
-    };
-    let (mut headers, mut line) = (Headers::default(), Vec::new());
     let mut begun = Instant::now();
-    for number in 0..events {
-        let stream = number % streams;
-        envelope.event_id = EventId::from_uuid(Uuid::from_u128(u128::from(number) << 64 | 7));
-        envelope.stream.clone_from(&names[usize::try_from(stream)?]);
-        envelope.sequence = number / streams + 1;
-        envelope.position = Some(number + 1);
-        envelope.event = Bytes::copy_from_slice(payloads.get(usize::try_from(number)?));
-        envelope.event_time = Timestamp::from_micros(now + number.cast_signed());
-        let place = BatchPlace {
-            index: u32::try_from(number % 1_000)?,
-            count: 1_000,
-        };
-        let mode = MessageMode::Binary;
-        let value = to_message(&envelope, &log, place, mode, &mut headers, &mut line);
+    for (number, message) in made.iter().enumerate() {
+        let stream = names.get(message.stream).ok_or("no such stream")?;
         loop {
-            let mut all = OwnedHeaders::new_with_capacity(headers.len());
-            for (key, value) in headers.iter() {
+            let mut all = OwnedHeaders::new_with_capacity(message.headers.len());
+            for (key, value) in message.headers.iter() {
                 let value = Some(value);
                 all = all.insert(Header { key, value });
             }
             let record = BaseRecord::with_opaque_to(topic, 1)
-                .key(envelope.aggregate_id())
-                .payload(value)
+                .key(stream.aggregate_id())
+                .payload(&message.payload[..])
                 .headers(all);
             match producer.send(record) {
                 Ok(()) => break,
@@ -350,19 +373,19 @@ fn bare_rate(
             begun = Instant::now();
         }
     }
-    while count.delivered.load(Ordering::Relaxed) < events {
+    while count.delivered.load(Ordering::Relaxed) < made.len() as u64 {
         if count.failed.load(Ordering::Relaxed) > 0 {
             return Err("the bare producer was refused a message".into());
         }
         thread::sleep(Duration::from_micros(200));
     }
-    let rate = (events - 1) as f64 / begun.elapsed().as_secs_f64();
+    let rate = (made.len() - 1) as f64 / begun.elapsed().as_secs_f64();
     is_over.store(true, Ordering::Relaxed);
     hearing.join().map_err(|_| "the thread of reports failed")?;
     Ok(rate)
 }
 
-fn consumer(broker: &str, topic: &str) -> Outcome<BaseConsumer> {
+pub fn consumer(broker: &str, topic: &str) -> Outcome<BaseConsumer> {
     let mut config = ClientConfig::new();
     for (name, value) in [
         ("bootstrap.servers", broker),
@@ -381,7 +404,7 @@ fn consumer(broker: &str, topic: &str) -> Outcome<BaseConsumer> {
     Ok(consumer)
 }
 
-fn delete(broker: &str, topics: &[Box<str>]) -> Outcome<()> {
+pub fn delete(broker: &str, topics: &[Box<str>]) -> Outcome<()> {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", broker);
     let admin: AdminClient<DefaultClientContext> = config.create()?;
@@ -390,7 +413,7 @@ fn delete(broker: &str, topics: &[Box<str>]) -> Outcome<()> {
     Ok(())
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

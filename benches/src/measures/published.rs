@@ -24,7 +24,10 @@ pub const SHAPES: [(Step, &str, u64, u64); 5] = [
 /// One of the steps.
 #[cfg(feature = "kafka")]
 pub fn run(step: Step, options: &Options) -> Outcome<Figures> {
-    super::publish::run(step, options)
+    match step {
+        Step::Heard => super::heard::run(options),
+        step => super::publish::run(step, options),
+    }
 }
 
 /// None, without the feature.
@@ -74,6 +77,13 @@ pub fn published(options: &Options, found: &mut Found) -> Outcome<()> {
         let name = format!("publish: from append to consumer, {part}");
         found.note(name, Unit::Millis, figure(&figures, part));
     }
+    fs::remove_dir_all(dir)?;
+    let dir = rounds::fresh(options, Kind::Tidelog)?;
+    let figures = step(Step::Heard, &dir, options)?;
+    let of = |what: &str| figure(&figures, what);
+    found.note("heard: events", Unit::PerSecond, of("rate"));
+    found.note("heard: bare consumer", Unit::PerSecond, of("bare"));
+    found.note("heard: against a bare consumer", Unit::Times, of("ratio"));
     fs::remove_dir_all(dir)?;
     Ok(())
 }
