@@ -4,7 +4,7 @@
 //! topic has a stream's events in order, whatever is refused, lost or sent twice. librdkafka promises the
 //! same of all that is handed in at once, and does not hold it (`a_gapless_producer_leaves_a_gap`).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -102,7 +102,8 @@ pub(super) enum LaneState {
 pub(super) struct Lanes {
     slots: Vec<Option<Lane>>,
     free: Vec<u32>,
-    streams: BTreeMap<StreamId, u32>,
+    /// Looked up for each event, and never gone through: that would be in another order each run.
+    streams: HashMap<StreamId, u32>,
 }
 
 impl Lanes {
