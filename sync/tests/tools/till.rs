@@ -1,6 +1,7 @@
 //! Stores that replicate into a keyspace, as the tests open them.
 
 use std::path::Path;
+use std::pin::pin;
 use std::time::Duration;
 
 use tidelog::{
@@ -54,14 +55,21 @@ pub async fn say(log: &Tidelog, stream: &StreamId, texts: &[&str]) -> u64 {
     log.append(batch).await.unwrap().last_position.unwrap()
 }
 
-/// Waits until the server has all that stands in the log now.
+/// Waits until the server has all that stands in the log now, for as long as it gets on: how much waits
+/// depends on how long the server was away.
 pub async fn level(log: &Tidelog) {
     let last = log.last_position();
-    let waited = tokio::time::timeout(PATIENCE, log.wait_for(last, Stage::Replicated)).await;
-    let status = log.replication().status();
-    waited
-        .unwrap_or_else(|_| panic!("not level: {status:?}"))
-        .unwrap_or_else(|error| panic!("{error}: {status:?}"));
+    let mut waits = pin!(log.wait_for(last, Stage::Replicated));
+    let mut settled = log.replication().status().settled;
+    loop {
+        let waited = tokio::time::timeout(PATIENCE, waits.as_mut()).await;
+        let status = log.replication().status();
+        if let Ok(waited) = waited {
+            return waited.unwrap_or_else(|error| panic!("{error}: {status:?}"));
+        }
+        assert!(status.settled > settled, "not level: {status:?}");
+        settled = status.settled;
+    }
 }
 
 /// Waits until `is` holds of the status.
