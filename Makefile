@@ -72,7 +72,9 @@ distributed:
 	$(CARGO) test --locked -p bank-account --features distributed --test distributed -- --nocapture
 
 # Each fuzz target for $(FUZZ_SECONDS) seconds; needs a nightly toolchain and cargo-fuzz. Fails at the
-# first finding, which then stands in fuzz/artifacts.
+# first finding, which then stands in fuzz/artifacts. What librdkafka is built beside has the sanitizer in
+# it: without LDFLAGS its configure takes that for missing.
+fuzz: export LDFLAGS = -fsanitize=address
 fuzz:
 	@command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz
 	@test ! -d /dev/shm || export TMPDIR=/dev/shm; cd fuzz && mkdir -p artifacts && \
