@@ -1,4 +1,5 @@
-# Everything a developer or CI runs. Each target installs or builds what it needs with cargo alone.
+# Everything a developer or CI runs. Each target installs or builds what it needs, nearly all of it with
+# cargo alone.
 
 CARGO ?= cargo
 STORE ?= .data/run
@@ -15,7 +16,12 @@ WITH_DISTRIBUTED := $(CARGO) test --locked -p tidelog -p tidelog-backends -p ban
 OF_DISTRIBUTED := $(WITH_DISTRIBUTED) --lib --test scylla --test kafka --test wire
 DISTRIBUTED := $(SERVICES) run -- $(OF_DISTRIBUTED)
 
-.PHONY: run test check bench faults distributed fuzz clean
+# What the tests of the service need beside cargo: Chromium, and schemathesis. Where they cannot be had
+# it says what is left out, or fails if CI=true.
+BROWSER := examples/bank-account/browser/install
+SCHEMATHESIS := examples/bank-account/schemathesis/install target/schemathesis
+
+.PHONY: run serve test check bench faults service distributed fuzz clean
 
 # The main job on real data: import the ledger into a fresh store, check the store, show the table.
 run:
@@ -24,8 +30,15 @@ run:
 	$(BANK) --store $(STORE) verify
 	$(BANK) --store $(STORE) report
 
+# The same ledger as a service, with a page at http://127.0.0.1:8080.
+serve:
+	test -e $(STORE) || $(BANK) --store $(STORE) import $(PURCHASES)
+	$(BANK) --store $(STORE) serve
+
 # All that a fresh machine can prove.
 test:
+	$(BROWSER)
+	$(SCHEMATHESIS)
 	$(CARGO) test --locked --workspace --exclude tidelog-benches
 	$(CARGO) test --locked -p tidelog-core --features testing
 	$(CARGO) test --locked -p tidelog-backends --features failpoints --test faults_injected -- --test-threads 1
@@ -64,6 +77,14 @@ faults:
 	$(CARGO) test --locked -p tidelog --test kill -- --nocapture
 	$(OF_DISTRIBUTED) --no-run
 	$(DISTRIBUTED) -- --nocapture
+
+# The service for longer: deposits for 30 s over a kill, beside what the store does alone, and thousands
+# of requests that schemathesis makes up.
+service: export TIDELOG_SWEEP = full
+service:
+	$(BROWSER)
+	$(SCHEMATHESIS)
+	$(CARGO) test --locked --release -p bank-account --test serve --test schemathesis --test browser -- --nocapture --test-threads 1
 
 # Two tills import the whole ledger, and a bank listens, while all of them, Cassandra and Kafka are
 # killed; then all have the same sums, and a till whose disk is gone comes back.

@@ -90,11 +90,7 @@ fn people_open_accounts_and_move_money_in_a_browser() {
     assert_eq!(looks, 8);
     // The picture of the README, when a new one is wanted.
     if std::env::var("TIDELOG_PICTURE").is_ok() {
-        std::fs::copy(
-            pictures.join("account-wide-light.png"),
-            driver.join("page.png"),
-        )
-        .unwrap();
+        std::fs::copy(pictures.join("page.jpg"), driver.join("page.jpg")).unwrap();
     }
     println!("pictures in {}", pictures.display());
 }

@@ -18,6 +18,7 @@ use tidelog::{Error, EventEnvelope, LogQuery, Subscribe, Tidelog};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::App;
+use super::headers::digits;
 use super::input::Asking;
 use super::problem::{GONE, MALFORMED, Problem, READERS};
 use super::view;
@@ -219,7 +220,7 @@ pub(super) async fn events(
     let last = app.bank.last_position();
     let seen = match headers.get("last-event-id") {
         Some(id) => {
-            let id = id.to_str().ok().and_then(|id| id.parse().ok());
+            let id = id.to_str().ok().and_then(|id| digits(id, 18));
             let wrong = || Problem::new(MALFORMED, "Last-Event-ID is a position: digits");
             Some(id.ok_or_else(wrong)?)
         }

@@ -78,7 +78,8 @@ impl Tags {
                     return Err(Problem::new(MALFORMED, reason));
                 };
                 // A weak one says no more than that it looked alike.
-                if let (true, Ok(sequence)) = (weak.is_none() || name == IF_NONE_MATCH, tag.parse())
+                if let (true, Some(sequence)) =
+                    (weak.is_none() || name == IF_NONE_MATCH, digits(tag, 20))
                 {
                     these.push(sequence);
                 }
@@ -93,6 +94,12 @@ impl Tags {
             Self::These(these) => these.contains(&sequence),
         }
     }
+}
+
+/// The number that `text` writes in at most so many digits, and nothing else.
+pub(super) fn digits(text: &str, most: usize) -> Option<u64> {
+    let plain = text.len() <= most && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| plain)
 }
 
 /// `"7"`.
@@ -117,7 +124,7 @@ mod tests {
         assert_eq!(tags("\"7\""), Some(Tags::These(vec![7])));
         assert_eq!(tags("\"7\", \"9\""), Some(Tags::These(vec![7, 9])));
         // Neither a weak one nor another server's is ever what the account is at.
-        assert_eq!(tags("W/\"7\", \"abc\""), Some(Tags::These(vec![])));
+        assert_eq!(tags("W/\"7\", \"abc\", \"+7\""), Some(Tags::These(vec![])));
         for bad in ["7", "\"7", "\"7\",", ""] {
             assert_eq!(tags(bad), None, "{bad:?}");
         }

@@ -11,6 +11,7 @@ use tidelog::StreamQuery;
 
 use super::App;
 use super::accounts::check_id;
+use super::headers::digits;
 use super::input::{Asking, Id};
 use super::problem::{MALFORMED, Problem};
 use super::view;
@@ -78,7 +79,7 @@ pub(super) async fn events(
 
 fn place(before: &str) -> Result<(u64, u64), Problem> {
     let numbers = before.split_once('.');
-    let numbers = numbers.and_then(|(to, cents)| Some((to.parse().ok()?, cents.parse().ok()?)));
+    let numbers = numbers.and_then(|(to, cents)| Some((digits(to, 20)?, digits(cents, 20)?)));
     numbers
         .filter(|(to, _)| *to > 0)
         .ok_or_else(|| Problem::new(MALFORMED, "before is what the page before said as next"))

@@ -150,7 +150,7 @@ fn paths() -> Value {
                 says: "What happened to the account, newest first, with its balance after each event",
                 parameters: vec![
                     account(),
-                    query("before", "What the page before said as `next`", json!({ "type": "string", "pattern": "^[1-9][0-9]{0,15}[.][0-9]{1,19}$" })),
+                    query("before", "What the page before said as `next`", json!({ "type": "string", "pattern": "^[0-9]{1,20}[.][0-9]{1,20}$" })),
                     query("limit", "Most events", json!({ "type": "integer", "minimum": 1, "maximum": 1000 })),
                 ],
                 body: None,
@@ -299,11 +299,12 @@ fn done() -> Value {
 }
 
 fn place() -> Value {
-    json!({ "type": "integer", "minimum": 0, "maximum": 1_000_000_000_000_000_u64 })
+    json!({ "type": "integer", "minimum": 0 })
 }
 
+/// `*`, or a list of tags in quotes.
 fn tags() -> Value {
-    json!({ "type": "string", "pattern": "^([*]|\"[0-9]{1,18}\")$" })
+    json!({ "type": "string", "examples": ["\"7\""] })
 }
 
 fn query(name: &str, says: &str, schema: Value) -> Value {
@@ -326,7 +327,7 @@ fn new_id() -> Value {
 
 /// What may surround a command.
 fn commands(of_account: bool) -> Vec<Value> {
-    let key = json!({ "type": "string", "pattern": "^[!-~]{1,255}$" });
+    let key = json!({ "type": "string", "pattern": "^[\\t -~]{1,255}$" });
     // W3C Trace Context: one that is not of its form is passed over, so any text may come.
     let trace = json!({ "type": "string" });
     let mut all = vec![
@@ -353,7 +354,7 @@ fn schemas() -> Value {
     let text = json!({ "type": "string" });
     let flag = json!({ "type": "boolean" });
     let next = json!({ "type": ["string", "null"] });
-    let id = json!({ "type": "string", "minLength": 1, "maxLength": 60, "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]+$" });
+    let id = json!({ "type": "string", "minLength": 1, "maxLength": 256, "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]+$" });
     let shown = json!({ "type": "string", "pattern": "^[0-9]{1,18}[.][0-9]{2}$" });
     let object = |required: &[&str], properties: Value, closed: bool| json!({ "type": "object", "required": required, "properties": properties, "additionalProperties": !closed });
     json!({
