@@ -26,6 +26,8 @@
 //! | `listen` | listeners that hear from Kafka |
 
 pub(crate) mod broker;
+#[cfg(test)]
+mod cases;
 mod claim;
 pub(crate) mod client;
 pub(crate) mod config;

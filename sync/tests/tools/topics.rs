@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{
-    AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier,
+    TopicReplication,
 };
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
@@ -42,6 +43,17 @@ pub fn create(address: &str, topic: &str, partitions: i32, settings: &[(&str, &s
     let begun = Instant::now();
     while self::partitions(address, topic) != Some(usize::try_from(partitions).unwrap()) {
         assert!(begun.elapsed() < PATIENCE, "{topic} does not appear");
+    }
+}
+
+/// Gives a topic more partitions, and waits until they can be written.
+pub fn grow(address: &str, topic: &str, partitions: usize) {
+    let new = NewPartitions::new(topic, partitions);
+    let done = pollster::block_on(admin(address).create_partitions([&new], &within()));
+    done.unwrap().remove(0).unwrap();
+    let begun = Instant::now();
+    while self::partitions(address, topic) != Some(partitions) {
+        assert!(begun.elapsed() < PATIENCE, "{topic} does not grow");
     }
 }
 

@@ -48,7 +48,9 @@ pub(super) struct Reports {
 struct Shared {
     came: Mutex<Vec<Report>>,
     waker: AtomicWaker,
-    /// librdkafka has given up.
+    /// librdkafka has said that something failed: whether it has given up, only it knows.
+    has_failed: AtomicBool,
+    /// It has given up.
     is_fatal: AtomicBool,
     /// The publisher has given up.
     is_ended: AtomicBool,
@@ -66,12 +68,10 @@ impl ClientContext for Reports {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        if error.rdkafka_error_code() == Some(Code::Fatal) {
-            self.shared.is_fatal.store(true, Ordering::Release);
-            self.shared.waker.wake();
-        } else {
-            self.voice.complain(&error, reason);
-        }
+        self.voice.complain(&error, reason);
+        // What it gave up for has the code of that, and no sign that it did.
+        self.shared.has_failed.store(true, Ordering::Release);
+        self.shared.waker.wake();
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
@@ -179,6 +179,11 @@ impl Generation {
     ) -> Poll<Result<(), Fatal>> {
         let reports = &self.reports;
         reports.waker.register(cx.waker());
+        if reports.has_failed.swap(false, Ordering::AcqRel)
+            && self.producer.client().fatal_error().is_some()
+        {
+            reports.is_fatal.store(true, Ordering::Release);
+        }
         // Before the reports: those that came before the end are not lost with it.
         let is_fatal = reports.is_fatal.load(Ordering::Acquire);
         let is_deaf = reports.is_deaf.load(Ordering::Acquire);

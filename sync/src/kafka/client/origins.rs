@@ -33,6 +33,10 @@ pub(super) struct Origins {
     config: Arc<KafkaConfig>,
     voice: Arc<Voice>,
     topic: String,
+    /// Is asked for topics and offsets. What others have not committed yet ends nothing for it: messages
+    /// that are acknowledged may stand behind that.
+    looker: Option<BaseConsumer<Clients>>,
+    /// Reads records that are committed.
     reader: Option<BaseConsumer<Clients>>,
     marker: Option<(Uuid, BaseProducer<Clients>)>,
 }
@@ -44,6 +48,7 @@ impl Origins {
             config,
             voice,
             topic,
+            looker: None,
             reader: None,
             marker: None,
         }
@@ -54,35 +59,48 @@ impl Origins {
         if let Some((_, marker)) = &self.marker {
             marker.poll(Duration::from_millis(10));
         }
-        if let Some(reader) = &self.reader {
-            hear(reader);
+        for client in [&self.looker, &self.reader].into_iter().flatten() {
+            hear(client);
         }
     }
 
     /// Asks by a client of its own.
     pub(super) fn cluster(&mut self, names: &[Box<str>]) -> Result<Cluster, BrokerError> {
         let voice = Arc::clone(&self.voice);
-        asked(self.reader()?, &voice, |asked| asked.cluster(names))
+        asked(self.looker()?, &voice, |asked| asked.cluster(names))
     }
 
     /// The same of offsets.
     pub(super) fn offsets(&mut self, places: &[Place]) -> Result<Vec<Offsets>, BrokerError> {
         let voice = Arc::clone(&self.voice);
-        asked(self.reader()?, &voice, |asked| Ok(asked.offsets(places)))
+        asked(self.looker()?, &voice, |asked| Ok(asked.offsets(places)))
+    }
+
+    fn looker(&mut self) -> Result<&BaseConsumer<Clients>, BrokerError> {
+        let looker = match self.looker.take() {
+            Some(looker) => looker,
+            None => self.made(&[("isolation.level", "read_uncommitted")])?,
+        };
+        Ok(self.looker.insert(looker))
     }
 
     fn reader(&mut self) -> Result<&BaseConsumer<Clients>, BrokerError> {
         let reader = match self.reader.take() {
             Some(reader) => reader,
-            None => {
-                let mut config = self.config.reader().map_err(BrokerError::Passing)?;
-                // Places are assigned by hand, which librdkafka wants a group for; none is joined.
-                config.set("group.id", "tidelog-reader");
-                let made = config.create_with_context(Clients(Arc::clone(&self.voice)));
-                made.map_err(|error| self.not_made(&error))?
-            }
+            None => self.made(&[])?,
         };
         Ok(self.reader.insert(reader))
+    }
+
+    fn made(&self, settings: &[(&str, &str)]) -> Result<BaseConsumer<Clients>, BrokerError> {
+        let mut config = self.config.reader().map_err(BrokerError::Passing)?;
+        // Places are assigned by hand, which librdkafka wants a group for; none is joined.
+        config.set("group.id", "tidelog-reader");
+        for (name, value) in settings {
+            config.set(*name, *value);
+        }
+        let made = config.create_with_context(Clients(Arc::clone(&self.voice)));
+        made.map_err(|error| self.not_made(&error))
     }
 
     fn not_made(&self, error: &KafkaError) -> BrokerError {

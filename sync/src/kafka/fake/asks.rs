@@ -134,6 +134,17 @@ impl State {
             .collect()
     }
 
+    /// Handshake records that a machine's clients want written, and that are not.
+    pub(crate) fn marks_under_way(&self, node: usize) -> Vec<OriginRecord> {
+        let asks = self.asks.values();
+        let own = asks.filter(|asking| asking.node == node && asking.answer.is_none());
+        own.filter_map(|asking| match &asking.ask {
+            Ask::Mark(record) => Some(record.clone()),
+            _ => None,
+        })
+        .collect()
+    }
+
     /// What becomes of a question: done, and how that is told.
     pub(super) fn answer(&mut self, key: u64, is_done: bool, is_clear: bool) {
         let Some(asking) = self.asks.get(&key) else {
@@ -142,11 +153,16 @@ impl State {
         // What nobody waits for is not begun, but it may have been.
         let (who, ask) = ((asking.node, asking.client), asking.ask.clone());
         let mut answer = Err(unreachable("the cluster does not answer"));
+        let takes_fence = matches!(ask, Ask::Fence(_) | Ask::Mark(_));
         if is_done && self.cluster.is_up {
             let done = self.answer_to(who, ask);
             if is_clear {
                 answer = done;
             }
+        }
+        // A fence is held as long as it is known what came of everything under it.
+        if takes_fence && !matches!(answer, Ok(_) | Err(BrokerError::NoTopic(_))) {
+            self.fences.remove(&who.1);
         }
         if let Some(asking) = self.asks.get_mut(&key) {
             asking.answer = Some(answer);
@@ -212,6 +228,7 @@ impl State {
                 }
                 match &mut cluster.origins {
                     None => Err(BrokerError::NoTopic(cluster.origins_topic.clone())),
+                    Some(_) if cluster.refuses_records => Err(unreachable("it is refused")),
                     Some(records) => {
                         self.marked.push((node, record.clone()));
                         records.entry(record.origin).or_default().push(record);

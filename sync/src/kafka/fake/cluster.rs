@@ -67,6 +67,8 @@ pub(crate) struct Cluster {
     /// Handshake records, newest last; none where their topic is missing.
     pub origins: Option<BTreeMap<Uuid, Vec<OriginRecord>>>,
     pub origins_topic: Box<str>,
+    /// Handshake records are refused, as those that are too large for their topic.
+    pub refuses_records: bool,
     fences: BTreeMap<Uuid, u64>,
 }
 
@@ -82,6 +84,7 @@ impl Cluster {
             lives: 0,
             origins: None,
             origins_topic: "origins".into(),
+            refuses_records: false,
             fences: BTreeMap::new(),
         }
     }
@@ -154,6 +157,16 @@ impl Cluster {
         });
         self.written.extend(written);
         Answer::Stored(i64::try_from(offset).unwrap())
+    }
+
+    /// Somebody else writes a message.
+    pub(crate) fn intrude(&mut self, place: &Place) {
+        let message = Stored {
+            key: Vec::new(),
+            headers: Vec::new(),
+            value: b"open".to_vec(),
+        };
+        self.take(place, 0, 0, &[message]);
     }
 
     /// A partition loses what was written last, and forgets who wrote it.

@@ -8,7 +8,8 @@
 //! | `moves` | what can happen next, and what can go wrong |
 //! | `asks` | questions on their way, and their answers |
 //!
-//! What it does was seen on a real broker; no test holds the two against each other yet.
+//! It does what brokers and librdkafka do for what the publisher asks, and for nothing else: `cases`
+//! ask it and a real broker the same and want the same.
 
 #![allow(
     clippy::unwrap_used,

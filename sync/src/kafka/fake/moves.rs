@@ -30,7 +30,7 @@ pub(crate) enum Move {
 /// Something that need not happen at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// The connection breaks with a batch under way, which is taken or not.
+    /// The connection to a place's broker breaks with a batch under way, which is taken or not.
     Break(u64, usize, bool),
     /// A report is never heard.
     LoseReport(u64, Place),
@@ -60,13 +60,10 @@ impl State {
                 }
                 let arriving = producer.arriving().into_iter();
                 moves.extend(arriving.map(|at| Move::Meet(*id, at)));
-                for (at, flight) in producer.flights.iter().enumerate() {
-                    match flight.at {
-                        At::Answered(_) => moves.push(Move::Land(*id, at)),
-                        At::Again if !producer.is_bumping => moves.push(Move::Again(*id, at)),
-                        _ => {}
-                    }
-                }
+                let landing = producer.landing().into_iter();
+                moves.extend(landing.map(|at| Move::Land(*id, at)));
+                let again = producer.going_again().into_iter();
+                moves.extend(again.map(|at| Move::Again(*id, at)));
             }
             for (place, reports) in &producer.reports {
                 moves.push(Move::Tell(*id, place.clone(), reports.len()));
@@ -137,7 +134,7 @@ impl State {
                 if *is_taken {
                     producer.meet(*at, &mut self.cluster)?;
                 }
-                producer.flights.get_mut(*at)?.at = At::Again;
+                producer.hang_up(*at)?;
                 producer.bump();
             }
             Fault::LoseReport(id, place) => {

@@ -296,13 +296,48 @@ impl Producer {
 
     /// The first batch of each place that is on its way: those of a place arrive in order.
     pub(super) fn arriving(&self) -> Vec<usize> {
-        let mut found: BTreeMap<&Place, usize> = BTreeMap::new();
+        self.first_of_places(|at| *at == At::Sent, |_| false)
+    }
+
+    /// The first of each place that was answered, if none before it is on its way: answers come in the
+    /// order of what was asked.
+    pub(super) fn landing(&self) -> Vec<usize> {
+        self.first_of_places(|at| matches!(at, At::Answered(_)), |at| *at == At::Sent)
+    }
+
+    /// The first of each place that is to be sent again: they go in order.
+    pub(super) fn going_again(&self) -> Vec<usize> {
+        if self.is_bumping {
+            return Vec::new();
+        }
+        self.first_of_places(|at| *at == At::Again, |_| false)
+    }
+
+    /// Of each place the first batch that `is_wanted`, unless one before it `is_in_the_way`.
+    fn first_of_places(
+        &self,
+        is_wanted: impl Fn(&At) -> bool,
+        is_in_the_way: impl Fn(&At) -> bool,
+    ) -> Vec<usize> {
+        let mut found: BTreeMap<&Place, Option<usize>> = BTreeMap::new();
         for (at, flight) in self.flights.iter().enumerate() {
-            if flight.at == At::Sent {
-                found.entry(&flight.place).or_insert(at);
+            if is_in_the_way(&flight.at) {
+                found.entry(&flight.place).or_insert(None);
+            } else if is_wanted(&flight.at) {
+                found.entry(&flight.place).or_insert(Some(at));
             }
         }
-        found.into_values().collect()
+        found.into_values().flatten().collect()
+    }
+
+    /// The connection to a batch's place breaks: nothing under way there is answered, all of it is sent
+    /// again.
+    pub(super) fn hang_up(&mut self, at: usize) -> Option<()> {
+        let place = self.flights.get(at)?.place.clone();
+        for flight in self.flights.iter_mut().filter(|f| f.place == place) {
+            flight.at = At::Again;
+        }
+        Some(())
     }
 
     /// The broker says something of a batch.
