@@ -235,10 +235,12 @@ impl<B: Broker> Sink for KafkaSink<B> {
             return Poll::Ready(Ok(Step::Again));
         }
         let settled = link.settled();
-        let is_noting = link.is_note_wanted;
+        let (is_noting, was_marking) = (link.is_note_wanted, link.marking.is_some());
         let has_moved = self.work(cx, &**outbox, keeper)?;
         let is_due = self.link.as_ref().is_some_and(|link| link.is_proof_wanted);
-        if (is_noting || is_due) && self.begin_marking(&**outbox, keeper)? {
+        // Where one has just come, the next begins with the next step: who closes is level in between, and
+        // would write records until its time is over while a message is in flight.
+        if (is_noting || is_due) && !was_marking && self.begin_marking(&**outbox, keeper)? {
             // So that it is polled.
             cx.waker().wake_by_ref();
         }

@@ -12,8 +12,7 @@
 //! | `oracle` | what must be true |
 //! | `mutants` | what is wrong on purpose, for the oracle to find |
 //!
-//! A seed that fails prints itself; `TIDELOG_SEED=<seed>` runs that one alone and prints its trace.
-//! `TIDELOG_SWEEP=full` runs ten times as many, `TIDELOG_SWEEP=<count>` so many random ones.
+//! A seed that fails prints itself; how it is run alone, and more of them, says `sim::runs`.
 
 #![allow(
     clippy::unwrap_used,

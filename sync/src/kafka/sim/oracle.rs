@@ -65,6 +65,8 @@ pub(super) struct Oracle {
     marks: BTreeMap<Uuid, usize>,
     /// The sessions that each machine has asked for, or got with a disk.
     sessions: BTreeMap<usize, BTreeSet<Uuid>>,
+    /// Records that were on their way when an older disk was put back where they came from.
+    pub of_other_logs: Vec<OriginRecord>,
     /// Who has marked in each epoch, newest last.
     owners: BTreeMap<Uuid, Vec<usize>>,
     /// Who wrote the newest record of each origin, and since when nobody else did.
@@ -233,7 +235,8 @@ impl Oracle {
             owners.push(node);
         }
         // Another machine goes on there, and knows nothing of what is set aside here.
-        if let Some(at) = nodes.get(node) {
+        let is_of_this_log = !self.of_other_logs.contains(record);
+        if let Some(at) = nodes.get(node).filter(|_| is_of_this_log) {
             let disk = at.log.disk.lock();
             for event in disk.records() {
                 let position = event.position.unwrap();

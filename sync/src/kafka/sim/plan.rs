@@ -1,18 +1,17 @@
 //! Random schedules: what is done next, and what goes wrong.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use tidelog_core::{Clock, StreamId, Timestamp};
 
 use super::mutants::Mutant;
-use super::rest::Outcome;
 use super::world::{Sizes, World};
 use crate::kafka::broker::Place;
 use crate::kafka::fake::Queue;
 use crate::kafka::fake::moves::{Fault, Move};
 use crate::kafka::sink::Ask;
 use crate::replicate::replicator::Pace;
+use crate::sim::outcome::{Outcome, failure_of};
 use crate::sim::rng::Rng;
 
 /// Kinds of trouble; a schedule has a few of them.
@@ -96,8 +95,8 @@ pub(super) fn run_with(
     mutant: Option<Mutant>,
 ) -> Outcome {
     let mut schedule = Schedule::new(seed, cut, traced, mutant);
-    let done = catch_unwind(AssertUnwindSafe(|| schedule.run()));
-    Outcome::of(&mut schedule.world, done)
+    let failure = failure_of(|| schedule.run());
+    schedule.world.outcome(failure)
 }
 
 /// A narrow window, or the one that stores have.

@@ -1,48 +1,24 @@
 //! How a schedule ends: nothing goes wrong any more, people resolve what stands still, and in the end
 //! everything is there.
 
-use std::any::Any;
-use std::collections::BTreeMap;
-
 use super::world::World;
 use crate::kafka::sink::Ask;
+use crate::sim::outcome::Outcome;
 
 /// Steps within which everything must be there once nothing goes wrong any more.
 const REST: u64 = 20_000;
 
-/// What came of a schedule.
-#[derive(Debug)]
-pub(super) struct Outcome {
-    pub steps: u64,
-    pub met: u64,
-    pub failure: Option<String>,
-    pub trace: Vec<String>,
-    pub looked: BTreeMap<&'static str, u64>,
-}
-
-impl Outcome {
-    pub(super) fn of(
-        world: &mut World,
-        done: Result<Result<(), String>, Box<dyn Any + Send>>,
-    ) -> Self {
-        let failure = match done {
-            Ok(done) => done.err(),
-            Err(panic) => Some(format!("panicked: {}", text_of(&*panic))),
-        };
-        Self {
-            steps: world.steps,
-            met: world.met,
+impl World {
+    /// What came of running it.
+    pub(super) fn outcome(&mut self, failure: Option<String>) -> Outcome {
+        Outcome {
+            steps: self.steps,
+            met: self.met,
             failure,
-            trace: world.trace.take().unwrap_or_default(),
-            looked: std::mem::take(&mut world.oracle.looked),
+            trace: self.trace.take().unwrap_or_default(),
+            looked: std::mem::take(&mut self.oracle.looked),
         }
     }
-}
-
-fn text_of(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().cloned();
-    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-        .unwrap_or_else(|| "something".to_owned())
 }
 
 /// What is left to be done before all is there.

@@ -1,18 +1,17 @@
 //! Scripted schedules: each is run once as it stands, and then once for every batch, question, report
 //! and save in it and every way to break off there.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use tidelog_core::StreamId;
 
 use super::mutants::Mutant;
 use super::plan;
-use super::rest::Outcome;
 use super::world::World;
 use crate::kafka::broker::Place;
 use crate::kafka::fake::moves::{Fault, Move};
 use crate::kafka::sink::Ask;
+use crate::sim::outcome::{Outcome, failure_of};
 
 /// How long it is waited until nothing happens any more.
 const SHORT: Duration = Duration::from_secs(3);
@@ -328,7 +327,7 @@ pub(super) fn play_with(
     };
     let types = ["T0".to_owned(), "T1".to_owned()];
     let mut met = 0;
-    let done = catch_unwind(AssertUnwindSafe(|| {
+    let failure = failure_of(|| {
         play.world.run()?;
         for step in &script.steps {
             play.act(*step, &types)?;
@@ -336,10 +335,11 @@ pub(super) fn play_with(
         }
         met = play.world.met;
         play.world.come_to_rest(&types)
-    }));
-    let mut outcome = Outcome::of(&mut play.world, done);
-    outcome.met = met;
-    outcome
+    });
+    Outcome {
+        met,
+        ..play.world.outcome(failure)
+    }
 }
 
 impl Play {

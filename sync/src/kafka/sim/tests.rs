@@ -1,19 +1,15 @@
 //! The runs.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Instant;
-
-use parking_lot::Mutex;
 use tidelog_core::StreamId;
 
 use super::mutants::Mutant;
 use super::plan;
-use super::scripts::{self, Break, Script};
+use super::scripts::{self, Break};
 use super::world::World;
 use crate::kafka::broker::{Broker, Message, Place, Tag};
 use crate::kafka::fake::Fake;
 use crate::kafka::fake::moves::Move;
+use crate::sim::runs::{self, Broken};
 
 /// Random schedules that are run; all of them together with the scripted ones below are ten thousand.
 const RANDOM: u64 = 9_000;
@@ -24,184 +20,26 @@ const _: () = assert!(RANDOM + SCRIPTED as u64 >= 10_000);
 const ALL_RANDOM: u64 = 100_000;
 const ALL_SEEDS: u64 = 8;
 
-fn is_full() -> bool {
-    std::env::var("TIDELOG_SWEEP").as_deref() == Ok("full")
-}
-
-/// How many random schedules are run; a number in `TIDELOG_SWEEP` is one, too.
-fn count() -> u64 {
-    match std::env::var("TIDELOG_SWEEP").as_deref() {
-        Ok("full") => ALL_RANDOM,
-        Ok(count) => count.parse().unwrap_or(RANDOM),
-        Err(_) => RANDOM,
-    }
-}
-
-fn seed() -> Option<u64> {
-    let seed = std::env::var("TIDELOG_SEED").ok()?;
-    Some(seed.parse().expect("TIDELOG_SEED is a number"))
-}
-
-/// Runs one seed with its trace.
-fn replay(seed: u64) {
-    let cut = std::env::var("TIDELOG_CUT").ok();
-    let cut = cut.map(|cut| cut.parse().expect("TIDELOG_CUT is a number"));
-    let outcome = plan::run(seed, cut, true);
-    for line in &outcome.trace {
-        println!("{line}");
-    }
-    println!("{} steps, {} met", outcome.steps, outcome.met);
-    assert_eq!(outcome.failure, None, "seed {seed}");
-}
-
-/// The least number of steps with trouble after which it still fails.
-fn shrink(seed: u64) -> (u64, String) {
-    let failure = |cut| plan::run(seed, Some(cut), false).failure;
-    let (mut good, mut bad) = (0_u64, 500);
-    while bad - good > 1 {
-        let middle = good.midpoint(bad);
-        if failure(middle).is_some() {
-            bad = middle;
-        } else {
-            good = middle;
-        }
-    }
-    let text = failure(bad).unwrap_or_default();
-    (bad, text)
-}
-
 #[test]
 fn random_schedules_end_with_everything_published() {
-    if let Some(seed) = seed() {
-        return replay(seed);
-    }
-    let count = count();
-    let (next, ran) = (AtomicU64::new(0), AtomicU64::new(0));
-    let (met, steps) = (AtomicU64::new(0), AtomicU64::new(0));
-    let failures = Mutex::new(Vec::new());
-    let looked: Mutex<BTreeMap<&str, u64>> = Mutex::default();
-    let threads = std::thread::available_parallelism().map_or(2, usize::from);
-    let begun = Instant::now();
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= count || failures.lock().len() >= 40 {
-                        return;
-                    }
-                    let outcome = plan::run(seed, None, false);
-                    ran.fetch_add(1, Ordering::Relaxed);
-                    met.fetch_add(outcome.met, Ordering::Relaxed);
-                    steps.fetch_add(outcome.steps, Ordering::Relaxed);
-                    if let Some(failure) = outcome.failure {
-                        failures.lock().push((seed, failure));
-                    }
-                    let mut looked = looked.lock();
-                    for (rule, often) in outcome.looked {
-                        *looked.entry(rule).or_default() += often;
-                    }
-                }
-            });
-        }
-    });
-    let mut failures = failures.into_inner();
-    failures.sort();
-    println!(
-        "{} schedules, {} met, {} steps, {:?}",
-        ran.load(Ordering::Relaxed),
-        met.into_inner(),
-        steps.into_inner(),
-        begun.elapsed()
-    );
-    for (rule, often) in looked.into_inner() {
-        println!("{often:>12}  {rule}");
-    }
-    for (seed, failure) in &failures {
-        let text: String = failure.chars().take(300).collect();
-        println!("seed {seed}: {text}");
-    }
-    if let Some((seed, failure)) = failures.first() {
-        let (cut, still) = shrink(*seed);
-        panic!(
-            "{} seeds fail; TIDELOG_SEED={seed}: {failure}\nwith trouble for {cut} steps alone: {still}",
-            failures.len()
-        );
-    }
-    assert_eq!(ran.into_inner(), count);
+    runs::random((RANDOM, ALL_RANDOM), plan::run);
 }
 
 #[test]
 fn a_script_that_is_broken_off_anywhere_ends_with_everything_published() {
     let scripts = scripts::scripts();
-    let seeds = if is_full() { ALL_SEEDS } else { 1 };
-    // `TIDELOG_BREAK="clone 17 AfterIt"` plays that one with its trace.
-    let one = std::env::var("TIDELOG_BREAK").ok();
-    let mut work = Vec::new();
-    for seed in 0..seeds {
-        for script in &scripts {
-            let outcome = scripts::play(script, seed, None, one.is_some());
-            if one.as_deref() == Some(script.name) {
-                outcome.trace.iter().for_each(|line| println!("{line}"));
-            }
-            assert_eq!(outcome.failure, None, "{}", script.name);
-            for at in 0..outcome.met {
-                for how in Break::ALL {
-                    work.push((seed, script, at, how));
-                }
-            }
-        }
-    }
-    if let Some(one) = one {
-        let named = |(_, script, at, how): &&(u64, &Script, u64, Break)| {
-            format!("{} {at} {how:?}", script.name) == one
-        };
-        let Some((seed, script, at, how)) = work.iter().find(named) else {
-            return;
-        };
-        let outcome = scripts::play(script, *seed, Some((*at, *how)), true);
-        outcome.trace.iter().for_each(|line| println!("{line}"));
-        assert_eq!(outcome.failure, None);
-        return;
-    }
-    let next = AtomicUsize::new(0);
-    let failures = Mutex::new(Vec::new());
-    let threads = std::thread::available_parallelism().map_or(2, usize::from);
-    let begun = Instant::now();
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                while let Some((seed, script, at, how)) =
-                    work.get(next.fetch_add(1, Ordering::Relaxed))
-                {
-                    let outcome = scripts::play(script, *seed, Some((*at, *how)), false);
-                    if let Some(failure) = outcome.failure {
-                        let which = format!("{} {at} {how:?} (seed {seed})", script.name);
-                        failures.lock().push((which, failure));
-                    }
-                }
-            });
-        }
-    });
-    println!("{} broken off, {:?}", work.len(), begun.elapsed());
-    let failures = failures.into_inner();
-    for (which, failure) in failures.iter().take(40) {
-        let text: String = failure.chars().take(300).collect();
-        println!("{which}: {text}");
-    }
-    assert!(failures.is_empty(), "{} fail", failures.len());
-    let least = SCRIPTED * usize::try_from(seeds).unwrap();
-    assert!(work.len() >= least, "{} of {least}", work.len());
+    let broken = Broken {
+        scripts: scripts.iter().map(|script| script.name).collect(),
+        ways: &Break::ALL,
+        seeds: if runs::is_full() { ALL_SEEDS } else { 1 },
+        least: SCRIPTED,
+    };
+    broken.run(|script, seed, at, traced| scripts::play(&scripts[script], seed, at, traced));
 }
 
 #[test]
 fn the_same_seed_does_the_same() {
-    for seed in 0..40 {
-        let first = plan::run(seed, None, true);
-        let second = plan::run(seed, None, true);
-        assert!(!first.trace.is_empty());
-        assert_eq!(first.trace, second.trace, "seed {seed}");
-    }
+    runs::are_the_same(plan::run);
 }
 
 /// What fails of a script that is broken off somewhere, and at which place.
@@ -219,19 +57,16 @@ fn broken_off(mutant: Mutant, name: &str) -> impl Iterator<Item = (u64, String)>
 /// A rule that nothing can break holds nothing: each has a fault on purpose that it must find.
 #[test]
 fn every_rule_finds_the_fault_that_breaks_it() {
-    for (mutant, rule) in Mutant::ALL {
-        let is_it = |failure: &String| failure.starts_with(rule);
-        let found = if mutant == Mutant::LossForgotten {
-            broken_off(mutant, "lost").find(|(_, failure)| is_it(failure))
-        } else {
-            (0..2_000).find_map(|seed| {
-                let outcome = plan::run_with(seed, None, false, Some(mutant));
-                Some((seed, outcome.failure.filter(is_it)?))
-            })
-        };
-        let (seed, failure) = found.unwrap_or_else(|| panic!("{mutant:?} is not found"));
-        let failure: String = failure.chars().take(120).collect();
-        println!("{mutant:?}: seed {seed}: {failure}");
+    let random = |mutant: &(Mutant, &str)| mutant.0 != Mutant::LossForgotten;
+    let mutants = Mutant::ALL.into_iter().filter(random);
+    runs::are_found(mutants, &(0..2_000), |seed, mutant| {
+        plan::run_with(seed, None, false, Some(mutant))
+    });
+    let others = Mutant::ALL.into_iter().filter(|it| !random(it));
+    for (mutant, rule) in others {
+        let found = broken_off(mutant, "lost").find(|(_, failure)| failure.starts_with(rule));
+        let (at, failure) = found.unwrap_or_else(|| panic!("{mutant:?} is not found"));
+        println!("{mutant:?}: broken off at {at}: {failure:.120}");
     }
 }
 

@@ -208,6 +208,10 @@ impl World {
         disk.make_durable();
         *self.nodes[node].log.disk.lock() = disk;
         self.oracle.is_copied = true;
+        // What was to be written is of the log that was there.
+        self.oracle
+            .of_other_logs
+            .extend(self.fake.lock().marks_under_way(node));
         self.note(|| format!("an old image of node {node} is put back"));
     }
 
@@ -307,7 +311,8 @@ impl World {
     pub(super) fn next_timer(&self) -> Option<Duration> {
         let sleepers = self.nodes.iter().filter_map(|node| {
             let wake = ManualSleeper::new(node.log.clock.clone()).next_wake()?;
-            Some(self.now + wake)
+            // Time passes, too, where one that is due is heard by nobody: who closes hears but his own.
+            Some(self.now + wake.max(Duration::from_millis(1)))
         });
         sleepers.min()
     }

@@ -1,15 +1,14 @@
 //! Random schedules: what is done next, and what goes wrong.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use tidelog_backends::fake::Table;
 use tidelog_core::StreamId;
 
 use super::mutants::Mutant;
-use super::rest::Outcome;
 use super::world::{Fate, Sizes, World};
 use crate::replicate::replicator::Pace;
+use crate::sim::outcome::{Outcome, failure_of};
 use crate::sim::rng::Rng;
 
 /// Kinds of trouble; a schedule has a few of them.
@@ -96,8 +95,8 @@ pub(super) fn run_pulled(seed: u64, traced: bool, mutant: Option<Mutant>) -> Out
     let own = schedule.world.rng.index(schedule.world.nodes.len());
     schedule.world.add_puller(own);
     schedule.troubles.push(Trouble::Puller);
-    let done = catch_unwind(AssertUnwindSafe(|| schedule.run()));
-    Outcome::of(&mut schedule.world, done)
+    let failure = failure_of(|| schedule.run());
+    schedule.world.outcome(failure)
 }
 
 /// Runs the schedule of a seed; `cut` makes the trouble end after so many steps.
@@ -114,8 +113,8 @@ pub(super) fn run_with(
 ) -> Outcome {
     let mut schedule = Schedule::new(seed, cut, traced, false);
     schedule.world.mutant = mutant;
-    let done = catch_unwind(AssertUnwindSafe(|| schedule.run()));
-    Outcome::of(&mut schedule.world, done)
+    let failure = failure_of(|| schedule.run());
+    schedule.world.outcome(failure)
 }
 
 /// A narrow window, or the one that stores have.

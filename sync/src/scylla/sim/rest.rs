@@ -1,52 +1,24 @@
 //! How a schedule ends: nothing goes wrong any more, people resolve what stands still, and in the end
 //! everything is level.
 
-use std::any::Any;
-use std::collections::BTreeMap;
-
 use super::world::{Fate, World};
+use crate::sim::outcome::Outcome;
 
 /// Steps within which everything must be level once nothing goes wrong any more.
 const REST: u64 = 20_000;
 
-/// What came of a schedule.
-#[derive(Debug)]
-pub(super) struct Outcome {
-    pub steps: u64,
-    pub asked: u64,
-    pub failure: Option<String>,
-    pub trace: Vec<String>,
-    /// How often each rule was held against something.
-    pub looked: BTreeMap<&'static str, u64>,
-}
-
-impl Outcome {
-    /// What came of running `world`, which may have panicked.
-    pub(super) fn of(
-        world: &mut World,
-        done: Result<Result<(), String>, Box<dyn Any + Send>>,
-    ) -> Self {
-        let failure = match done {
-            Ok(done) => done.err(),
-            Err(panic) => Some(format!("panicked: {}", text_of(&*panic))),
-        };
-        Self {
-            steps: world.steps,
-            asked: world.net.lock().asked,
+impl World {
+    /// What came of running it.
+    pub(super) fn outcome(&mut self, failure: Option<String>) -> Outcome {
+        Outcome {
+            steps: self.steps,
+            met: self.net.lock().asked,
             failure,
-            trace: world.trace.take().unwrap_or_default(),
-            looked: std::mem::take(&mut world.oracle.looked),
+            trace: self.trace.take().unwrap_or_default(),
+            looked: std::mem::take(&mut self.oracle.looked),
         }
     }
-}
 
-fn text_of(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().cloned();
-    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-        .unwrap_or_else(|| "something".to_owned())
-}
-
-impl World {
     /// Nothing goes wrong any more: everything under way arrives, everything is resolved, and all is
     /// level.
     pub(super) fn come_to_rest(&mut self) -> Result<(), String> {

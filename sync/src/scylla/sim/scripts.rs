@@ -1,7 +1,6 @@
 //! Scripted schedules: each is run once as it stands, and then once for every request that it makes
 //! and every way to break off there.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +9,8 @@ use tidelog_core::StreamId;
 
 use super::follower::FIRST;
 use super::plan;
-use super::rest::Outcome;
 use super::world::{Fate, Sizes, World};
+use crate::sim::outcome::{Outcome, failure_of};
 
 /// How a machine stops at a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -312,12 +311,7 @@ struct Player {
 
 /// Plays a script, broken off at the `n`-th request that reaches the server if that is asked for.
 /// Answers how many there were.
-pub(super) fn play(
-    script: &Script,
-    seed: u64,
-    at: Option<(u64, Break)>,
-    traced: bool,
-) -> (u64, Outcome) {
+pub(super) fn play(script: &Script, seed: u64, at: Option<(u64, Break)>, traced: bool) -> Outcome {
     let mut sizes = Sizes {
         bucket_events: 10,
         chunk_records: 8,
@@ -338,15 +332,17 @@ pub(super) fn play(
         world.add_follower(None);
     }
     let mut player = Player { world, at, met: 0 };
-    let done = catch_unwind(AssertUnwindSafe(|| {
+    let failure = failure_of(|| {
         for step in &script.steps {
             player.act(step)?;
         }
         let settled = player.settle();
         settled.and_then(|()| player.world.come_to_rest())
-    }));
-    let met = player.met;
-    (met, Outcome::of(&mut player.world, done))
+    });
+    Outcome {
+        met: player.met,
+        ..player.world.outcome(failure)
+    }
 }
 
 impl Player {
