@@ -57,6 +57,7 @@ mod services;
 mod settings;
 mod stages;
 mod stores;
+mod structured;
 #[path = "../../../backends/tests/tools/sweep.rs"]
 mod sweep;
 #[cfg(feature = "scylla")]
