@@ -224,8 +224,8 @@ impl ScyllaConfig {
         self
     }
 
-    /// The driver's policy of trying idempotent requests again; conditional writes are never tried
-    /// again by the driver.
+    /// The driver's policy of trying idempotent requests again. Conditional writes, and reads that
+    /// see what those have decided, are never tried again by the driver.
     pub fn retry_policy(mut self, policy: Arc<dyn DriverRetryPolicy>) -> Self {
         self.retry_policy = Some(policy);
         self

@@ -59,9 +59,9 @@ fn policies_of_the_application_are_asked_and_change_no_answer() {
     let store = connect(config);
     let (stream, all) = (stream("a"), events(5));
     append(&store, &stream, &all);
-    let before = (retries.so_far(), speculative.so_far());
     assert_holds(&store, &stream, &all);
-    assert!(retries.so_far() > before.0, "{retries:?}");
-    assert!(speculative.so_far() > before.1, "{speculative:?}");
+    // Not of what conditions are decided by, nor of reads that see it: those are tried again here.
+    assert!(retries.so_far() > 0, "{retries:?}");
+    assert!(speculative.so_far() > 0, "{speculative:?}");
     append(&store, &stream, &events(3));
 }

@@ -165,15 +165,24 @@ fn of_a_store_and_its_copy_one_stands_still_also_while_what_is_told_of_them_does
     say(&copy, &of_copy, 1);
     say(&original, &of_original, 1);
 
-    // Whose record comes last has the place: the copy's, or the one that the original owes after its
-    // last message.
+    // Whose record comes last has the place: the copy's, or one that the original owes for what it
+    // sends.
     let begun = Instant::now();
     let (at_work, stream, still, halt) = loop {
-        assert!(begun.elapsed() < stores::PATIENCE, "both publish");
+        assert!(
+            begun.elapsed() < stores::PATIENCE,
+            "both publish: {:?} and {:?}",
+            original.publishing().status(),
+            copy.publishing().status()
+        );
         match (original.publishing().halt(), copy.publishing().halt()) {
             (Some(halt), None) => break (&copy, &of_copy, &original, halt),
             (None, Some(halt)) => break (&original, &of_original, &copy, halt),
-            (None, None) => thread::sleep(Duration::from_millis(10)),
+            (None, None) => {
+                // Who rests finds out when there is something to send.
+                say(&original, &of_original, 1);
+                thread::sleep(Duration::from_millis(100));
+            }
             both => panic!("nobody publishes: {both:?}"),
         }
     };
