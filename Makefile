@@ -11,7 +11,7 @@ SERVICES := sync/services/services
 # Distributed mode, each part of which a server has to be there for; those of `sync/services`, unless
 # TIDELOG_TEST_SCYLLA and TIDELOG_TEST_KAFKA name others. Without Java it fails if CI=true, and says
 # what it leaves out otherwise. It is compiled before, so that no server waits for that.
-WITH_DISTRIBUTED := $(CARGO) test --locked -p tidelog -p tidelog-backends -p bank-account \
+WITH_DISTRIBUTED := $(CARGO) test --locked --no-fail-fast -p tidelog -p tidelog-backends -p bank-account \
 	--features bank-account/distributed,tidelog-backends/fakes
 OF_DISTRIBUTED := $(WITH_DISTRIBUTED) --lib --test scylla --test kafka --test wire
 DISTRIBUTED := $(SERVICES) run -- $(OF_DISTRIBUTED)
@@ -39,7 +39,7 @@ serve:
 test:
 	$(BROWSER)
 	$(SCHEMATHESIS)
-	$(CARGO) test --locked --workspace --exclude tidelog-benches
+	$(CARGO) test --locked --no-fail-fast --workspace --exclude tidelog-benches
 	$(CARGO) test --locked -p tidelog-core --features testing
 	$(CARGO) test --locked -p tidelog-backends --features failpoints --test faults_injected -- --test-threads 1
 	$(CARGO) test --locked -p tidelog-backends --features shuttle --lib models
