@@ -83,6 +83,7 @@ mod replication;
 mod repositories;
 #[cfg(feature = "kafka")]
 mod republishing;
+mod requests;
 #[cfg(feature = "scylla")]
 mod scylla;
 mod signal;

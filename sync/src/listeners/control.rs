@@ -1,14 +1,13 @@
 //! What can be seen of a running listener, and what it can be told.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use futures_util::task::AtomicWaker;
 use parking_lot::{Mutex, MutexGuard};
 use tidelog_core::{Cause, Error, HandlerError, Mark, ParkedStream, StreamId, Timestamp};
 
+use crate::requests::Requests;
 use crate::signal::Signal;
 
 use super::blocking::BlockingListenerControl;
@@ -62,9 +61,7 @@ pub struct ListenerControl(Arc<Shared>);
 pub(super) struct Shared {
     name: Box<str>,
     view: Mutex<View>,
-    requests: Mutex<VecDeque<Request>>,
-    /// Woken when there is a request.
-    asked: AtomicWaker,
+    requests: Requests<Request>,
     /// Notified when the view has changed.
     changed: Signal,
 }
@@ -115,8 +112,7 @@ impl Shared {
                 in_flight_since: None,
                 retrying: 0,
             }),
-            requests: Mutex::default(),
-            asked: AtomicWaker::new(),
+            requests: Requests::default(),
             changed: Signal::default(),
         }
     }
@@ -139,37 +135,14 @@ impl Shared {
         self.changed.notify();
     }
 
-    pub(super) fn ask(&self, request: Request) {
-        // Whether it has ended is looked at under the lock that ending takes.
-        let mut requests = self.requests.lock();
-        if matches!(self.view().phase, ListenerPhase::Ended) {
-            return;
-        }
-        requests.push_back(request);
-        drop(requests);
-        self.asked.wake();
-    }
-
-    /// The next request; only its one listener asks.
-    pub(super) fn poll_request(&self, cx: &mut Context<'_>) -> Poll<Request> {
-        self.asked.register(cx.waker());
-        match self.requests.lock().pop_front() {
-            Some(request) => Poll::Ready(request),
-            None => Poll::Pending,
-        }
-    }
-
-    pub(super) fn try_request(&self) -> Option<Request> {
-        self.requests.lock().pop_front()
+    pub(super) fn requests(&self) -> &Requests<Request> {
+        &self.requests
     }
 
     /// Nothing is taken any more: whoever waits for an answer gets none.
     pub(super) fn end(&self) {
-        let mut requests = self.requests.lock();
         self.view().phase = ListenerPhase::Ended;
-        let unanswered = std::mem::take(&mut *requests);
-        drop(requests);
-        drop(unanswered);
+        self.requests.end();
         self.notify();
     }
 
@@ -319,12 +292,12 @@ impl ListenerControl {
 
     /// Takes no more events, lets running handlers end, saves, and ends.
     pub fn stop(&self) {
-        self.0.ask(Request::Stop);
+        self.0.requests().ask(Request::Stop);
     }
 
     async fn ask(&self, request: impl FnOnce(Reply) -> Request) -> Result<(), Error> {
         let (reply, answer) = oneshot::async_channel();
-        self.0.ask(request(reply));
+        self.0.requests().ask(request(reply));
         answer
             .await
             .unwrap_or_else(|_| Err(self.0.was_told_to_stop()))

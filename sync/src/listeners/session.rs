@@ -174,7 +174,7 @@ impl<'a, S: EventLog + CheckpointStore> Session<'a, S> {
             return Poll::Pending;
         }
         // Handlers come late: those that never wait would let nothing after them have a turn.
-        if let Poll::Ready(request) = self.unit.shared.poll_request(cx) {
+        if let Poll::Ready(request) = self.unit.shared.requests().poll_next(cx) {
             return Poll::Ready(Turn::Asked(request));
         }
         if let Poll::Ready(saved) = poll_in(&mut self.saving, cx) {
@@ -284,7 +284,7 @@ impl<'a, S: EventLog + CheckpointStore> Session<'a, S> {
     /// Saves what is not saved, and says how it ended.
     async fn finish(mut self, end: End) -> Result<End, Error> {
         if self.stops_then {
-            self.unit.shared.ask(Request::Stop);
+            self.unit.shared.requests().ask(Request::Stop);
         }
         let why = self.unit.shared.was_told_to_stop();
         for reply in self.resuming.drain().flat_map(|(_, replies)| replies) {

@@ -76,7 +76,7 @@ impl<S: EventLog + CheckpointStore> Unit<S> {
                 return Err(error);
             }
             loop {
-                match poll_fn(|cx| self.shared.poll_request(cx)).await {
+                match poll_fn(|cx| self.shared.requests().poll_next(cx)).await {
                     Request::Stop => return Ok(()),
                     Request::Resume { reply, .. } => answer(reply, Err(error.clone())),
                     request => {
@@ -93,7 +93,7 @@ impl<S: EventLog + CheckpointStore> Unit<S> {
     fn next_replay_or_stop(&self) -> Option<Request> {
         let mut left = Vec::new();
         let mut found = None;
-        while let Some(request) = self.shared.try_request() {
+        while let Some(request) = self.shared.requests().try_next() {
             match request {
                 request @ (Request::Stop | Request::Replay { .. }) if found.is_none() => {
                     found = Some(request);
@@ -102,7 +102,7 @@ impl<S: EventLog + CheckpointStore> Unit<S> {
             }
         }
         for request in left {
-            self.shared.ask(request);
+            self.shared.requests().ask(request);
         }
         found
     }

@@ -228,7 +228,7 @@ impl KafkaContainer {
                 return Err(error);
             }
             loop {
-                match poll_fn(|cx| shared.poll_request(cx)).await {
+                match poll_fn(|cx| shared.requests().poll_next(cx)).await {
                     Request::Stop => return Ok(()),
                     Request::Resume { reply, .. } => drop(reply.send(Err(error.clone()))),
                     Request::Retry { reply } => {

@@ -78,7 +78,7 @@ impl KafkaControl {
     /// [`Error::Stopped`] when it has ended.
     pub async fn retry(&self) -> Result<(), Error> {
         let (reply, answer) = oneshot::async_channel();
-        self.shared.ask(Request::Retry { reply });
+        self.shared.requests().ask(Request::Retry { reply });
         let answer = answer.await;
         answer.unwrap_or_else(|_| Err(self.shared.was_told_to_stop()))
     }
@@ -116,14 +116,16 @@ impl KafkaControl {
 
     /// Takes no more records, lets running handlers end, commits, leaves the group, and ends.
     pub fn stop(&self) {
-        self.shared.ask(Request::Stop);
+        self.shared.requests().ask(Request::Stop);
     }
 
     async fn ask_for(&self, which: &str, skip: bool) -> Result<(), Error> {
         let stopped = || self.shared.was_told_to_stop();
         let (reply, answers) = oneshot::async_channel();
         let which = which.into();
-        self.shared.ask(Request::Resume { which, skip, reply });
+        self.shared
+            .requests()
+            .ask(Request::Resume { which, skip, reply });
         let answers = answers.await.unwrap_or_else(|_| Err(stopped()))?;
         for answer in answers {
             answer.await.unwrap_or_else(|_| Err(stopped()))?;

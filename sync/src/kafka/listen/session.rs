@@ -256,7 +256,7 @@ impl<'a, F: Feed> Session<'a, F> {
             return Poll::Pending;
         }
         // Handlers come late: those that never wait would let nothing after them have a turn.
-        if let Poll::Ready(request) = self.setup.shared.poll_request(cx) {
+        if let Poll::Ready(request) = self.setup.shared.requests().poll_next(cx) {
             return Poll::Ready(Turn::Asked(request));
         }
         if let Poll::Ready(done) = poll_in(&mut self.committing, cx) {

@@ -1,25 +1,22 @@
 //! What a listener and whoever watches and steers it have together.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use futures_util::task::AtomicWaker;
 use parking_lot::{Mutex, MutexGuard};
 use tidelog_core::{Error, HandlerError, Timestamp};
 
 use super::feed::{ParkedKey, RecordKey};
 use super::status::{KafkaListenerStatus, KafkaPlaceStatus};
 use crate::listeners::ListenerPhase;
+use crate::requests::Requests;
 use crate::signal::{Listener, Signal};
 
 /// What a control and its listener have together.
 pub(super) struct Shared {
     group: Box<str>,
     view: Mutex<View>,
-    requests: Mutex<VecDeque<Request>>,
-    /// Woken when there is a request.
-    asked: AtomicWaker,
+    requests: Requests<Request>,
     /// Notified when the view has changed.
     changed: Signal,
 }
@@ -75,8 +72,7 @@ impl Shared {
                 rebalances: 0,
                 last_error: None,
             }),
-            requests: Mutex::default(),
-            asked: AtomicWaker::new(),
+            requests: Requests::default(),
             changed: Signal::default(),
         }
     }
@@ -122,33 +118,14 @@ impl Shared {
         self.changed.notify();
     }
 
-    pub(super) fn ask(&self, request: Request) {
-        // Whether it has ended is looked at under the lock that ending takes.
-        let mut requests = self.requests.lock();
-        if matches!(self.view().phase, ListenerPhase::Ended) {
-            return;
-        }
-        requests.push_back(request);
-        drop(requests);
-        self.asked.wake();
-    }
-
-    /// The next request; only its one listener asks.
-    pub(super) fn poll_request(&self, cx: &mut Context<'_>) -> Poll<Request> {
-        self.asked.register(cx.waker());
-        match self.requests.lock().pop_front() {
-            Some(request) => Poll::Ready(request),
-            None => Poll::Pending,
-        }
+    pub(super) fn requests(&self) -> &Requests<Request> {
+        &self.requests
     }
 
     /// Nothing is taken any more: whoever waits for an answer gets none.
     pub(super) fn end(&self) {
-        let mut requests = self.requests.lock();
         self.view().phase = ListenerPhase::Ended;
-        let unanswered = std::mem::take(&mut *requests);
-        drop(requests);
-        drop(unanswered);
+        self.requests.end();
         self.changed.notify();
     }
 

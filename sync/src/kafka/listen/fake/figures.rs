@@ -86,7 +86,7 @@ fn what_a_listener_does_and_what_goes_wrong_is_counted() {
             run.push(key("c"), sequence.to_string());
         }
         let (reply, _) = oneshot::channel();
-        run.processes[0].control.ask(Request::Resume {
+        run.processes[0].control.requests().ask(Request::Resume {
             which: "T/b".into(),
             skip: false,
             reply,

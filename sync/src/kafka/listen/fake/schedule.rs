@@ -260,7 +260,7 @@ impl Run {
             19 if self.rng.one_in(4) => {
                 let processes = &self.processes;
                 if let Some(process) = self.rng.pick(processes) {
-                    process.control.ask(Request::Stop);
+                    process.control.requests().ask(Request::Stop);
                 }
             }
             20 => drop(self.ask(false)),
@@ -466,7 +466,7 @@ impl Run {
             return false;
         };
         let (reply, _) = oneshot::channel();
-        process.control.ask(Request::Resume {
+        process.control.requests().ask(Request::Resume {
             which: which.as_str().into(),
             skip: skips_garbage && *is_garbage,
             reply,

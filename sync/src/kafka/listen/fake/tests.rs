@@ -177,7 +177,7 @@ fn a_stop_commits_what_was_handled_and_leaves() {
             run.complete(0);
         }
     }
-    run.processes[0].control.ask(Request::Stop);
+    run.processes[0].control.requests().ask(Request::Stop);
     for _ in 0..50 {
         run.go_on();
         run.operate(false);
@@ -196,7 +196,7 @@ fn a_stop_commits_what_was_handled_and_leaves() {
 /// Asks the first member for a key, and lets it come to rest.
 fn ask(run: &mut Run, which: &str, skip: bool) -> Result<(), Error> {
     let (reply, answers) = oneshot::channel();
-    run.processes[0].control.ask(Request::Resume {
+    run.processes[0].control.requests().ask(Request::Resume {
         which: which.into(),
         skip,
         reply,
