@@ -13,7 +13,7 @@ SERVICES := sync/services/services
 # what it leaves out otherwise. It is compiled before, so that no server waits for that.
 WITH_DISTRIBUTED := $(CARGO) test --locked --no-fail-fast -p tidelog -p tidelog-backends -p bank-account \
 	--features bank-account/distributed,tidelog-backends/fakes
-OF_DISTRIBUTED := $(WITH_DISTRIBUTED) --lib --test scylla --test kafka --test wire
+OF_DISTRIBUTED := $(WITH_DISTRIBUTED) --lib --test scylla --test kafka --test wire --test served
 DISTRIBUTED := $(SERVICES) run -- $(OF_DISTRIBUTED)
 
 # What the tests of the service need beside cargo: Chromium, and schemathesis. Where they cannot be had

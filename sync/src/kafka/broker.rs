@@ -107,6 +107,18 @@ pub(crate) enum Outcome {
     Purged,
 }
 
+impl Outcome {
+    /// For spans.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Delivered { .. } => "delivered",
+            Self::Refused(_) => "refused",
+            Self::Failed(_) => "failed",
+            Self::Purged => "unknown",
+        }
+    }
+}
+
 /// Why a message is not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {

@@ -83,6 +83,8 @@ pub(super) struct Lane {
     pub state: LaneState,
     /// What was said of its message last.
     pub refusal: Option<Refusal>,
+    /// Open while its message is in flight.
+    pub span: tracing::Span,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +121,7 @@ impl Lanes {
             uncounted: 0,
             state: LaneState::Idle,
             refusal: None,
+            span: tracing::Span::none(),
         };
         let id = match self.free.pop() {
             Some(id) => id,

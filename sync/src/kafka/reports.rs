@@ -26,6 +26,8 @@ impl<B: Broker> KafkaSink<B> {
         };
         let at = lane.topic;
         lane.state = LaneState::Idle;
+        let span = std::mem::replace(&mut lane.span, tracing::Span::none());
+        span.record("outcome", report.outcome.name());
         link.flying.landed(cost, since);
         if let Some(topic) = self.topics.get_mut(at) {
             topic.flying = topic.flying.saturating_sub(1);

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tidelog_core::Error;
+use tidelog_core::{Error, TRACEPARENT};
+use tracing::field::Empty;
 
 use super::broker::{Broker, NotSent, Refusal, Tag};
 use super::lane::LaneState;
@@ -12,6 +13,7 @@ use super::suspects::RoundEnd;
 use super::topic_gates::Shut;
 use crate::replicate::outbox::Outbox;
 use crate::replicate::sink::Stop;
+use crate::replicate::trace::trace_of;
 
 /// Most bytes in flight, by what each message takes in memory.
 const FLYING_BYTES: usize = 16 << 20;
@@ -220,6 +222,11 @@ impl<B: Broker> KafkaSink<B> {
             self.has_sent = true;
             if let Some(lane) = link.lanes.get_mut(id) {
                 lane.state = LaneState::Flying { cost, since: now };
+                lane.span = tracing::debug_span!(
+                    "publish", stream = %envelope.stream, sequence = envelope.sequence,
+                    position = envelope.position, trace = trace_of(&envelope),
+                    traceparent = envelope.metadata.get(TRACEPARENT), outcome = Empty,
+                );
             }
             return Ok(Sent::Yes);
         }

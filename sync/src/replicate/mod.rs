@@ -17,6 +17,7 @@
 //! | `session` | one connection at work |
 //! | `thread` | where that runs beside an open store |
 //! | `stage` | how far an event has come |
+//! | `trace` | which trace an event is of |
 //! | `wake` | that the machine has slept |
 
 // Some of it is for a store with both sinks.
@@ -39,6 +40,7 @@ pub(crate) mod sink;
 mod stage;
 pub(crate) mod status;
 pub(crate) mod thread;
+pub(crate) mod trace;
 mod wake;
 
 pub use parked::ParkedReason;

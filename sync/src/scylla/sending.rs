@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tidelog_backends::wire::{Request, WireError};
-use tidelog_core::{Error, Halt, StreamId};
+use tidelog_backends::wire::{LogPlace, Request, WireError};
+use tidelog_core::{Error, EventEnvelope, Halt, StreamId, TRACEPARENT};
 
 use super::arbitrate::Turn;
 use super::link::{Answer, Then};
@@ -16,6 +16,7 @@ use super::turns::Formed;
 use super::watermark::{Advance, Noted, watermark};
 use crate::replicate::outbox::Outbox;
 use crate::replicate::sink::{Sink, Stop};
+use crate::replicate::trace::trace_of;
 use crate::scylla::state::Keeper;
 
 /// A connection that was silent for so long is asked whether it lives before it is used.
@@ -282,10 +283,14 @@ impl ScyllaSink {
             verify,
             only_looks,
         };
+        // One for each event: those of a turn may have come of different requests.
+        let spans = turn.rows.iter().map(|row| span(&row.event, row.place));
+        let spans: Vec<_> = spans.filter(|span| !span.is_disabled()).collect();
         link.lanes.sent(stream, items);
         let stream = stream.clone();
         link.running.push(Box::pin(async move {
             let done = turn.run().await;
+            drop(spans);
             Answer::Lane(stream, Box::new(done))
         }));
         Ok(())
@@ -319,4 +324,13 @@ impl ScyllaSink {
             _ => Ok(()),
         }
     }
+}
+
+/// Open while the event is with the server.
+fn span(event: &EventEnvelope, place: Option<LogPlace>) -> tracing::Span {
+    tracing::debug_span!(
+        "replicate", stream = %event.stream, sequence = event.sequence,
+        position = place.map(|place| place.position), trace = trace_of(event),
+        traceparent = event.metadata.get(TRACEPARENT),
+    )
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::Deserialize;
@@ -18,11 +18,12 @@ use tidelog::{Error, EventEnvelope, LogQuery, Subscribe, Tidelog};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::App;
-use super::headers::digits;
+use super::headers::{digits, one};
 use super::input::Asking;
 use super::problem::{GONE, MALFORMED, Problem, READERS};
 use super::view;
 
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Most events in the ring.
 const EVENTS: usize = 1_024;
 /// Most bytes of them.
@@ -218,11 +219,10 @@ pub(super) async fn events(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let last = app.bank.last_position();
-    let seen = match headers.get("last-event-id") {
+    let seen = match one(&headers, &LAST_EVENT_ID)? {
         Some(id) => {
-            let id = id.to_str().ok().and_then(|id| digits(id, 18));
             let wrong = || Problem::new(MALFORMED, "Last-Event-ID is a position: digits");
-            Some(id.ok_or_else(wrong)?)
+            Some(digits(id, 18).ok_or_else(wrong)?)
         }
         None => following.after,
     };

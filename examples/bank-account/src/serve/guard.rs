@@ -14,6 +14,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
+use super::headers::one;
 use super::problem::{
     FOREIGN, MALFORMED, Problem, SLOW, TIMED_OUT, TOO_LARGE, TOO_MANY, WRONG_HOST,
 };
@@ -96,9 +97,12 @@ pub(super) async fn may(
     {
         return Err(Problem::new(TOO_MANY, "come back in a second"));
     }
-    let host = text(request.headers(), &HOST).or(request.uri().host());
+    let host = one(request.headers(), &HOST)?;
+    // An address that names a host has the last word, by HTTP: so both must be ours.
+    let named = request.uri().host();
+    let host = host.or(named);
     let host = host.ok_or_else(|| Problem::new(MALFORMED, "say which host is meant"))?;
-    if !watch.is_ours(host) {
+    if !watch.is_ours(host) || named.is_some_and(|named| !watch.is_ours(named)) {
         let detail = "it is reached by names of this machine, and by those given as --host";
         return Err(Problem::new(WRONG_HOST, detail));
     }

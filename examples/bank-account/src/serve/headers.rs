@@ -27,29 +27,50 @@ impl<S: Send + Sync> FromRequestParts<S> for Around {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let headers = &parts.headers;
-        // A trace that is not written as it should be is none, by its specification.
-        let trace = headers
-            .get(TRACEPARENT)
-            .and_then(|value| value.to_str().ok());
         Ok(Self {
             key: key(headers)?,
             if_match: Tags::of(headers, &IF_MATCH)?,
-            trace: trace.and_then(|trace| trace.parse().ok()),
+            trace: trace(headers),
         })
     }
 }
 
+/// The trace that a request is part of. One that is not written as it should be is none, by its
+/// specification; so are two.
+pub(super) fn trace(headers: &HeaderMap) -> Option<TraceParent> {
+    one(headers, &TRACEPARENT).ok()??.parse().ok()
+}
+
 fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
-    let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
-    let Some(key) = keys.next() else {
+    let key = one(headers, &IDEMPOTENCY_KEY);
+    let fits = |key: &&str| (1..=MAX_KEY_BYTES).contains(&key.len());
+    match key {
+        Ok(None) => Ok(None),
+        Ok(Some(key)) if fits(&key) => Ok(Some(key.to_owned())),
+        _ => {
+            let reason = "Idempotency-Key is one text of 1 to 255 visible ASCII characters";
+            Err(Problem::new(MALFORMED, reason))
+        }
+    }
+}
+
+/// The value of a header that is there once at most, and is text. Whoever stands between might read
+/// another one of two.
+pub(super) fn one<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'a str>, Problem> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else {
         return Ok(None);
     };
-    let text = key.to_str().unwrap_or_default();
-    if keys.next().is_some() || text.is_empty() || text.len() > MAX_KEY_BYTES {
-        let reason = "Idempotency-Key is one text of 1 to 255 visible ASCII characters";
-        return Err(Problem::new(MALFORMED, reason));
+    match value.to_str() {
+        Ok(value) if values.next().is_none() => Ok(Some(value)),
+        _ => Err(Problem::new(
+            MALFORMED,
+            format_args!("{name} is one text of visible ASCII characters"),
+        )),
     }
-    Ok(Some(text.to_owned()))
 }
 
 /// The entity tags of a condition.

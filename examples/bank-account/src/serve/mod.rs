@@ -15,6 +15,7 @@ mod command;
 mod feed;
 mod guard;
 mod headers;
+mod health;
 mod history;
 mod input;
 mod openapi;
@@ -35,7 +36,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use tidelog::{ListenerControl, ReadModel, Tidelog};
+use tidelog::{ListenerControl, ReadModel, Tidelog, Timers};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -72,6 +73,11 @@ pub struct Serving {
     /// How long requests under way may still take when it ends.
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub grace_seconds: u32,
+    /// Tell, on stderr, of each request and of what it led to here and at the servers, once that is
+    /// over. A trace that the request names (`traceparent`), and the positions of events, hold it
+    /// together.
+    #[arg(long)]
+    pub spans: bool,
 }
 
 /// What every request finds.
@@ -79,6 +85,7 @@ struct App {
     bank: Tidelog,
     accounts: ReadModel<Accounts>,
     months: ReadModel<Months>,
+    timers: ReadModel<Timers<Transfers>>,
     transfers: ListenerControl,
     feed: Arc<Feed>,
     turns: Turns,
@@ -93,7 +100,7 @@ impl Serving {
     /// Serves `bank` until the process is told to end (`SIGINT`, `SIGTERM`), then lets requests under
     /// way end.
     pub(crate) async fn run(self, bank: &Tidelog, out: &mut impl Write) -> Result<(), CliError> {
-        log_to_stderr();
+        log_to_stderr(self.spans);
         server::take_all_files();
         let (close, closing) = watch::channel(false);
         let feed = Feed::of(bank, self.readers, closing.clone());
@@ -101,11 +108,12 @@ impl Serving {
             bank: bank.clone(),
             accounts: bank.projection()?,
             months: bank.projection()?,
+            timers: bank.projection()?,
             transfers: bank.process_manager::<Transfers>()?,
             feed: Arc::clone(&feed),
             turns: Turns::new(),
             patience: Duration::from_secs(self.request_seconds.into()),
-            metrics: status::recorder()?,
+            metrics: health::recorder()?,
             closing: closing.clone(),
         });
         let listener = TcpListener::bind(self.listen).await?;
@@ -137,12 +145,20 @@ impl Serving {
 }
 
 /// What happens is told on stderr, as `RUST_LOG` says.
-fn log_to_stderr() {
+fn log_to_stderr(spans: bool) {
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    use tracing_subscriber::fmt::format::FmtSpan;
+    let (filter, ends) = if spans {
+        // Those of single events are for who looks for something.
+        ("info,tidelog=debug", FmtSpan::CLOSE)
+    } else {
+        ("info", FmtSpan::NONE)
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(filter));
     // Somebody may have chosen another one before.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_span_events(ends)
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .try_init();

@@ -14,7 +14,9 @@ use tower_http::trace::TraceLayer;
 use tracing::Span;
 
 use super::problem::{ALL, METHOD, NOT_FOUND, Problem};
-use super::{App, accounts, feed, guard, history, openapi, page, search, status, transfers};
+use super::{
+    App, accounts, feed, guard, headers, health, history, openapi, page, search, status, transfers,
+};
 
 pub(super) fn of(app: Arc<App>, guards: guard::Guards) -> Router {
     let watch = guard::Watch::of(guards);
@@ -34,9 +36,9 @@ pub(super) fn of(app: Arc<App>, guards: guard::Guards) -> Router {
         .route("/v1/months", get(status::months))
         .route("/v1/events", get(feed::events))
         .route("/v1/status", get(status::status))
-        .route("/health/live", get(status::live))
-        .route("/health/ready", get(status::ready))
-        .route("/metrics", get(status::metrics))
+        .route("/health/live", get(health::live))
+        .route("/health/ready", get(health::ready))
+        .route("/metrics", get(health::metrics))
         .route("/openapi.json", get(openapi::serve))
         .route("/problems/{code}", get(explain))
         .with_state(app);
@@ -46,7 +48,7 @@ pub(super) fn of(app: Arc<App>, guards: guard::Guards) -> Router {
         .layer(from_fn_with_state(patience, guard::in_time))
         .layer(from_fn_with_state(watch, guard::may))
         .layer(from_fn(guard::secured))
-        .layer(from_fn(status::counted))
+        .layer(from_fn(health::counted))
         .layer(
             TraceLayer::new_for_http()
                 .make_span_with(span)
@@ -66,11 +68,7 @@ pub(super) fn of(app: Arc<App>, guards: guard::Guards) -> Router {
 /// trace that they name.
 fn span(request: &Request) -> Span {
     let path = request.extensions().get::<MatchedPath>();
-    let trace = request
-        .headers()
-        .get("traceparent")
-        .and_then(|trace| trace.to_str().ok());
-    let trace = trace.and_then(|trace| trace.parse::<tidelog::TraceParent>().ok());
+    let trace = headers::trace(request.headers());
     tracing::info_span!(
         "request",
         method = %request.method(),

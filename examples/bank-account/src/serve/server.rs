@@ -19,7 +19,9 @@ use tower::ServiceExt as _;
 
 /// Most headers of a request; more of them are answered by 431.
 const HEADERS: usize = 64;
-/// Most bytes of a request's head, and of an answer that waits to be written.
+/// Most bytes of a request's head; more of them are answered by 431.
+const HEAD: usize = 32 << 10;
+/// Most bytes of a connection that wait, to be read or to be written.
 const BUFFER: usize = 64 << 10;
 /// How long to wait when the system has no more connections to give.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -49,6 +51,7 @@ pub(super) async fn serve(
     http.timer(TokioTimer::new())
         .header_read_timeout(bounds.head)
         .max_headers(HEADERS)
+        .max_header_size(HEAD)
         .max_buf_size(BUFFER)
         // Who has said all and listens on gets an answer.
         .half_close(true);

@@ -438,12 +438,10 @@ fn it_says_how_it_is() {
         bank.get(&format!("/v1/accounts?at_least={last}")).status,
         200
     );
-    let ready = bank.get("/health/ready");
-    assert_eq!(
-        (ready.status, ready.json()),
-        (200, json!({ "status": "ready" }))
-    );
-    let status = bank.get("/v1/status").json();
+    bank.until("/health/ready", |ready| ready["status"] == "ready");
+    let status = bank.until("/v1/status", |status| {
+        status["transfers"]["state"] == "running"
+    });
     assert_eq!(
         (
             &status["committed"],
@@ -456,7 +454,6 @@ fn it_says_how_it_is() {
         (&status["replication"], &status["parked"]),
         (&json!(null), &json!([]))
     );
-    assert_eq!(status["transfers"]["state"], "running");
     assert_eq!(bank.metric("bank_log_position"), 2);
     let text = String::from_utf8(bank.get("/metrics").body).unwrap();
     let counted = r#"bank_http_requests_total{method="POST",route="/v1/accounts/{id}/deposits",status="201"} 1"#;
@@ -468,8 +465,7 @@ fn it_says_how_it_is() {
     let text = String::from_utf8(bank.get("/metrics").body).unwrap();
     assert!(text.contains(r#"route="none",status="404"} 3"#), "{text}");
     // The months of the other read model come by themselves.
-    while bank.get("/v1/months").json()["position"] != 2 {}
-    let months = bank.get("/v1/months").json();
+    let months = bank.until("/v1/months", |months| months["position"] == 2);
     assert_eq!(months["months"][0]["deposited"], "2.50", "{months}");
 }
 

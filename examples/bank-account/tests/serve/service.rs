@@ -4,43 +4,72 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::http::{Answer, ask};
 
+#[allow(dead_code, reason = "most tests ask for ports alone")]
+#[path = "../../../../sync/tests/tools/services.rs"]
+pub mod services;
+
+/// What has not come by then does not come.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
 pub struct Service {
     pub address: SocketAddr,
     child: Child,
 }
 
+/// The program that serves `store`, not started yet.
+pub fn command(store: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bank-account"));
+    command.arg("--store").arg(store).arg("serve").args(args);
+    command.env("RUST_LOG", "warn").stdin(Stdio::null());
+    command
+}
+
 impl Service {
     /// Serves the bank in `store` at a port that is free.
     pub fn start(store: &Path) -> Self {
-        Self::start_with(store, &["--listen", "127.0.0.1:0"])
+        Self::start_with(store, &[])
     }
 
     pub fn start_with(store: &Path, args: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bank-account"));
-        command.arg("--store").arg(store).arg("serve").args(args);
-        if !args.contains(&"--listen") {
-            command.args(["--listen", "127.0.0.1:0"]);
-        }
-        command
-            .env("RUST_LOG", "warn")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
+        let listen = if args.contains(&"--listen") {
+            &[][..]
+        } else {
+            &["--listen", "127.0.0.1:0"]
+        };
+        Self::of(command(store, &[args, listen].concat())).unwrap_or_else(|said| panic!("{said}"))
+    }
+
+    /// Serves it at a port that nobody else is given while the service is away: none of those that the
+    /// system gives to connections.
+    pub fn start_to_come_back(store: &Path, args: &[&str]) -> Self {
+        let started = (0..20).find_map(|_| {
+            let listen = format!("127.0.0.1:{}", services::free_port());
+            Self::of(command(store, &[args, &["--listen", &listen]].concat())).ok()
+        });
+        started.expect("of twenty ports that are free one can be had")
+    }
+
+    /// What `command` serves; what it said instead of where, if it ended.
+    pub fn of(mut command: Command) -> Result<Self, String> {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut said = String::new();
         let out = child.stdout.take().unwrap();
         BufReader::new(out).read_line(&mut said).unwrap();
-        let address = said.trim().strip_prefix("listening on http://");
-        let address = address
-            .unwrap_or_else(|| panic!("it said {said:?}"))
-            .parse()
-            .unwrap();
-        Self { address, child }
+        let Some(address) = said.trim().strip_prefix("listening on http://") else {
+            return Err(format!(
+                "it said {said:?}, and ended: {}",
+                child.wait().unwrap()
+            ));
+        };
+        let address = address.parse().unwrap();
+        Ok(Self { address, child })
     }
 
     pub fn pid(&self) -> u32 {
@@ -64,6 +93,18 @@ impl Service {
 
     pub fn get(&self, path: &str) -> Answer {
         ask(self.address, "GET", path, &[], None)
+    }
+
+    /// What `path` answers once it is as `is` says.
+    pub fn until(&self, path: &str, is: impl Fn(&Value) -> bool) -> Value {
+        let began = Instant::now();
+        loop {
+            let answer = self.get(path).json();
+            if is(&answer) {
+                return answer;
+            }
+            assert!(began.elapsed() < PATIENCE, "it stays {answer}");
+        }
     }
 
     pub fn post(&self, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {

@@ -4,12 +4,16 @@ import { accountPath, ask, change } from "./bank.js";
 import { steps } from "./charts.js";
 import { $, count, dollars, make, name, say, when } from "./dom.js";
 
+// Lines of a history that are shown at first, and with each wish for older ones.
+const FIRST = 25;
+const MORE = 50;
+
 let shown = null;
 
 export const current = () => shown?.id ?? null;
 
 export async function show(id) {
-  shown = { id, sequence: 0, events: [], next: null };
+  shown = { id, sequence: 0, events: [], next: null, lines: FIRST };
   const mine = shown;
   $("account-title").replaceChildren(name(id));
   $("balance").textContent = "";
@@ -37,8 +41,7 @@ export async function refresh() {
     const page = await ask(`${accountPath(mine.id)}/events?limit=200`);
     if (mine !== shown) return;
     mine.sequence = account.sequence;
-    mine.events = page.events;
-    mine.next = page.next;
+    take(mine, page);
     $("account-title").replaceChildren(name(account.holder), " ", make("span", { class: "quiet" }, name(account.id)));
     $("balance").textContent = dollars(account.balance) + (account.closed ? " (closed)" : "");
     $("actions").hidden = account.closed;
@@ -48,16 +51,24 @@ export async function refresh() {
   }
 }
 
+// Puts the newest events before those that were read already, where the two meet.
+function take(mine, page) {
+  const last = page.events.at(-1);
+  const meet = mine.events.findIndex((event) => event.position === last?.position);
+  mine.next = meet < 0 ? page.next : mine.next;
+  mine.events = [...page.events, ...(meet < 0 ? [] : mine.events.slice(meet + 1))];
+}
+
 function fill() {
-  $("history").replaceChildren(...shown.events.map(line));
-  $("older").hidden = shown.next === null;
+  $("history").replaceChildren(...shown.events.slice(0, shown.lines).map(line));
+  $("older").hidden = shown.lines >= shown.events.length && shown.next === null;
   steps($("balances"), shown.events);
 }
 
 function line(event) {
   const sign = event.type === "Withdrawn" ? "−" : "";
   return make("tr", {},
-    make("td", { class: "number" }, count(event.sequence)),
+    make("td", { class: "number ordinal" }, count(event.sequence)),
     make("td", {}, when(event.time)),
     make("td", {}, ...said(event)),
     make("td", { class: "number" }, event.amount === undefined ? "" : sign + dollars(event.amount)),
@@ -68,7 +79,7 @@ function line(event) {
 export function said(event) {
   switch (event.type) {
     case "Opened": return ["opened by ", name(event.holder)];
-    case "Deposited": return [event.cds === undefined ? "deposited" : `deposited for ${event.cds} CDs`];
+    case "Deposited": return [event.cds === undefined ? "deposited" : `deposited for ${event.cds} ${event.cds === 1 ? "CD" : "CDs"}`];
     case "Withdrawn": return ["withdrawn"];
     case "Closed": return ["closed"];
     case "TransferRequested": return ["transfer wanted from ", name(event.from), " to ", name(event.to)];
@@ -128,11 +139,14 @@ export function begin() {
   });
   $("older").addEventListener("click", async () => {
     const mine = shown;
+    mine.lines += MORE;
     try {
-      const page = await ask(`${accountPath(mine.id)}/events?limit=200&before=${mine.next}`);
-      if (mine !== shown) return;
-      mine.events.push(...page.events);
-      mine.next = page.next;
+      while (mine.lines > mine.events.length && mine.next !== null) {
+        const page = await ask(`${accountPath(mine.id)}/events?limit=200&before=${mine.next}`);
+        if (mine !== shown) return;
+        mine.events.push(...page.events);
+        mine.next = page.next;
+      }
       fill();
     } catch (error) {
       say(error.message, true);

@@ -28,7 +28,9 @@ export const dollars = (amount) => {
 
 export const count = (number) => number.toLocaleString("en-US");
 
-export const when = (text) => make("time", { datetime: text }, text.slice(0, 19).replace("T", " "));
+// On narrow screens the day alone; the clock is a touch away.
+export const when = (text) => make("time", { datetime: text, title: text },
+  text.slice(0, 10), make("span", { class: "clock" }, ` ${text.slice(11, 19)}`));
 
 export function say(text, bad = false) {
   const notice = $("notice");
