@@ -54,6 +54,9 @@ fn no_request_that_can_be_made_up_meets_an_answer_that_is_not_described() {
     run.args(["--checks", CHECKS, "--phases", "examples,coverage,fuzzing"]);
     run.args([
         "--continue-on-failure",
+        // How long it takes to make requests up is no fault.
+        "--suppress-health-check",
+        "all",
         "--request-timeout",
         "30",
         "--workers",
@@ -62,7 +65,9 @@ fn no_request_that_can_be_made_up_meets_an_answer_that_is_not_described() {
     if full {
         run.args(["--max-examples", "150"]);
     } else {
-        run.args(["--max-examples", "10", "--max-time", "60", "--no-shrink"]);
+        // The same requests each time: what is new is looked for in the full sweep.
+        run.args(["--max-examples", "10", "--no-shrink", "--seed", "8"]);
+        run.arg("--generation-deterministic");
     }
     run.env("SCHEMATHESIS_HOOKS", "hooks")
         .env("PYTHONPATH", manifest.join("schemathesis"));
@@ -80,6 +85,7 @@ fn no_request_that_can_be_made_up_meets_an_answer_that_is_not_described() {
         .find_map(|line| line.trim().split(" generated").next()?.parse::<u64>().ok());
     let made = made.unwrap_or_else(|| panic!("{said}"));
     println!("{made} requests were made up, and all answers are described");
-    assert!(made >= if full { 2_000 } else { 1 });
+    let wanted = if full { 2_000 } else { 200 };
+    assert!(made >= wanted, "{made} of {wanted}");
     assert_eq!(bank.get("/health/ready").status, 200);
 }

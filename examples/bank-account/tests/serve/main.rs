@@ -11,6 +11,7 @@
     reason = "figures to look at, far below 2^52"
 )]
 
+mod attacks;
 mod described;
 mod ending;
 mod events;
