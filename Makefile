@@ -74,6 +74,7 @@ faults:
 	$(CARGO) test --locked -p tidelog-backends --features failpoints --test faults_injected -- --nocapture --test-threads 1
 	$(CARGO) test --locked -p tidelog-backends --features shuttle --lib models -- --nocapture
 	$(CARGO) test --locked -p bank-account --test kill --test index_loss -- --nocapture
+	$(CARGO) test --locked -p tidelog-cli --test kills -- --nocapture
 	$(CARGO) test --locked -p tidelog --test kill -- --nocapture
 	$(OF_DISTRIBUTED) --no-run
 	$(DISTRIBUTED) -- --nocapture

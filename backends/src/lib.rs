@@ -69,7 +69,7 @@ pub use sled::{
     BackupReport, IndexCopy, LogInfo, LogReader, LogRecords, Losses, LostEvents, LostRange,
     ModelState, Phase, Progress, ProgressCallback, RepairReport, SavedState, SledStore,
     SledStoreBuilder, StoreInfo, StoreKind, StoredModel, StoredSnapshot, VerifyReport, repair,
-    restore_backup, restore_backup_told,
+    repair_told, restore_backup, restore_backup_told,
 };
 #[cfg(feature = "scylla")]
 pub use tidelog_core::Secret;

@@ -66,6 +66,25 @@ pub(crate) fn lies_in(path: &Path, dir: &Path) -> io::Result<bool> {
     Ok(real(path)?.starts_with(real(dir)?))
 }
 
+/// Whether `open` is the file that stands at `path`; where files have no numbers, whether one does.
+pub(crate) fn is_at(open: &File, path: &Path) -> io::Result<bool> {
+    let there = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        there => there?,
+    };
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let open = open.metadata()?;
+        Ok((open.dev(), open.ino()) == (there.dev(), there.ino()))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = open;
+        Ok(there.is_file())
+    }
+}
+
 /// Makes names created, renamed or removed in `dir` survive a power cut.
 pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     // The parent of a relative name.

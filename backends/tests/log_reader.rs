@@ -274,3 +274,37 @@ fn what_gave_way_is_known_beside_the_store() {
         reader.verify(None).unwrap();
     }
 }
+
+#[test]
+fn another_log_in_the_same_place_is_not_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, away) = (dir.path().join("store"), dir.path().join("away"));
+    let first = filled(&path, 3);
+    let mut reader = LogReader::open(&path).unwrap();
+    first.backup(dir.path().join("backup")).unwrap();
+    first.close_blocking().unwrap();
+    reader.refresh().unwrap();
+    let refused = |reader: &mut LogReader, why: &str| match reader.refresh() {
+        Err(Error::NotAStore { reason, .. }) => assert!(reason.contains(why), "{reason}"),
+        other => panic!("{other:?}"),
+    };
+    std::fs::rename(&path, &away).unwrap();
+    refused(&mut reader, "not there any more");
+    // Even its own events, put back: who appends there does so to other files.
+    restore_backup(dir.path().join("backup"), &path).unwrap();
+    refused(&mut reader, "another log");
+    std::fs::remove_dir_all(&path).unwrap();
+    filled(&path, 2).close_blocking().unwrap();
+    refused(&mut reader, "another log");
+    std::fs::remove_dir_all(&path).unwrap();
+    std::fs::rename(&away, &path).unwrap();
+    reader.refresh().unwrap();
+    let opened = SledStore::open(&path).unwrap();
+    opened.blocking().append(batch("a", 1)).unwrap();
+    opened.close_blocking().unwrap();
+    reader.refresh().unwrap();
+    assert_eq!(
+        all(&reader).unwrap(),
+        of_store(&SledStore::open(&path).unwrap())
+    );
+}

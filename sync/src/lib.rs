@@ -89,6 +89,7 @@ mod scylla;
 mod signal;
 #[cfg(all(test, any(feature = "scylla", feature = "kafka")))]
 mod sim;
+mod sinks;
 mod status;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -126,7 +127,7 @@ pub use projections::{
 #[cfg(feature = "kafka")]
 pub use publishing::{BlockingPublishing, Publishing};
 #[cfg(any(feature = "scylla", feature = "kafka"))]
-pub use replicate::{Other, ParkedReason, Stage};
+pub use replicate::{Other, Stage};
 #[cfg(feature = "scylla")]
 pub use replication::{BlockingReplication, Replication};
 #[cfg(feature = "kafka")]
@@ -137,6 +138,7 @@ pub use scylla::{
     ReplicationState, ReplicationStatus, Resolved, RestoreOptions, RestoreReport, Vector, mend,
     mend_blocking, restore, restore_blocking,
 };
+pub use sinks::{ParkedReason, SavedSink, SinkKind, SinkParked};
 #[cfg(any(feature = "scylla", feature = "kafka"))]
 pub use status::Reached;
 pub use status::Status;

@@ -10,13 +10,15 @@ use crate::select::Selection;
 ///
 /// Verbs that read need no lock: they read the log alone, also beside a running application, and show what
 /// survives a power cut. Those that need the index or change something say who has the store open. Nothing
-/// changes a store but `import`, `rebuild-index` and `accept-loss`.
+/// changes a store but `import`, `rebuild-index` and `accept-loss`; `backup`, `restore`, `repair` and `export`
+/// write to another place, over nothing.
 ///
 /// Exit codes: 0 done; 1 failed; 2 the command line is wrong, or a change was not confirmed; 3 another
-/// process has the store open; 4 there is no store, or one of a newer format; 5 the store is damaged, or
+/// process has the store open; 4 there is no store, one of a newer format, or a place where none may
+/// be made; 5 the store is damaged, or
 /// events are gone; 130 ended by a signal.
 #[derive(Debug, Parser)]
-#[command(name = "tidelog", version, max_term_width = 100)]
+#[command(name = "tidelog", bin_name = "tidelog", version, max_term_width = 100)]
 pub struct Cli {
     /// Answer in JSON: one object, or one a line for what can be many.
     #[arg(long, global = true)]
@@ -54,6 +56,10 @@ pub enum Verb {
         limit: Option<usize>,
     },
     /// Show events, oldest first.
+    #[command(
+        after_help = "Examples:\n  tidelog events shop --stream Till/7 --since 2h\n  \
+                            tidelog events shop --type Sold --json | jq .payload"
+    )]
     Events {
         #[command(flatten)]
         store: Store,
@@ -93,7 +99,7 @@ pub enum Verb {
     },
     /// List the read models that are kept in a store, from a copy of the index. Nobody may have it open.
     Projections(Store),
-    /// List the streams that listeners have set aside, and why.
+    /// List the streams that listeners, replication and publishing have set aside, and why.
     Parked {
         #[command(flatten)]
         store: Store,
@@ -139,6 +145,8 @@ pub enum Verb {
         confirm: Confirm,
     },
     /// Write events out as CloudEvents, a line each.
+    #[command(after_help = "Examples:\n  tidelog export shop shop.jsonl\n  \
+                            tidelog export shop | tidelog import copy -")]
     Export {
         #[command(flatten)]
         store: Store,

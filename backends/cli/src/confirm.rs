@@ -13,8 +13,9 @@ pub fn confirm(yes: bool, change: &str) -> Result<(), CliError> {
         let what = format!("{change}; nothing was changed: say --yes if that is wanted");
         return Err(CliError::Usage(what));
     }
-    eprint!("{change}. Go on? [y/N] ");
-    io::stderr().flush()?;
+    let mut stderr = io::stderr();
+    write!(stderr, "{change}. Go on? [y/N] ")?;
+    stderr.flush()?;
     let mut answer = String::new();
     io::stdin().read_line(&mut answer)?;
     if matches!(answer.trim(), "y" | "Y" | "yes") {

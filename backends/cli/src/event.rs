@@ -1,6 +1,5 @@
 //! One event, for programs and for people.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -9,6 +8,7 @@ use tidelog::{ContentType, EventEnvelope, RecordKind};
 
 use crate::args::Show;
 use crate::error::CliError;
+use crate::layout::{Cells, Layout};
 use crate::output::Output;
 use crate::select::Selected;
 use crate::table::facts;
@@ -66,32 +66,23 @@ pub fn write(
     if show.long {
         return long(out, event, *superseded_at);
     }
+    let layout = Layout::of(out, show.full);
     let payload = if event.kind == RecordKind::Control {
         "(the store's own)".to_owned()
     } else {
-        payload_text(event)
+        payload_text(event, layout.payload())
     };
-    let gone = if superseded_at.is_some() {
-        " (gave way)"
-    } else {
-        ""
+    let gone = superseded_at.map_or("", |_| "(gave way) ");
+    let cells = Cells {
+        position: event.position.unwrap_or_default(),
+        time: event.event_time.to_string(),
+        stream: shown(event.stream.as_str()),
+        sequence: event.sequence,
+        event_type: shown(&event.event_type),
+        payload: format!("{gone}{}", shown(&payload)).into(),
     };
-    let line = format!(
-        "{:>8}  {:<27}  {}  {:>5}  {}  {}{gone}",
-        event.position.unwrap_or_default(),
-        event.event_time.to_string(),
-        padded(&shown(event.stream.as_str()), 24),
-        event.sequence,
-        padded(&shown(&event.event_type), 16),
-        shown(&payload),
-    );
-    match out.width.filter(|_| !show.full) {
-        Some(width) => {
-            let cut = console::truncate_str(&line, width, "…");
-            out.line(&cut)
-        }
-        None => out.line(&line),
-    }
+    let mut lines = layout.lines(&cells).into_iter();
+    lines.try_for_each(|line| out.line(&line))
 }
 
 /// The heads of the columns, for people.
@@ -99,15 +90,7 @@ pub fn head(out: &mut Output, show: &Show) -> Result<(), CliError> {
     if out.json || show.long {
         return Ok(());
     }
-    out.line(&format!(
-        "{:>8}  {:<27}  {:<24}  {:>5}  {:<16}  payload",
-        "position", "time", "stream", "seq", "type"
-    ))
-}
-
-/// By the room that it takes on a terminal.
-fn padded(text: &str, width: usize) -> Cow<'_, str> {
-    console::pad_str(text, width, console::Alignment::Left, None)
+    out.line(&Layout::of(out, show.full).head())
 }
 
 fn long(
@@ -147,7 +130,7 @@ fn long(
     if let Some(at) = superseded_at {
         all.push(("gave way", format!("at position {at}")));
     }
-    all.push(("payload", payload_text(event)));
+    all.push(("payload", payload_text(event, None)));
     facts(out, &all)?;
     out.line("")
 }
@@ -205,6 +188,10 @@ fn json_of(event: &EventEnvelope) -> Option<String> {
     is_json.then(|| one_line(&event.event)).flatten()
 }
 
-fn payload_text(event: &EventEnvelope) -> String {
-    json_of(event).unwrap_or_else(|| format!("0x{}", hex(&event.event)))
+/// The payload for people: of bytes at least so many digits, where not all are seen.
+fn payload_text(event: &EventEnvelope, seen: Option<usize>) -> String {
+    json_of(event).unwrap_or_else(|| {
+        let bytes = event.event.get(..seen.unwrap_or(usize::MAX));
+        format!("0x{}", hex(bytes.unwrap_or(&event.event)))
+    })
 }

@@ -48,9 +48,6 @@ pub struct Selection {
 /// An event that was selected, and where it gave way.
 pub type Selected = (EventEnvelope, Option<u64>);
 
-/// Records looked at first when the newest ones are looked for.
-const STEP: u64 = 64;
-
 impl Selection {
     /// What is meant of `log` from position `from` on, oldest first. It ends behind an error.
     pub fn read<'a>(
@@ -78,31 +75,38 @@ impl Selection {
         })
     }
 
-    /// The newest `most` that are meant, oldest first, and the error that reading ended with.
+    /// The newest `most` that are meant, oldest first, and the error that reading ended with: what stands
+    /// before damage is not newer than what stands behind it.
     pub fn newest(&self, log: &LogReader, most: usize) -> (Vec<Selected>, Option<Error>) {
         let end = log.last_position().min(self.to);
-        if most == 0 {
-            return (Vec::new(), None);
-        }
-        let mut step = STEP.max((most as u64).saturating_mul(2));
-        loop {
-            let from = (end + 1).saturating_sub(step).max(self.from);
-            let mut newest = VecDeque::new();
-            let mut ended = None;
-            for read in self.between(log, from, self.to) {
+        let first = self.from.max(log.first_position());
+        let at_the_end = log.damage().filter(|_| self.to > log.last_position());
+        let mut newest = VecDeque::new();
+        let mut step = 1;
+        while newest.len() < most {
+            let from = (end + 1).saturating_sub(step).max(first);
+            let mut found = VecDeque::new();
+            for read in self.between(log, from, end) {
                 match read {
-                    Ok(selected) => newest.push_back(selected),
-                    Err(error) => ended = Some(error),
+                    Ok(selected) => found.push_back(selected),
+                    Err(error) => return (newest.into(), Some(error)),
                 }
-                if newest.len() > most {
-                    newest.pop_front();
+                if found.len() > most {
+                    found.pop_front();
                 }
             }
-            if newest.len() == most || from <= self.from.max(log.first_position()) {
-                return (newest.into(), ended);
+            newest = found;
+            if from <= first {
+                break;
             }
             step = step.saturating_mul(4);
         }
+        (newest.into(), at_the_end.cloned())
+    }
+
+    /// Whether nothing behind this position is meant.
+    pub fn ends_at(&self, position: u64) -> bool {
+        position >= self.to
     }
 
     fn selects(&self, event: &EventEnvelope) -> bool {

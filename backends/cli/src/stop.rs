@@ -1,5 +1,6 @@
 //! Long work: how far it is, and how it is ended.
 
+use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,7 +29,18 @@ struct AtOnce {
 impl Stop {
     /// The work asks now and then whether to go on; who asks twice does not wait for that.
     pub fn between_steps() -> Self {
-        let stop = Self::new();
+        Self::asked(Self::new())
+    }
+
+    /// The same, and nothing shows how far it is: the answer itself comes to the terminal.
+    pub fn unseen() -> Self {
+        Self::asked(Self {
+            asked: Arc::default(),
+            bar: ProgressBar::hidden(),
+        })
+    }
+
+    fn asked(stop: Self) -> Self {
         let asked = Arc::clone(&stop.asked);
         on_signal(move || {
             if asked.swap(true, Ordering::SeqCst) {
@@ -39,11 +51,11 @@ impl Stop {
     }
 
     /// The process ends at once, with `remove` taken away and `say` said.
-    pub fn at_once(remove: Option<PathBuf>, say: &'static str) -> Self {
+    pub fn at_once(remove: PathBuf, say: &'static str) -> Self {
         let stop = Self::new();
         let bar = stop.bar.clone();
         let what = AtOnce {
-            remove: Mutex::new(remove),
+            remove: Mutex::new(Some(remove)),
             say,
         };
         on_signal(move || {
@@ -53,7 +65,8 @@ impl Stop {
                 // What cannot be removed lies in the folder for what may go.
                 let _ = std::fs::remove_dir_all(scratch);
             }
-            eprintln!("error: stopped; {}", what.say);
+            // Who hears nothing any more is told nothing.
+            let _ = writeln!(io::stderr(), "error: stopped; {}", what.say);
             std::process::exit(STOPPED.into());
         });
         stop
@@ -82,10 +95,13 @@ impl Stop {
             Phase::Verify => "verifying",
             Phase::Backup => "backing up",
             Phase::Restore => "restoring",
+            Phase::Repair => "repairing",
+            Phase::Projections => "catching up",
             _ => "working",
         };
+        self.show_again();
         if self.bar.length().is_none() {
-            let style = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len} segments {eta}");
+            let style = ProgressStyle::with_template("{msg} {wide_bar} {percent}% {eta}");
             // The template is constant; if it were wrong, the plain spinner would do.
             if let Ok(style) = style {
                 self.bar.set_style(style);
@@ -99,8 +115,16 @@ impl Stop {
 
     /// So much is done, of work whose end is not known.
     pub fn counted(&self, what: &'static str, done: u64) -> ControlFlow<()> {
+        self.show_again();
         self.bar.set_message(format!("{what} {done}"));
         self.go_on()
+    }
+
+    /// What follows a part that has ended is shown, too.
+    fn show_again(&self) {
+        if self.bar.is_finished() {
+            self.bar.reset();
+        }
     }
 
     fn go_on(&self) -> ControlFlow<()> {

@@ -90,6 +90,38 @@ pub fn one_line(bytes: &[u8]) -> Option<String> {
     String::from_utf8(line).ok()
 }
 
+/// A text in lines of so many columns, broken between words; a word that has more stays whole, so that
+/// it can be copied.
+pub fn wrapped(text: &str, room: Option<usize>) -> Vec<Cow<'_, str>> {
+    let Some(room) = room.filter(|room| console::measure_text_width(text) > *room) else {
+        return vec![Cow::Borrowed(text)];
+    };
+    let mut lines: Vec<Cow<'_, str>> = Vec::new();
+    let mut taken = 0;
+    for word in text.split(' ') {
+        let width = console::measure_text_width(word);
+        match lines.last_mut() {
+            Some(line) if taken + 1 + width <= room => {
+                let line = line.to_mut();
+                line.push(' ');
+                line.push_str(word);
+                taken += 1 + width;
+            }
+            _ => {
+                lines.push(Cow::Borrowed(word));
+                taken = width;
+            }
+        }
+    }
+    lines
+}
+
+/// `1 segment`, `1,200 segments`
+pub fn counted(number: u64, what: &str) -> String {
+    let several = if number == 1 { "" } else { "s" };
+    format!("{} {what}{several}", grouped(number))
+}
+
 /// Lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() * 2);
@@ -151,6 +183,20 @@ mod tests {
         assert_eq!(one_line(b"{} {}"), None);
         assert_eq!(one_line(b"\xff"), None);
         assert_eq!(one_line(b""), None);
+    }
+
+    #[test]
+    fn long_texts_are_broken_between_words_and_nothing_is_lost() {
+        let text = "at byte 4096: the commit that stood here is gone";
+        for room in 1..60 {
+            let lines = wrapped(text, Some(room));
+            assert_eq!(lines.join(" "), text);
+            let fits = |line: &Cow<'_, str>| line.len() <= room || !line.contains(' ');
+            assert!(lines.iter().all(fits), "{room}: {lines:?}");
+        }
+        assert_eq!(wrapped(text, None), [text]);
+        assert_eq!(counted(1, "segment"), "1 segment");
+        assert_eq!(counted(1_200, "segment"), "1,200 segments");
     }
 
     #[test]

@@ -90,8 +90,10 @@ fn fields_keep_their_names() {
         &[],
         "name state version position behind rows parked",
     );
-    let parked =
-        format!("consumer kind {stream} event_id position sequence held attempts since reason");
+    let parked = format!(
+        "consumer kind {stream} event_id position sequence held attempts since since_position reason code \
+             remote_sequence remote_event accepted"
+    );
     assert_fields("parked", &rows, &[], &parked);
     let (file, backup) = (scene.at("file"), scene.at("backup"));
     let (file, backup_name) = (file.to_str().unwrap(), backup.to_str().unwrap());

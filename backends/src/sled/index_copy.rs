@@ -14,7 +14,7 @@ use super::format::Format;
 use super::hash::NameHash;
 use super::index::{self, Index, IndexError, IndexOptions};
 use super::lock::Lock;
-use super::log_reader::LogReader;
+use super::log_reader::{self, LogReader};
 use super::open::index_identity;
 use super::options::ProgressCallback;
 use super::read_models::ReadModels;
@@ -72,6 +72,8 @@ impl IndexCopy {
     /// [`Error::Io`].
     pub fn open(store: impl AsRef<Path>, scratch: impl AsRef<Path>) -> Result<Self, Error> {
         let (store, scratch) = (store.as_ref(), scratch.as_ref());
+        // Whether there is one, before its lock is looked for.
+        log_reader::identity(store)?;
         let held = Lock::hold(store)?;
         let reader = LogReader::open(store)?;
         let format = *reader.format();

@@ -81,7 +81,7 @@ pub use log_reader::{LogInfo, LogReader, LogRecords, SavedState, StoreKind};
 pub use losses::{Losses, LostEvents, LostRange};
 pub use mend::SegmentMend;
 pub use options::{Phase, Progress, ProgressCallback, SledStoreBuilder};
-pub use repair::{RepairReport, repair};
+pub use repair::{RepairReport, repair, repair_told};
 pub use store::SledStore;
 pub use verify::VerifyReport;
 

@@ -36,6 +36,8 @@ pub enum Phase {
     Projections,
     /// Copying a store's log from its replica, counted in positions, or putting a backup back.
     Restore,
+    /// Copying what is whole of a damaged store. Its segments are read twice, and count twice.
+    Repair,
 }
 
 impl Phase {
@@ -47,6 +49,7 @@ impl Phase {
             Self::Backup => "backing the store up",
             Self::Projections => "catching read models up",
             Self::Restore => "restoring the store",
+            Self::Repair => "repairing the store",
         }
     }
 }

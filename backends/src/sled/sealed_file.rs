@@ -100,7 +100,15 @@ fn replace(dir: &Path, name: &str, sealed: &[u8]) -> Result<(), Error> {
 pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     let file = match fs::File::open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        // Where a file stands for the directory, it is not there either.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            return Ok(None);
+        }
         Err(error) => return Err(Error::io("open", path, error)),
     };
     let mut bytes = Vec::new();

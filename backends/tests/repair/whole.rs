@@ -1,9 +1,12 @@
 //! What a repair keeps, and where it may work.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
-use tidelog_backends::{SledStore, repair};
+use tidelog_backends::{Phase, Progress, ProgressCallback, SledStore, repair, repair_told};
 use tidelog_core::*;
 
 use crate::scene::*;
@@ -74,6 +77,38 @@ fn a_lost_format_is_made_again_from_the_segments() {
     let to = scene.root.path().join("other");
     let refused = repair(scene.store(), &to).unwrap_err();
     assert!(refused.to_string().contains("another store"), "{refused}");
+}
+
+#[test]
+fn a_repair_tells_how_far_it_is_and_is_ended_where_it_is_told_to() {
+    let scene = Scene::new(400, true);
+    let told: Arc<Mutex<Vec<Progress>>> = Arc::default();
+    let all = Arc::clone(&told);
+    let hear: ProgressCallback = Arc::new(move |progress| {
+        all.lock().unwrap().push(progress);
+        ControlFlow::Continue(())
+    });
+    repair_told(scene.store(), scene.root.path().join("told"), Some(&hear)).unwrap();
+    let steps: Vec<_> = told.lock().unwrap().drain(..).collect();
+    assert!(steps.len() >= 6, "{steps:?}");
+    let counts = |step: &Progress| step.phase == Phase::Repair && step.done < step.total;
+    assert!(steps.iter().all(counts), "{steps:?}");
+    assert!(steps.is_sorted_by_key(|step| step.done), "{steps:?}");
+    // Ended at each step, nothing of it is a store, and the same call begins again.
+    let to = scene.to();
+    for left in 0..steps.len() {
+        let left = AtomicUsize::new(left);
+        let end: ProgressCallback = Arc::new(move |_| {
+            if left.fetch_sub(1, Ordering::SeqCst) == 0 {
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        });
+        let ended = repair_told(scene.store(), &to, Some(&end)).unwrap_err();
+        assert!(matches!(ended, Error::Cancelled { .. }), "{ended}");
+        assert!(SledStore::open(&to).is_err());
+    }
+    scene.repair();
 }
 
 #[test]

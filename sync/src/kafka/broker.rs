@@ -6,6 +6,8 @@ use tidelog_core::cloudevents::Headers;
 use tidelog_core::{BoxFuture, Error};
 use uuid::Uuid;
 
+pub(crate) use crate::sinks::publishing::Place;
+
 /// How messages reach Kafka. None of its calls waits for the network, but for those that answer a
 /// future; those may be dropped at any await.
 pub(crate) trait Broker: Send + 'static {
@@ -68,13 +70,6 @@ impl Message<'_> {
 pub(crate) struct Tag {
     pub generation: u32,
     pub lane: u32,
-}
-
-/// A partition of a topic.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Place {
-    pub topic: Box<str>,
-    pub partition: i32,
 }
 
 /// What a place holds.

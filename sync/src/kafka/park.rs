@@ -10,23 +10,11 @@ use super::state::Keeper;
 use crate::replicate::ParkedReason;
 use crate::replicate::outbox::LocalEvent;
 use crate::replicate::sink::Stop;
+pub(crate) use crate::sinks::publishing::ParkedEntry;
 
 /// Most streams that are set aside at once. However many are refused, each is parked: what a person
 /// corrects for one of them is as soon corrected for all.
 const MAX_PARKED: usize = 10_000;
-
-/// A stream that is set aside from one event on, as it is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ParkedEntry {
-    pub stream: StreamId,
-    pub reason: ParkedReason,
-    /// The first event that is held.
-    pub first_sequence: u64,
-    pub first_position: u64,
-    pub event_id: EventId,
-    /// Where the log ended when it was set aside.
-    pub since_position: u64,
-}
 
 /// A stream that publishing has set aside: nothing of it is sent from one event on, so that no consumer
 /// meets a gap.

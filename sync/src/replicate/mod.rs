@@ -9,7 +9,6 @@
 //! | `keeper` | what is kept between two runs |
 //! | `published` | how far another sink is, for this one to tell |
 //! | `progress` | how far a sink is |
-//! | `parked` | why a stream is set aside |
 //! | `backoff` | waits between tries |
 //! | `mailbox` | what users ask |
 //! | `status`, `report` | what they are told |
@@ -30,7 +29,6 @@ pub(crate) mod gate;
 pub(crate) mod keeper;
 pub(crate) mod mailbox;
 pub(crate) mod outbox;
-mod parked;
 pub(crate) mod progress;
 pub(crate) mod published;
 pub(crate) mod replicator;
@@ -43,6 +41,6 @@ pub(crate) mod thread;
 pub(crate) mod trace;
 mod wake;
 
-pub use parked::ParkedReason;
+pub use crate::sinks::ParkedReason;
 pub use sink::Other;
 pub use stage::Stage;

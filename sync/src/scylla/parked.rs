@@ -4,27 +4,7 @@ use tidelog_core::{Batch, EventId, StreamId};
 
 use crate::replicate::ParkedReason;
 use crate::replicate::status::Listed;
-
-/// A stream that is set aside from one event on, as it is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ParkedEntry {
-    pub stream: StreamId,
-    pub reason: ParkedReason,
-    /// The first event that is held.
-    pub first_sequence: u64,
-    pub first_position: u64,
-    pub local_event: EventId,
-    /// What stands in its way.
-    pub remote: Option<(u64, EventId)>,
-    /// The append that wrote the first event held.
-    pub batch: Batch,
-    /// It stands at the server; it is listed because others of its batch do not.
-    pub accepted: bool,
-    /// Position of the local commit that resolved it; 0 while none has.
-    pub resolved_at: u64,
-    /// Where the log ended when it was parked.
-    pub since_position: u64,
-}
+pub(crate) use crate::sinks::replication::ParkedEntry;
 
 impl ParkedEntry {
     /// Whether events are held by it.

@@ -173,7 +173,7 @@ impl ScyllaSink {
 
 impl Sink for ScyllaSink {
     const NAME: &'static str = "scylla";
-    const STATE: &'static str = "sink.scylla";
+    const STATE: &'static str = crate::sinks::replication::NAME;
 
     type Kept = SinkState;
     type Ask = SinkMessage;

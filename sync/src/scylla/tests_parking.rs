@@ -20,6 +20,7 @@ use crate::replicate::embedded::Embedded;
 use crate::replicate::mailbox::Message;
 use crate::scylla::sink::SinkMessage;
 use crate::scylla::status::{ReplicationState, ReplicationStatus};
+use crate::{SavedSink, SinkParked};
 
 #[test]
 fn an_event_from_before_that_is_too_large_is_parked_and_others_go_on() {
@@ -38,6 +39,13 @@ fn an_event_from_before_that_is_too_large_is_parked_and_others_go_on() {
     till.append("T/b", 1);
     till.settle();
     assert_eq!(till.parked(), [("T/a".into(), "too_large", 3, false)]);
+    let saved = SavedSink::decode("sink.scylla", &till.state());
+    let saved = saved.unwrap().unwrap().parked;
+    let read = |parked: &SinkParked| (parked.stream.to_string(), parked.first_sequence);
+    assert_eq!(
+        saved.iter().map(read).collect::<Vec<_>>(),
+        [("T/a".into(), 3)]
+    );
     assert_eq!(till.remote("T/a"), till.local("T/a")[..2]);
     assert_eq!(till.remote("T/b"), till.local("T/b"));
 }

@@ -5,12 +5,13 @@ use std::path::Path;
 use serde::Serialize;
 use tidelog::{LogReader, SledStore};
 
+use super::opened::opened;
 use crate::confirm::confirm;
 use crate::error::CliError;
 use crate::output::Output;
 use crate::select;
 use crate::stop::Stop;
-use crate::text::{grouped, shown};
+use crate::text::{counted, shown};
 
 #[derive(Serialize)]
 struct Rebuilt {
@@ -24,14 +25,7 @@ struct Accepted<'a> {
     accepted: Option<&'a str>,
 }
 
-/// Opens a store that is there; opening makes none.
-fn open(path: &Path, stop: &Stop) -> Result<SledStore, CliError> {
-    // Whether it is one, before anything is written.
-    LogReader::open(path)?;
-    let told = stop.callback();
-    let store = SledStore::builder(path).progress(move |progress| told(progress));
-    stop.end(store.open(), "the store is as it was")
-}
+const UNCHANGED: &str = "nothing was changed";
 
 pub fn rebuild_index(path: &Path, yes: bool, out: &mut Output) -> Result<(), CliError> {
     LogReader::open(path)?;
@@ -41,13 +35,15 @@ pub fn rebuild_index(path: &Path, yes: bool, out: &mut Output) -> Result<(), Cli
         shown(&path.display().to_string())
     );
     confirm(yes, &change)?;
+    let next = (
+        UNCHANGED,
+        "the index is made again when the store is opened",
+    );
     let stop = Stop::between_steps();
-    let store = open(path, &stop)?;
-    let next = "the index is made again when the store is opened";
-    let done = stop.end(store.rebuild_index().and_then(|()| store.info()), next);
-    let closed = store.close_blocking();
-    let info = done?;
-    closed?;
+    let info = opened(SledStore::builder(path), &stop, next, |store| {
+        store.rebuild_index()?;
+        store.info()
+    })?;
     let done = Rebuilt {
         runs: info.index_runs,
         generation: info.index_generation,
@@ -57,10 +53,10 @@ pub fn rebuild_index(path: &Path, yes: bool, out: &mut Output) -> Result<(), Cli
         return out.object(&done);
     }
     out.line(&format!(
-        "made again: generation {}, {} runs, {} bytes",
+        "made again: generation {}, {}, {}",
         done.generation,
-        done.runs,
-        grouped(done.bytes)
+        counted(done.runs, "run"),
+        counted(done.bytes, "byte")
     ))
 }
 
@@ -81,14 +77,16 @@ pub fn accept_loss(
     );
     confirm(yes, &format!("from now on {what}"))?;
     let stop = Stop::between_steps();
-    let store = open(path, &stop)?;
-    let done = match &wanted {
-        Some(stream) => store.accept_loss(stream),
-        None => store.accept_all_losses(),
-    };
-    let closed = store.close_blocking();
-    done?;
-    closed?;
+    let next = (UNCHANGED, UNCHANGED);
+    opened(
+        SledStore::builder(path),
+        &stop,
+        next,
+        |store| match &wanted {
+            Some(stream) => store.accept_loss(stream),
+            None => store.accept_all_losses(),
+        },
+    )?;
     if out.json {
         return out.object(&Accepted { accepted: stream });
     }

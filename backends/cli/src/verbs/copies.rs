@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use tempfile::TempDir;
-use tidelog::{Error, LogReader, LostRange, repair, restore_backup_told};
+use tidelog::{Error, LogReader, LostRange, repair_told, restore_backup_told};
 
+use super::opened::is_free;
 use crate::error::CliError;
 use crate::output::Output;
 use crate::stop::Stop;
 use crate::table::facts;
-use crate::text::{grouped, shown};
+use crate::text::{counted, grouped, shown};
 
 #[derive(Serialize)]
 struct BackedUp {
@@ -78,8 +79,8 @@ pub fn backup(path: &Path, to: &Path, out: &mut Output) -> Result<(), CliError> 
         &[
             ("backup", done.to),
             ("up to position", done.last_position.to_string()),
-            ("copied", format!("{} segments", done.copied_segments)),
-            ("kept", format!("{} segments", done.kept_segments)),
+            ("copied", counted(done.copied_segments, "segment")),
+            ("kept", counted(done.kept_segments, "segment")),
         ],
     )
 }
@@ -90,7 +91,7 @@ pub fn restore(from: &Path, to: &Path, out: &mut Output) -> Result<(), CliError>
     let parent = whole
         .parent()
         .map_or_else(|| PathBuf::from("/"), Path::to_owned);
-    fs::create_dir_all(&parent)?;
+    fs::create_dir_all(&parent).map_err(|error| Error::io("create", &parent, error))?;
     let name = whole
         .file_name()
         .map(|name| name.to_string_lossy().into_owned());
@@ -99,7 +100,8 @@ pub fn restore(from: &Path, to: &Path, out: &mut Output) -> Result<(), CliError>
     let made: TempDir = tempfile::Builder::new()
         .prefix(&name)
         .suffix(".restoring")
-        .tempdir_in(&parent)?;
+        .tempdir_in(&parent)
+        .map_err(|error| Error::io("create a directory in", &parent, error))?;
     let stop = Stop::between_steps();
     let next = "nothing is left of it";
     let copied = restore_backup_told(from, made.path(), Some(&stop.callback()));
@@ -111,7 +113,7 @@ pub fn restore(from: &Path, to: &Path, out: &mut Output) -> Result<(), CliError>
         commits: log.info()?.commits,
     };
     refuse_unless_empty(&whole)?;
-    fs::rename(made.path(), &whole)?;
+    fs::rename(made.path(), &whole).map_err(|error| Error::io("create", &whole, error))?;
     // It is not there any more under that name.
     let _ = made.keep();
     sync(&parent)?;
@@ -131,17 +133,14 @@ pub fn restore(from: &Path, to: &Path, out: &mut Output) -> Result<(), CliError>
 /// The name of what was renamed survives a power cut.
 fn sync(dir: &Path) -> Result<(), CliError> {
     if cfg!(unix) {
-        fs::File::open(dir)?.sync_all()?;
+        let synced = fs::File::open(dir).and_then(|dir| dir.sync_all());
+        synced.map_err(|error| Error::io("sync", dir, error))?;
     }
     Ok(())
 }
 
 fn refuse_unless_empty(to: &Path) -> Result<(), CliError> {
-    let is_free = match fs::read_dir(to) {
-        Ok(mut entries) => entries.next().is_none(),
-        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
-    };
-    if is_free {
+    if is_free(to)? {
         return Ok(());
     }
     let reason = "there is something already, and nothing is overwritten; move it away, or give another directory";
@@ -154,8 +153,8 @@ fn refuse_unless_empty(to: &Path) -> Result<(), CliError> {
 
 pub fn repair_into(path: &Path, to: &Path, out: &mut Output) -> Result<(), CliError> {
     let next = "what stands there is no store; the same command begins again";
-    let stop = Stop::at_once(None, next);
-    let done = stop.end(repair(path, to), next)?;
+    let stop = Stop::between_steps();
+    let done = stop.end(repair_told(path, to, Some(&stop.callback())), next)?;
     let range = |lost: &LostRange| Range {
         first_position: *lost.positions.start(),
         last_position: *lost.positions.end(),
@@ -193,9 +192,9 @@ pub fn repair_into(path: &Path, to: &Path, out: &mut Output) -> Result<(), CliEr
             (
                 "kept",
                 format!(
-                    "{} records in {} commits",
-                    grouped(done.records),
-                    grouped(done.commits)
+                    "{} in {}",
+                    counted(done.records, "record"),
+                    counted(done.commits, "commit")
                 ),
             ),
         ],

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use tidelog::{Error, LogReader};
+use tidelog::LogReader;
 
 use crate::args::Show;
 use crate::error::CliError;
@@ -14,6 +14,7 @@ use crate::select::Selection;
 
 /// How often the log is looked at for more. A writer's newest commit is vouched for 20 ms after it.
 const LOOK: Duration = Duration::from_millis(100);
+const NONE: &str = "no such events";
 
 pub fn events(
     path: &Path,
@@ -40,7 +41,7 @@ pub fn events(
         }
     }
     if !any {
-        out.note("no event is meant by that")?;
+        out.note(NONE)?;
     }
     tell_pending(&log, out)
 }
@@ -56,23 +57,20 @@ pub fn tail(
     event::head(out, show)?;
     let mut seen = log.last_position();
     let (newest, ended) = select.newest(&log, lines);
+    let none = newest.is_empty();
     for selected in newest {
         event::write(out, &selected, show)?;
     }
     ended.map_or(Ok(()), Err)?;
+    if none && lines > 0 && !follow {
+        out.note(NONE)?;
+    }
     if !follow {
         return tell_pending(&log, out);
     }
-    loop {
+    while !select.ends_at(seen) {
         out.flush()?;
         thread::sleep(LOOK);
-        if !path.join("format").exists() {
-            return Err(Error::NotAStore {
-                path: path.into(),
-                reason: "it is not there any more".into(),
-            }
-            .into());
-        }
         log.refresh()?;
         if log.last_position() == seen && log.damage().is_none() {
             continue;
@@ -82,6 +80,7 @@ pub fn tail(
         }
         seen = log.last_position();
     }
+    Ok(())
 }
 
 /// What is whole and not shown: of a writer at work, or of a process that was killed.

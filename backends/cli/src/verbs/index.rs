@@ -5,15 +5,34 @@ use std::path::Path;
 
 use serde::Serialize;
 use tempfile::TempDir;
-use tidelog::{IndexCopy, LogReader, ModelState};
+use tidelog::{Error, IndexCopy, LogReader, ModelState, StoredModel};
 
 use crate::error::CliError;
 use crate::output::Output;
 use crate::stop::Stop;
-use crate::table::Table;
+use crate::table::{Column, Table, number, text, word};
 use crate::text::grouped;
 
 const NEXT: &str = "nothing was changed";
+
+const SNAPSHOTS: [Column; 6] = [
+    text("stream"),
+    number("sequence"),
+    number("revision"),
+    text("content type"),
+    word("taken"),
+    number("bytes"),
+];
+
+const PROJECTIONS: [Column; 7] = [
+    text("projection"),
+    word("state"),
+    number("version"),
+    number("position"),
+    number("behind"),
+    number("rows"),
+    number("parked"),
+];
 
 #[derive(Serialize)]
 struct Snapshot<'a> {
@@ -39,23 +58,42 @@ struct Projection<'a> {
     parked: u64,
 }
 
-/// Where a copy of an index is put; taken away with the value.
-pub fn scratch() -> Result<TempDir, CliError> {
-    Ok(tempfile::Builder::new()
-        .prefix("tidelog-index-")
-        .tempdir()?)
+/// A copy of a store's index, in a directory that goes with it.
+pub struct Opened {
+    pub copy: IndexCopy,
+    /// It ends at once, and takes the directory along.
+    pub stop: Stop,
+    _scratch: TempDir,
 }
 
-/// A copy of the index of the store at `path`.
-pub fn open(path: &Path, scratch: &TempDir) -> Result<(IndexCopy, Stop), CliError> {
-    let stop = Stop::at_once(Some(scratch.path().to_owned()), NEXT);
-    let copy = stop.end(IndexCopy::open(path, scratch.path()), NEXT)?;
-    Ok((copy, stop))
-}
+impl Opened {
+    pub fn new(path: &Path) -> Result<Self, CliError> {
+        let temporary = std::env::temp_dir();
+        let scratch = tempfile::Builder::new().prefix("tidelog-index-").tempdir();
+        let scratch =
+            scratch.map_err(|error| Error::io("create a directory in", temporary, error))?;
+        let stop = Stop::at_once(scratch.path().to_owned(), NEXT);
+        let copy = stop.end(IndexCopy::open(path, scratch.path()), NEXT)?;
+        Ok(Self {
+            copy,
+            stop,
+            _scratch: scratch,
+        })
+    }
 
-/// An index that is not believed has nothing to show.
-pub fn tell_damage(copy: &IndexCopy) -> Result<(), CliError> {
-    copy.damage().map_or(Ok(()), |damage| Err(damage.into()))
+    pub fn models(&self) -> Result<Vec<StoredModel>, CliError> {
+        let stop = &self.stop;
+        let models = self
+            .copy
+            .models(&mut |done| stop.counted("checking entries", done));
+        stop.end(models, NEXT)
+    }
+
+    /// An index that is not believed has nothing to show.
+    pub fn tell_damage(&self) -> Result<(), CliError> {
+        let damage = self.copy.damage();
+        damage.map_or(Ok(()), |damage| Err(damage.into()))
+    }
 }
 
 pub fn snapshots(
@@ -63,19 +101,10 @@ pub fn snapshots(
     aggregate_type: Option<&str>,
     out: &mut Output,
 ) -> Result<(), CliError> {
-    let dir = scratch()?;
-    let (copy, _stop) = open(path, &dir)?;
-    let heads = &[
-        "stream",
-        "sequence",
-        "revision",
-        "content type",
-        "taken",
-        "bytes",
-    ];
-    let mut table = Table::new(heads, &[1, 2, 5]);
+    let opened = Opened::new(path)?;
+    let mut table = Table::new(&SNAPSHOTS);
     let mut failed = None;
-    let listed = copy.snapshots(|snapshot| {
+    let listed = opened.copy.snapshots(|snapshot| {
         if aggregate_type.is_some_and(|wanted| wanted != snapshot.stream.aggregate_type()) {
             return ControlFlow::Continue(());
         }
@@ -118,25 +147,14 @@ pub fn snapshots(
     if !out.json {
         table.end(out, "no snapshots")?;
     }
-    tell_damage(&copy)
+    opened.tell_damage()
 }
 
 pub fn projections(path: &Path, out: &mut Output) -> Result<(), CliError> {
-    let dir = scratch()?;
-    let (copy, stop) = open(path, &dir)?;
+    let opened = Opened::new(path)?;
     let last = LogReader::open(path)?.last_position();
-    let models = copy.models(&mut |done| stop.counted("checking entries", done));
-    let models = stop.end(models, NEXT)?;
-    let heads = &[
-        "projection",
-        "state",
-        "version",
-        "position",
-        "behind",
-        "rows",
-        "parked",
-    ];
-    let mut table = Table::new(heads, &[2, 3, 4, 5, 6]);
+    let models = opened.models()?;
+    let mut table = Table::new(&PROJECTIONS);
     for model in &models {
         let mut write = |state: &ModelState, what: &'static str| {
             let checkpoint = state.checkpoint;
@@ -173,5 +191,5 @@ pub fn projections(path: &Path, out: &mut Output) -> Result<(), CliError> {
     if !out.json {
         table.end(out, "no read models are kept in it")?;
     }
-    tell_damage(&copy)
+    opened.tell_damage()
 }

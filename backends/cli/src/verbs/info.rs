@@ -4,12 +4,20 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use serde::Serialize;
-use tidelog::{ListenerState, LogReader, StoreKind};
+use tidelog::{LogReader, StoreKind};
 
 use crate::error::{CliError, DAMAGED, DONE};
 use crate::output::Output;
-use crate::table::{Table, facts};
-use crate::text::{grouped, hex};
+use crate::saved::{self, State};
+use crate::table::{Column, Table, facts, number, text};
+use crate::text::{counted, grouped, hex};
+
+const LISTENERS: [Column; 4] = [
+    text("listener"),
+    number("position"),
+    number("behind"),
+    number("parked"),
+];
 
 #[derive(Serialize)]
 struct Info {
@@ -40,7 +48,7 @@ struct Info {
     damage: Option<String>,
 }
 
-/// How far a listener is; nothing is known of a sink's state but its name.
+/// How far a listener or a sink is; nothing is known of a later version's but its name.
 #[derive(Serialize)]
 struct Listener {
     name: String,
@@ -55,25 +63,27 @@ pub fn info(path: &Path, out: &mut Output) -> Result<ExitCode, CliError> {
     let losses = log.losses();
     let mut damage = found.damage.clone();
     let mut listeners = Vec::new();
-    for saved in log.saved()? {
-        let is_sink = saved.name.starts_with("sink.");
-        let state = saved.state.and_then(|bytes| {
-            let state = (!is_sink).then(|| ListenerState::decode(&saved.name, &bytes));
-            state.transpose()
-        });
-        let state = state.unwrap_or_else(|error| {
-            damage.get_or_insert_with(|| error.to_string());
-            None
-        });
-        let position = state.as_ref().map(|state| state.mark.position);
-        listeners.push(Listener {
-            behind: position.map(|position| found.last_position.saturating_sub(position)),
-            parked: state.map(|state| {
+    for saved in saved::of(&log, &found)? {
+        let (position, parked) = match saved.state {
+            Ok(State::Listener(state)) => {
                 let held = state.parked.values().filter(|parked| parked.held() > 0);
-                held.count() as u64
-            }),
+                (Some(state.mark.position), Some(held.count() as u64))
+            }
+            Ok(State::Sink(sink)) => {
+                let held = sink.parked.iter().filter(|parked| !parked.accepted);
+                (Some(sink.settled), Some(held.count() as u64))
+            }
+            Ok(State::Other) => (None, None),
+            Err(error) => {
+                damage.get_or_insert_with(|| error.to_string());
+                (None, None)
+            }
+        };
+        listeners.push(Listener {
             name: saved.name,
             position,
+            behind: position.map(|position| found.last_position.saturating_sub(position)),
+            parked,
         });
     }
     let ranges = losses.ranges.iter().map(|range| &range.positions);
@@ -142,22 +152,26 @@ fn write(info: &Info, out: &mut Output) -> Result<(), CliError> {
         ("open", open),
         (
             "records",
-            format!("{} to {}", info.first_position, info.last_position),
+            if info.last_position == 0 {
+                "none".to_owned()
+            } else {
+                format!("{} to {}", info.first_position, info.last_position)
+            },
         ),
         ("commits", commits),
         ("chain hash", info.chain_hash.clone()),
         (
             "log",
             format!(
-                "{} bytes in {} segments",
+                "{} bytes in {}",
                 grouped(info.log_bytes),
-                info.segments
+                counted(info.segments, "segment")
             ),
         ),
         (
             "indexed",
             info.indexed_segments.map_or_else(
-                || "no segment".into(),
+                || "no segment yet".into(),
                 |last| format!("up to segment {last}"),
             ),
         ),
@@ -182,14 +196,14 @@ fn write(info: &Info, out: &mut Output) -> Result<(), CliError> {
         return Ok(());
     }
     out.line("")?;
-    let mut table = Table::new(&["listener", "position", "behind", "parked"], &[1, 2, 3]);
-    let number = |number: Option<u64>| number.map_or_else(|| "–".into(), grouped);
+    let mut table = Table::new(&LISTENERS);
+    let known = |number: Option<u64>| number.map_or_else(|| "–".into(), grouped);
     for listener in &info.listeners {
         let row = vec![
             listener.name.clone(),
-            number(listener.position),
-            number(listener.behind),
-            number(listener.parked),
+            known(listener.position),
+            known(listener.behind),
+            known(listener.parked),
         ];
         table.row(out, row)?;
     }

@@ -1,6 +1,6 @@
 //! Events as lines of JSON, out of a store and into one.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 
@@ -11,11 +11,12 @@ use tidelog::{
 };
 
 use super::events::tell_pending;
+use super::opened::{is_free, opened};
 use crate::error::CliError;
 use crate::output::Output;
 use crate::select;
 use crate::stop::Stop;
-use crate::text::{grouped, json_shown};
+use crate::text::{counted, grouped, json_shown};
 
 /// What is written out.
 pub struct Select {
@@ -75,10 +76,15 @@ pub fn export(
     out: &mut Output,
 ) -> Result<(), CliError> {
     let log = LogReader::open(path)?;
-    let stop = Stop::between_steps();
+    let file = file.filter(|file| *file != Path::new("-"));
+    let is_terminal = file.is_none() && out.width.is_some();
+    let stop = if is_terminal {
+        Stop::unseen()
+    } else {
+        Stop::between_steps()
+    };
     let query = select.query(&stop)?;
-    let Some(file) = file.filter(|file| *file != Path::new("-")) else {
-        let is_terminal = out.width.is_some();
+    let Some(file) = file else {
         let done = if is_terminal {
             export_log(&log, &query, Shown(out.writer()))
         } else {
@@ -99,9 +105,9 @@ pub fn export(
         });
     }
     out.line(&format!(
-        "exported: {} events, {} bytes, up to position {}",
-        grouped(done.events),
-        grouped(done.bytes),
+        "exported: {}, {}, up to position {}",
+        counted(done.events, "event"),
+        counted(done.bytes, "byte"),
         done.last_position
     ))
 }
@@ -166,18 +172,13 @@ pub fn import_from(
         Box::new(BufReader::with_capacity(1 << 16, opened))
     };
     let stop = Stop::between_steps();
-    let told = stop.callback();
-    let store = SledStore::builder(path)
-        // Whatever the limits of the program were that appended it.
-        .limits(Limits {
-            payload_bytes: 64 << 20,
-            metadata_bytes: 16 << 20,
-            batch_events: 1_000_000,
-            batch_bytes: 256 << 20,
-        })
-        .progress(move |progress| told(progress))
-        .open();
-    let store = stop.end(store, "nothing was imported")?;
+    // Whatever the limits of the program were that appended it.
+    let builder = SledStore::builder(path).limits(Limits {
+        payload_bytes: 64 << 20,
+        metadata_bytes: 16 << 20,
+        batch_events: 1_000_000,
+        batch_bytes: 256 << 20,
+    });
     let told = stop.clone();
     let options = ImportOptions::default().progress(move |events| told.counted("events", events));
     let options = options.sequences(if renumber {
@@ -185,13 +186,9 @@ pub fn import_from(
     } else {
         Sequences::Keep
     });
-    let face = store.blocking();
-    let done = import(from, face.inner(), &options);
     let next = "what was imported so far is whole and on the disk; with --into-existing the same command goes on";
-    let done = stop.end(done, next);
-    let closed = store.close_blocking();
-    let done = done?;
-    closed?;
+    let next = ("nothing was imported", next);
+    let done = opened(builder, &stop, next, |store| import(from, store, &options))?;
     let done = Imported {
         events: done.events,
         batches: done.batches,
@@ -201,9 +198,9 @@ pub fn import_from(
         return out.object(&done);
     }
     out.line(&format!(
-        "imported: {} events in {} appends, {} of them were there before",
-        grouped(done.events),
-        grouped(done.batches),
+        "imported: {} in {}, {} of them were there before",
+        counted(done.events, "event"),
+        counted(done.batches, "append"),
         grouped(done.already)
     ))
 }
@@ -214,11 +211,7 @@ fn check_target(path: &Path, into_existing: bool) -> Result<(), CliError> {
         LogReader::open(path)?;
         return Ok(());
     }
-    let is_free = match fs::read_dir(path) {
-        Ok(mut entries) => entries.next().is_none(),
-        Err(error) => error.kind() == io::ErrorKind::NotFound,
-    };
-    if is_free {
+    if is_free(path)? {
         return Ok(());
     }
     let what = "there is something already; nothing was imported: say --into-existing if the events shall be added to that store";

@@ -6,6 +6,7 @@ mod events;
 mod index;
 mod info;
 mod lines;
+mod opened;
 mod parked;
 mod streams;
 mod verify;

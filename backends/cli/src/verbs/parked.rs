@@ -4,13 +4,25 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use serde::Serialize;
-use tidelog::{ListenerState, LogReader, ParkedStream};
+use tidelog::{LogReader, ParkedStream, SinkKind, SinkParked};
 
-use super::index;
+use super::index::Opened;
 use crate::error::{CliError, DAMAGED, DONE};
 use crate::output::Output;
-use crate::table::Table;
+use crate::saved::{self, Saved, State};
+use crate::table::{Column, Table, number, text, word};
 use crate::text::grouped;
+
+const COLUMNS: [Column; 8] = [
+    text("consumer"),
+    text("stream"),
+    number("position"),
+    number("seq"),
+    number("held"),
+    number("tries"),
+    word("since"),
+    text("reason"),
+];
 
 #[derive(Serialize)]
 struct Parked<'a> {
@@ -22,10 +34,20 @@ struct Parked<'a> {
     event_id: String,
     position: u64,
     sequence: u64,
-    held: u64,
-    attempts: u32,
-    since: String,
-    reason: &'a str,
+    /// Not known of a sink, which holds all of a stream from that event on.
+    held: Option<u64>,
+    attempts: Option<u32>,
+    /// When; of a sink it is known where the log ended then.
+    since: Option<String>,
+    since_position: Option<u64>,
+    reason: String,
+    /// A stable word for what keeps a sink from sending it.
+    code: Option<&'static str>,
+    /// What stands in its way at the server.
+    remote_sequence: Option<u64>,
+    remote_event: Option<String>,
+    /// Nothing is held: the event has arrived, while others of its append have not.
+    accepted: bool,
 }
 
 /// The list under way.
@@ -36,51 +58,40 @@ struct List<'a> {
 
 pub fn parked(path: &Path, projections: bool, out: &mut Output) -> Result<ExitCode, CliError> {
     // Before anything is shown: somebody may have it open.
-    let dir = index::scratch()?;
-    let copy = projections.then(|| index::open(path, &dir)).transpose()?;
+    let index = projections.then(|| Opened::new(path)).transpose()?;
     let log = LogReader::open(path)?;
-    let heads = &[
-        "consumer", "stream", "position", "seq", "held", "tries", "since", "reason",
-    ];
     let mut list = List {
         out,
-        table: Table::new(heads, &[2, 3, 4, 5]),
+        table: Table::new(&COLUMNS),
     };
-    let (mut faults, mut sinks) = (Vec::new(), Vec::new());
-    for saved in log.saved()? {
-        if saved.name.starts_with("sink.") {
-            sinks.push(saved.name);
-            continue;
-        }
-        let state = saved
-            .state
-            .and_then(|bytes| ListenerState::decode(&saved.name, &bytes));
+    let mut faults = Vec::new();
+    for Saved { name, state } in saved::of(&log, &log.info()?)? {
         match state {
-            Ok(state) => {
+            Ok(State::Listener(state)) => {
                 for parked in state.parked.values().filter(|parked| parked.held() > 0) {
-                    list.add(&saved.name, "listener", parked)?;
+                    list.add(Parked::of(&name, "listener", parked))?;
                 }
             }
+            Ok(State::Sink(sink)) => {
+                for parked in &sink.parked {
+                    list.add(Parked::of_sink(&name, sink.kind, parked))?;
+                }
+            }
+            Ok(State::Other) => {}
             Err(error) => faults.push(CliError::from(error)),
         }
     }
-    if let Some((copy, stop)) = &copy {
-        let models = copy.models(&mut |done| stop.counted("checking entries", done));
-        for model in stop.end(models, "nothing was changed")? {
+    if let Some(index) = &index {
+        for model in index.models()? {
             for parked in model.active.iter().flat_map(|state| &state.parked) {
-                list.add(&model.name, "projection", parked)?;
+                list.add(Parked::of(&model.name, "projection", parked))?;
             }
         }
-        faults.extend(index::tell_damage(copy).err());
+        faults.extend(index.tell_damage().err());
     }
     let List { out, table } = list;
     if !out.json {
         table.end(out, "nothing is parked")?;
-    }
-    for sink in sinks {
-        out.note(&format!(
-            "what {sink} has parked is shown by the application that replicates or publishes this store"
-        ))?;
     }
     for fault in &faults {
         out.tell(fault);
@@ -89,14 +100,9 @@ pub fn parked(path: &Path, projections: bool, out: &mut Output) -> Result<ExitCo
     Ok(ExitCode::from(code))
 }
 
-impl List<'_> {
-    fn add(
-        &mut self,
-        consumer: &str,
-        kind: &'static str,
-        parked: &ParkedStream,
-    ) -> Result<(), CliError> {
-        let line = Parked {
+impl<'a> Parked<'a> {
+    fn of(consumer: &'a str, kind: &'static str, parked: &'a ParkedStream) -> Self {
+        Self {
             consumer,
             kind,
             stream: parked.stream.as_str(),
@@ -105,23 +111,64 @@ impl List<'_> {
             event_id: parked.event_id.to_string(),
             position: parked.position,
             sequence: parked.sequence,
-            held: parked.held(),
-            attempts: parked.attempts,
-            since: parked.since.to_string(),
-            reason: &parked.reason,
-        };
-        if self.out.json {
-            return self.out.object(&line);
+            held: Some(parked.held()),
+            attempts: Some(parked.attempts),
+            since: Some(parked.since.to_string()),
+            since_position: None,
+            reason: parked.reason.to_string(),
+            code: None,
+            remote_sequence: None,
+            remote_event: None,
+            accepted: false,
         }
+    }
+
+    fn of_sink(consumer: &'a str, kind: SinkKind, parked: &'a SinkParked) -> Self {
+        Self {
+            consumer,
+            kind: kind.code(),
+            stream: parked.stream.as_str(),
+            aggregate_type: parked.stream.aggregate_type(),
+            aggregate_id: parked.stream.aggregate_id(),
+            event_id: parked.event_id.to_string(),
+            position: parked.first_position,
+            sequence: parked.first_sequence,
+            held: parked.accepted.then_some(0),
+            attempts: None,
+            since: None,
+            since_position: Some(parked.since_position),
+            reason: parked.reason.to_string(),
+            code: Some(parked.reason.code()),
+            remote_sequence: parked.remote.map(|(sequence, _)| sequence),
+            remote_event: parked.remote.map(|(_, event)| event.to_string()),
+            accepted: parked.accepted,
+        }
+    }
+}
+
+impl List<'_> {
+    fn add(&mut self, parked: Parked<'_>) -> Result<(), CliError> {
+        if self.out.json {
+            return self.out.object(&parked);
+        }
+        let is_sink = parked.since_position.is_some();
+        let since = parked.since_position.map(|at| format!("position {at}"));
+        let of_all = if is_sink { "all" } else { "–" };
         let row = vec![
-            format!("{kind} {consumer}"),
-            line.stream.to_owned(),
-            line.position.to_string(),
-            line.sequence.to_string(),
-            grouped(line.held),
-            line.attempts.to_string(),
-            line.since,
-            line.reason.to_owned(),
+            if is_sink {
+                parked.consumer.to_owned()
+            } else {
+                format!("{} {}", parked.kind, parked.consumer)
+            },
+            parked.stream.to_owned(),
+            parked.position.to_string(),
+            parked.sequence.to_string(),
+            parked.held.map_or_else(|| of_all.into(), grouped),
+            parked
+                .attempts
+                .map_or_else(|| "–".into(), |n| n.to_string()),
+            parked.since.or(since).unwrap_or_default(),
+            parked.reason,
         ];
         self.table.row(self.out, row)
     }

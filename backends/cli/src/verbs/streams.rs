@@ -11,8 +11,16 @@ use super::events::tell_pending;
 use crate::args::Sort;
 use crate::error::CliError;
 use crate::output::Output;
-use crate::table::Table;
+use crate::table::{Column, Table, number, text, word};
 use crate::text::grouped;
+
+const COLUMNS: [Column; 5] = [
+    text("stream"),
+    number("events"),
+    number("last"),
+    number("position"),
+    word("recorded"),
+];
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -70,8 +78,7 @@ pub fn streams(
         Sort::Newest => streams.sort_unstable_by_key(|(_, met)| Reverse(met.position)),
     }
     streams.truncate(limit.unwrap_or(usize::MAX));
-    let heads = &["stream", "events", "last", "position", "recorded"];
-    let mut table = Table::new(heads, &[1, 2, 3]);
+    let mut table = Table::new(&COLUMNS);
     for (stream, met) in &streams {
         let line = Line {
             stream: stream.as_str(),

@@ -4,11 +4,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use serde::Serialize;
-use tidelog::{Error, ErrorKind, IndexCopy, ListenerState, LogReader, VerifyReport};
+use tidelog::{Error, ErrorKind, LogReader, VerifyReport};
 
-use super::index::scratch;
+use super::index::Opened;
 use crate::error::{CliError, DAMAGED, DONE};
 use crate::output::Output;
+use crate::saved;
 use crate::stop::Stop;
 use crate::table::facts;
 use crate::text::grouped;
@@ -35,37 +36,21 @@ struct Fault {
 
 pub fn verify(path: &Path, index: bool, out: &mut Output) -> Result<ExitCode, CliError> {
     let next = "nothing was changed";
-    let dir = scratch()?;
-    let stop = if index {
-        Stop::at_once(Some(dir.path().to_owned()), next)
-    } else {
-        Stop::between_steps()
-    };
-    let copy = if index {
-        Some(stop.end(IndexCopy::open(path, dir.path()), next)?)
-    } else {
-        None
-    };
+    let index = index.then(|| Opened::new(path)).transpose()?;
+    let stop = index.as_ref().map(|index| index.stop.clone());
+    let stop = stop.unwrap_or_else(Stop::between_steps);
     let log = LogReader::open(path)?;
     let told = stop.callback();
-    let checked = match &copy {
-        Some(copy) => copy.check(&log, Some(&told)),
+    let checked = match &index {
+        Some(index) => index.copy.check(&log, Some(&told)),
         None => log.verify(Some(&told)),
     };
     let mut faults = Vec::new();
     let report = found(stop.end(checked, next), &mut faults)?;
     let (mut listeners, report) = (0, report.unwrap_or_default());
-    for saved in log.saved()? {
+    for saved in saved::of(&log, &log.info()?)? {
         listeners += 1;
-        let is_sink = saved.name.starts_with("sink.");
-        let decoded = |bytes| {
-            // What a sink keeps is known to its feature alone.
-            let state = (!is_sink).then(|| ListenerState::decode(&saved.name, bytes));
-            state.transpose()
-        };
-        let state = saved.state.as_ref().map_err(Clone::clone);
-        let state = state.and_then(|bytes| decoded(bytes));
-        found(state.map_err(CliError::from), &mut faults)?;
+        found(saved.state.map_err(CliError::from), &mut faults)?;
     }
     let verified = Verified {
         ok: faults.is_empty(),
@@ -76,7 +61,7 @@ pub fn verify(path: &Path, index: bool, out: &mut Output) -> Result<ExitCode, Cl
         lost: report.lost,
         pending_commits: log.pending_commits(),
         listeners,
-        indexed: copy.is_some().then_some(report.indexed),
+        indexed: index.is_some().then_some(report.indexed),
         faults,
     };
     write(&verified, report, out)?;

@@ -2,6 +2,10 @@
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+#[cfg(unix)]
+pub mod pty;
+pub mod sinks;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -129,6 +133,20 @@ pub fn fails(verb: &str, store: &Path, more: &[&str], wanted: i32) -> String {
     let errors = text(&output.stderr);
     assert_eq!(code(&output), wanted, "{verb} {more:?}: {errors}");
     errors
+}
+
+/// A store's files in another place, where nobody has it open.
+pub fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (path, to) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            copy(&path, &to);
+        } else {
+            fs::copy(&path, &to).unwrap();
+        }
+    }
 }
 
 /// Every file below `dir`: its content hashed, its length, and when it was written; and every folder.

@@ -33,6 +33,7 @@ use super::read_ahead::{Piece, Pieces};
 use super::recover::Recovery;
 use super::repair;
 use super::state::State;
+use crate::platform;
 
 const LOG: &str = "log";
 /// How often the end is looked for again while a writer is at work there, or opens the store.
@@ -146,9 +147,33 @@ impl LogReader {
     /// Learns of what was synced since. Cheap when nothing was.
     ///
     /// # Errors
-    /// [`Error::Damaged`], [`Error::Io`].
+    /// [`Error::NotAStore`] when the store is gone, or another stands in its place, also one that was
+    /// put back from a backup: open a new reader then. [`Error::Damaged`], [`Error::Io`].
     pub fn refresh(&mut self) -> Result<(), Error> {
+        self.refuse_another()?;
         self.tail.follow(&self.log)
+    }
+
+    /// What is open here would be read for ever, though nobody writes to it any more.
+    fn refuse_another(&self) -> Result<(), Error> {
+        let not = |reason: &str| Error::NotAStore {
+            path: self.dir.clone(),
+            reason: reason.into(),
+        };
+        let found = match Format::read(&self.dir) {
+            Ok(found) => found.ok_or_else(|| not("it is not there any more"))?,
+            // Whose it is cannot be told.
+            Err(Error::Damaged { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let (segment, ..) = self.tail.place();
+        let (open, path) = (self.log.file(segment)?, self.log.path(segment));
+        let is_same = platform::is_at(&open, &path);
+        let is_same = is_same.map_err(|error| Error::io("look at", path, error))?;
+        if is_same && (found.origin, found.salt) == (self.format.origin, self.format.salt) {
+            return Ok(());
+        }
+        Err(not("another log stands there than the one that was opened"))
     }
 
     /// Which log this is, and the epoch that its newest durable commit is of.
@@ -235,7 +260,7 @@ impl std::fmt::Debug for LogReader {
 }
 
 /// Whose log stands in `dir`; an error when none does.
-fn identity(dir: &Path) -> Result<Format, Error> {
+pub(crate) fn identity(dir: &Path) -> Result<Format, Error> {
     let not = |reason: &str| Error::NotAStore {
         path: dir.into(),
         reason: reason.into(),

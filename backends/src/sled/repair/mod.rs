@@ -33,8 +33,9 @@ use super::frame_reader::{FrameReader, Step, for_each_record};
 use super::group::Group;
 use super::lock::Lock;
 use super::losses::{self, Known, Losses, LostRange};
-use super::options::FIRST_SEGMENT;
+use super::options::{FIRST_SEGMENT, Phase, Progress, ProgressCallback};
 use super::record::Parsed;
+use super::recover;
 use super::segment::{End, Epoch, SegmentHeader};
 use super::state::{self, State};
 
@@ -95,6 +96,19 @@ pub struct RepairReport {
 /// `from` is open, [`Error::UnsupportedFormat`], [`Error::Damaged`] when no commit is whole or the
 /// files of two stores are mixed, [`Error::Io`]. Call it again then: what stands in `to` is no store.
 pub fn repair(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<RepairReport, Error> {
+    repair_told(from, to, None)
+}
+
+/// [`repair`] that tells how far it is, in segments read, each of them twice, and may be cancelled: what
+/// stands in `to` is no store then, and the same call begins again.
+///
+/// # Errors
+/// As there, and [`Error::Cancelled`].
+pub fn repair_told(
+    from: impl AsRef<Path>,
+    to: impl AsRef<Path>,
+    progress: Option<&ProgressCallback>,
+) -> Result<RepairReport, Error> {
     let (from, to) = (from.as_ref(), to.as_ref());
     check_places(from, to)?;
     let _held = Lock::hold(from)?;
@@ -121,10 +135,15 @@ pub fn repair(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<RepairRepo
         format: &format,
         chain_after: &chain_after,
     };
-    let survey = survey::survey(&files, &format, closed, asked.promised())?;
+    let told = Told {
+        files: files.len() as u64,
+        progress,
+    };
+    let survey = survey::survey(&files, &format, closed, asked.promised(), &told)?;
     let repair = Repair {
         from,
         files: &files,
+        told,
         end: START,
         epoch: first_epoch(&files, &format, survey.stretches.first()),
         format,
@@ -149,9 +168,37 @@ const START: End = End {
     previous: [0; 32],
 };
 
+/// Who hears how far it is.
+struct Told<'a> {
+    files: u64,
+    progress: Option<&'a ProgressCallback>,
+}
+
+impl Told<'_> {
+    /// So many files were looked through.
+    fn surveyed(&self, files: u64) -> Result<(), Error> {
+        self.report(files)
+    }
+
+    /// So many of all stretches were copied.
+    fn kept(&self, stretches: u64, of: u64) -> Result<(), Error> {
+        self.report(self.files + self.files * stretches / of.max(1))
+    }
+
+    fn report(&self, done: u64) -> Result<(), Error> {
+        let progress = Progress {
+            phase: Phase::Repair,
+            done,
+            total: 2 * self.files,
+        };
+        recover::report(self.progress, progress)
+    }
+}
+
 struct Repair<'a> {
     from: &'a Path,
     files: &'a [Found],
+    told: Told<'a>,
     format: Format,
     target: Target<'a>,
     /// Where the log ends that was written so far.
@@ -200,7 +247,8 @@ impl Repair<'_> {
             self.target.copy(header, None)?;
         }
         let known = self.ask_for_branches(asked)?;
-        for stretch in &survey.stretches {
+        for (kept, stretch) in (0..).zip(&survey.stretches) {
+            self.told.kept(kept, survey.stretches.len() as u64)?;
             self.keep(stretch)?;
         }
         // Those whose records were not met again.

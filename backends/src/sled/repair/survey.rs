@@ -13,6 +13,7 @@ use super::super::frame_reader::{Expect, FrameReader, Step, for_each_record};
 use super::super::indexer::BACKLOG;
 use super::super::segment::{self, End, SegmentHeader};
 use super::super::walk::end_of;
+use super::Told;
 use crate::platform;
 
 /// No record is shorter: 8 bytes of length and CRC, 28 fixed ones, 6 numbers, 3 texts of a byte.
@@ -88,10 +89,15 @@ pub(super) fn survey(
     format: &Format,
     closed: Closed,
     promised: Option<u64>,
+    told: &Told<'_>,
 ) -> Result<Survey, Error> {
     let mut seen = Seen::default();
     let mut stretches = Vec::new();
-    for found in files.iter().filter(|found| found.len <= segment::MAX_LEN) {
+    for (done, found) in (0..).zip(files) {
+        told.surveyed(done)?;
+        if found.len > segment::MAX_LEN {
+            continue;
+        }
         scan(found, format.salt, &mut seen, &mut stretches)?;
     }
     let ours = |found: &&Found| {

@@ -14,7 +14,7 @@ use crate::scylla::parked::ParkedEntry;
 use crate::scylla::state::{SinkState, Stretch};
 
 /// The name that the sink's state is saved under.
-const STATE: &str = "sink.scylla";
+const STATE: &str = crate::sinks::replication::NAME;
 /// Bytes of the log read at once.
 const READ_BYTES: usize = 1 << 20;
 
