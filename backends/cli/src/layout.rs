@@ -183,8 +183,8 @@ mod tests {
                     );
                 }
                 let ends = lines[0].char_indices().map(|(at, _)| &lines[0][..at]);
-                let cut = ends.filter(|cut| console::measure_text_width(cut) == numbers_end);
-                let cut = cut.last().unwrap_or(&lines[0]);
+                let mut cut = ends.filter(|cut| console::measure_text_width(cut) == numbers_end);
+                let cut = cut.next_back().unwrap_or(&lines[0]);
                 assert!(cut.ends_with("    7"), "{width}: {lines:?}");
             }
         }

@@ -13,12 +13,13 @@ mod common;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use common::{Scene, Writer, code, events_of, fails, lines, ok, run, text, tidelog};
+use common::writer::Writer;
+use common::{Scene, code, events_of, fails, lines, ok, run, text, tidelog};
 
 #[test]
 #[ignore = "a process that the other tests start"]
 fn writes_beside() {
-    common::write_beside().unwrap();
+    common::writer::write_beside().unwrap();
 }
 
 #[test]

@@ -15,14 +15,15 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
-use common::{Scene, Writer, append, fill, lines, ok, tidelog};
+use common::writer::Writer;
+use common::{Scene, append, fill, lines, ok, tidelog};
 use serde_json::Value;
 use tidelog::SledStore;
 
 #[test]
 #[ignore = "a process that the other tests start"]
 fn writes_beside() {
-    common::write_beside().unwrap();
+    common::writer::write_beside().unwrap();
 }
 
 fn follow(store: &Path, more: &[&str]) -> (Child, BufReader<ChildStdout>) {
