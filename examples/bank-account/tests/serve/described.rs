@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use bank_account::cli::{Action, Cli};
+use clap::Parser as _;
 use serde_json::Value;
 
 use crate::http::ask;
@@ -50,6 +52,19 @@ fn it_names_each_address_and_method_that_there_is() {
             answer.status
         );
     }
+}
+
+#[test]
+fn it_listens_on_this_machine_alone_unless_told_otherwise() {
+    let listen = |args: &[&str]| {
+        let cli = Cli::try_parse_from([&["bank-account", "serve"], args].concat()).unwrap();
+        match cli.action {
+            Action::Serve(serving) => serving.listen,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(listen(&[]).ip().is_loopback());
+    assert!(!listen(&["--listen", "0.0.0.0:80"]).ip().is_loopback());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Each address: what it does, and what it says when it does not.
 
 use serde_json::json;
+use tidelog::{AppendBatch, ContentType, ExpectedVersion, NewEvent, StreamId, Tidelog};
 
 use crate::http::ask;
 use crate::service::Service;
@@ -467,6 +468,59 @@ fn it_says_how_it_is() {
     // The months of the other read model come by themselves.
     let months = bank.until("/v1/months", |months| months["position"] == 2);
     assert_eq!(months["months"][0]["deposited"], "2.50", "{months}");
+}
+
+/// A program of another day recorded an event that this one cannot read.
+#[test]
+fn a_stream_that_nobody_can_read_is_named_by_each_that_set_it_aside_and_holds_up_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let bank = Tidelog::open(dir.path()).unwrap().blocking();
+    let odd = NewEvent::new("TransferRequested", 1, ContentType::Json, r#"{"from":7}"#);
+    let stream = StreamId::new("Transfer", "odd").unwrap();
+    bank.append(AppendBatch::new(
+        stream,
+        ExpectedVersion::NoStream,
+        vec![odd],
+    ))
+    .unwrap();
+    bank.close().unwrap();
+    let bank = Service::start(dir.path());
+    let status = bank.until("/v1/status", |status| status["parked_count"] == 2);
+    let parked = status["parked"].as_array().unwrap().iter();
+    let parked = parked.map(|one| (one["by"].as_str().unwrap(), one["stream"].as_str().unwrap()));
+    assert_eq!(
+        parked.collect::<Vec<_>>(),
+        [
+            ("transfers", "Transfer/odd"),
+            ("timers.transfers", "Transfer/odd")
+        ]
+    );
+    bank.until("/health/ready", |ready| ready["status"] == "ready");
+    let shown = bank.get("/v1/transfers/odd");
+    assert_eq!((shown.status, &*shown.problem()), (500, "internal"));
+    bank.open("ada", "Ada");
+    bank.open("bob", "Bob");
+    bank.deposit("ada", "2");
+    let moved = bank.post(
+        "/v1/transfers",
+        &[],
+        r#"{"from":"ada","to":"bob","amount":"2"}"#,
+    );
+    let moved = bank.get(&format!("{}?wait=true", moved.header("location").unwrap()));
+    assert_eq!(moved.json()["phase"], "completed");
+    // Who reads along is told of all that can be read.
+    let all = ask(
+        bank.address,
+        "GET",
+        "/v1/events?after=0&follow=false",
+        &[],
+        None,
+    );
+    let all = String::from_utf8(all.body).unwrap();
+    assert!(
+        all.contains("event: TransferCompleted") && !all.contains("\nid: 1\n"),
+        "{all}"
+    );
 }
 
 #[test]
