@@ -135,13 +135,18 @@ impl Stop {
         }
     }
 
-    /// The bar is gone; what was answered, with what to do where it was ended.
+    /// The bar is gone.
+    pub fn done(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    /// The same; what was answered, with what to do where it was ended.
     pub fn end<T>(
         &self,
         answer: Result<T, impl Into<CliError>>,
         next: &str,
     ) -> Result<T, CliError> {
-        self.bar.finish_and_clear();
+        self.done();
         answer.map_err(|error| error.into().stopped(next))
     }
 }

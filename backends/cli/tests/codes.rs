@@ -297,16 +297,20 @@ fn a_store_that_may_only_be_read_is_read_and_folders_that_may_not_be_written_are
         };
         open(path, mode).unwrap();
     });
-    let run = |verb: &[&str]| {
+    let run_in = |temporary: &Path, verb: &[&str]| {
         let mut command = place.command(verb, &store);
         let words: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
         command = Command::new(&program);
-        command.args(words).env("TMPDIR", "/tmp").current_dir("/");
+        command
+            .args(words)
+            .env("TMPDIR", temporary)
+            .current_dir("/");
         if is_root {
             command.uid(65_534).gid(65_534);
         }
         command.output().unwrap()
     };
+    let run = |verb: &[&str]| run_in(Path::new("/tmp"), verb);
     let before = picture(&store);
     for verb in VERBS {
         if verb.contains(&"--follow") || verb[0] == "restore" {
@@ -333,6 +337,12 @@ fn a_store_that_may_only_be_read_is_read_and_folders_that_may_not_be_written_are
         }
     }
     assert_eq!(picture(&store), before);
+    // Who needs no place of its own asks for none.
+    assert_eq!(code(&run_in(root, &["verify", "STORE"])), 0);
+    let output = run_in(root, &["snapshots", "STORE"]);
+    let errors = text(&output.stderr);
+    assert_eq!(code(&output), 1, "{errors}");
+    assert!(errors.contains("create a directory in"), "{errors}");
     // One that may not even be read is named, too.
     open(&store, 0o000).unwrap();
     if is_root {

@@ -164,6 +164,7 @@ fn long_work_shows_how_far_it_is_and_takes_that_away_again() {
     let whole = scene.at("whole");
     fill(&whole, 160);
     let work = [
+        (&whole, "streams", None, "records read"),
         (&store, "repair", Some(&to), "repairing"),
         (&whole, "verify", None, "verifying"),
         (&whole, "backup", Some(&file), "backing up"),

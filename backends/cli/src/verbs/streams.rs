@@ -11,8 +11,12 @@ use super::events::tell_pending;
 use crate::args::Sort;
 use crate::error::CliError;
 use crate::output::Output;
+use crate::stop::Stop;
 use crate::table::{Column, Table, number, text, word};
 use crate::text::grouped;
+
+/// Records between two looks at whether to go on.
+const STEP: u64 = 1_024;
 
 const COLUMNS: [Column; 5] = [
     text("stream"),
@@ -49,9 +53,14 @@ pub fn streams(
     out: &mut Output,
 ) -> Result<(), CliError> {
     let log = LogReader::open(path)?;
+    let stop = Stop::between_steps();
     let mut streams: HashMap<StreamId, Met> = HashMap::new();
     let mut failed = None;
-    for read in log.read(LogQuery::all()) {
+    for (done, read) in (0_u64..).zip(log.read(LogQuery::all())) {
+        if done.is_multiple_of(STEP) && stop.counted("records read:", done).is_break() {
+            stop.done();
+            return Err(CliError::Stopped("nothing was changed".into()));
+        }
         let event = match read {
             Ok(event) => event,
             Err(error) => {
@@ -69,6 +78,7 @@ pub fn streams(
         met.position = event.position.unwrap_or_default();
         met.recorded = event.recorded_time;
     }
+    stop.done();
     let mut streams: Vec<_> = streams.into_iter().collect();
     match sort {
         Sort::Name => streams.sort_unstable_by(|a, b| a.0.cmp(&b.0)),
