@@ -2,10 +2,14 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use tidelog::{Error, SledStore};
 
 use super::append;
+
+/// Between two appends.
+const PACE: Duration = Duration::from_millis(1);
 
 /// A process that has `store` open, and appends until it is told to end.
 pub struct Writer {
@@ -78,6 +82,8 @@ pub fn write_beside() -> Result<(), Error> {
         while !ended.load(Ordering::SeqCst) {
             append(&store, n);
             n += 1;
+            // Where a sync costs nothing it would be ahead of whoever reads for ever.
+            std::thread::sleep(PACE);
         }
     });
     store.close_blocking()?;
