@@ -13,7 +13,7 @@ use rdkafka::statistics::Statistics;
 use tidelog_core::Error;
 
 use super::feed::{Fed, FeedError, Place};
-use super::lists::{list, places, with_offsets};
+use super::lists::{self, list, places, with_offsets};
 use super::slot::{Command, Slot, Told};
 use super::starting::{Start, start_at_end};
 use crate::kafka::connection::{Connection, Secrets};
@@ -159,8 +159,7 @@ impl Events {
         consumer: &Member,
         places: &[Place],
     ) -> Result<Vec<(Place, i64)>, FeedError> {
-        let committed = consumer.committed_offsets(list(places), ASK);
-        let committed = committed
+        let committed = lists::put_down(consumer, list(places), ASK)
             .map_err(|error| FeedError::Passing(self.unreachable("ask for offsets", &error)))?;
         let offset = |place: &Place| {
             let element = committed.find_partition(&place.topic, place.partition)?;

@@ -10,6 +10,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tidelog_core::{Error, Timestamp};
 
 use super::config::KafkaListenerConfig;
+use super::lists;
 
 /// How long one question to the cluster waits.
 const WITHIN: Duration = Duration::from_secs(10);
@@ -103,7 +104,7 @@ impl Replay {
             }
         }
         if others.count() > 0 {
-            let committed = consumer.committed_offsets(others, WITHIN);
+            let committed = lists::put_down(consumer, others, WITHIN);
             let committed = committed.map_err(|error| self.failed(&error))?;
             for element in committed.elements() {
                 if matches!(element.offset(), Offset::Offset(_)) {

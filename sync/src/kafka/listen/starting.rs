@@ -8,7 +8,7 @@ use rdkafka::topic_partition_list::Offset;
 
 use super::events::Member;
 use super::feed::Place;
-use super::lists::{list, with_offsets};
+use super::lists::{self, list, with_offsets};
 
 /// How long one question to the cluster waits.
 const ASK: Duration = Duration::from_secs(10);
@@ -36,7 +36,7 @@ pub(super) fn start_at_end(consumer: &Member, place: &Place) -> Result<Start, Ka
             partition: partition.id(),
         })
         .collect();
-    let committed = consumer.committed_offsets(list(&places), ASK)?;
+    let committed = lists::put_down(consumer, list(&places), ASK)?;
     let known = |element: &Offset| matches!(element, Offset::Offset(_));
     if committed.elements().iter().any(|e| known(&e.offset())) {
         let own = committed.find_partition(&place.topic, place.partition);

@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::producer::{BaseProducer, Producer as _};
+use rdkafka::{Offset, TopicPartitionList};
 use tidelog::{
     Applied, Error, EventEnvelope, EventListenerContainer, HandlerError, InOrder, Ledger,
     ListenerPhase, Poison, StartAt, StreamId,
 };
 
-use super::kit::{Group, of, options, start_with, told};
+use super::kit::{Group, PATIENCE, of, options, start_with, told};
 use crate::topics;
 
 #[test]
@@ -65,6 +68,53 @@ fn a_group_that_starts_at_the_end_skips_what_was_there_and_nothing_after() {
     let mut handled = heard.next(2);
     handled.sort();
     assert_eq!(handled, [("a".to_owned(), 3), ("b".to_owned(), 2)]);
+    running.stop().unwrap();
+}
+
+/// Somebody, killed since, put this down in a transaction that stays open as long as what is answered.
+fn puts_down_and_is_killed(group: &Group, offset: i64) -> BaseProducer {
+    let mut config = topics::client(&group.address);
+    config.set("group.id", &group.name);
+    let consumer: BaseConsumer = config.create().unwrap();
+    let mut config = topics::client(&group.address);
+    config.set("transactional.id", topics::unique("killed"));
+    let open: BaseProducer = config.create().unwrap();
+    open.init_transactions(PATIENCE).unwrap();
+    open.begin_transaction().unwrap();
+    let mut offsets = TopicPartitionList::new();
+    let added = offsets.add_partition_offset(&group.topic, 0, Offset::Offset(offset));
+    added.unwrap();
+    let of = consumer.group_metadata().unwrap();
+    open.send_offsets_to_transaction(&offsets, &of, PATIENCE)
+        .unwrap();
+    open
+}
+
+#[test]
+fn what_is_put_down_in_an_open_transaction_is_waited_for_and_nothing_is_skipped() {
+    let Some(group) = Group::new("open", 1) else {
+        return;
+    };
+    group.write(&[("a", 1)]);
+    let (listener, heard) = told();
+    let running = group.start(listener);
+    assert_eq!(heard.next(1), of("a", [1]));
+    running.stop().unwrap();
+    group.write(&[("a", 2), ("a", 3)]);
+    let open = puts_down_and_is_killed(&group, 2);
+
+    // It is no new group, whose places would begin at their ends.
+    let (listener, heard) = told();
+    let running = start_with(group.config(), listener, options().start(StartAt::End));
+    let control = running.control().blocking();
+    control.wait_until(|status| {
+        let committed = status.places.first().and_then(|place| place.committed);
+        status.last_error.is_some() || committed == Some(3)
+    });
+    let waits = control.status().last_error.unwrap();
+    assert!(waits.to_string().contains("where a place ends"), "{waits}");
+    open.abort_transaction(PATIENCE).unwrap();
+    assert_eq!(heard.next(2), of("a", [2, 3]));
     running.stop().unwrap();
 }
 
@@ -187,7 +237,7 @@ fn a_gap_is_held_until_a_republish_fills_it_and_parked_when_none_does() {
     };
     let book = Book::default();
     group.write(&[("a", 1), ("a", 3), ("a", 4)]);
-    let config = group.config().hold_for(Duration::from_secs(30));
+    let config = group.config().hold_for(Duration::from_secs(600));
     let running = start_with(config, InOrder::new(book.clone()), options());
     let control = running.control().blocking();
     control.wait_until(|status| status.held == 2);
