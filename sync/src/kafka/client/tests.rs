@@ -16,7 +16,7 @@ use crate::kafka::services::{self, Own};
 use crate::kafka::topics;
 
 /// Whoever has waited so long waits for ever.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn patient<T>(work: impl Future<Output = T>) -> T {
     let work = std::pin::pin!(work);
@@ -396,4 +396,52 @@ fn a_wrong_password_is_denied_with_its_reason_and_never_shown() {
         patient(wrong.cluster(vec!["t".into()])),
         Err(BrokerError::Denied(_))
     ));
+}
+
+/// What has come of messages, in the order of the reports.
+#[derive(Default)]
+struct Codes(parking_lot::Mutex<Vec<rdkafka::types::RDKafkaErrorCode>>);
+
+impl rdkafka::ClientContext for Codes {}
+
+impl rdkafka::producer::ProducerContext for Codes {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &rdkafka::producer::DeliveryResult<'_>, (): ()) {
+        let code = result
+            .as_ref()
+            .err()
+            .and_then(|(error, _)| error.rdkafka_error_code());
+        self.0.lock().extend(code);
+    }
+}
+
+#[test]
+fn with_one_that_is_no_record_all_others_of_its_batch_are_refused() {
+    let Some(address) = services::kafka() else {
+        return;
+    };
+    let topic = topics::unique("no-record");
+    // Without a key it is none where only the newest of each key is kept.
+    topics::create(&address, &topic, 1, &[("cleanup.policy", "compact")]);
+    let mut config = topics::client(&address);
+    config
+        .set("enable.idempotence", "true")
+        .set("linger.ms", "60000");
+    let producer: BaseProducer<Codes> = config.create_with_context(Codes::default()).unwrap();
+    for key in [Some(&b"a"[..]), None, Some(b"b")] {
+        let mut record = BaseRecord::<[u8], [u8]>::to(&topic).payload(b"value");
+        record.key = key;
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+    }
+    producer.flush(PATIENCE).unwrap();
+    let codes = producer.context().0.lock().clone();
+    assert_eq!(codes.len(), 3, "{codes:?}");
+    for code in codes {
+        let outcome = outcome::of_report(code, 0);
+        let is_refused = matches!(outcome, Outcome::Refused(Refusal::Other(_)));
+        assert!(is_refused, "{outcome:?}");
+    }
+    assert!(topics::read(&address, &topic)[&0].is_empty());
+    topics::delete(&address, &[&topic]);
 }
