@@ -1,8 +1,8 @@
 //! What is said to `tracing`, as text.
 
+use std::cell::RefCell;
 use std::fmt::{Debug, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tracing::field::{Field, Visit};
@@ -13,7 +13,13 @@ use tracing::{Event, Metadata, Subscriber};
 #[derive(Clone, Debug, Default)]
 pub struct Heard {
     text: Arc<Mutex<String>>,
-    spans: Arc<AtomicU64>,
+    /// Names of all spans; the first one's id is 1.
+    spans: Arc<Mutex<Vec<&'static str>>>,
+}
+
+thread_local! {
+    /// Spans that this thread is in, the innermost last.
+    static INSIDE: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Heard {
@@ -37,10 +43,16 @@ impl Subscriber for Heard {
     }
 
     fn new_span(&self, span: &Attributes<'_>) -> Id {
-        let mut text = self.text.lock();
-        let _ = write!(text, "\nspan {}", span.metadata().name());
+        let (mut text, mut spans) = (self.text.lock(), self.spans.lock());
+        let name = span.metadata().name();
+        let _ = write!(text, "\nspan {name}");
+        let outer = INSIDE.with_borrow(|inside| inside.last().copied());
+        if let Some(outer) = outer.and_then(|id| spans.get(usize::try_from(id).ok()? - 1)) {
+            let _ = write!(text, " in {outer}");
+        }
         span.record(&mut Words(&mut text));
-        Id::from_u64(self.spans.fetch_add(1, Ordering::Relaxed) + 1)
+        spans.push(name);
+        Id::from_u64(spans.len() as u64)
     }
 
     fn record(&self, _: &Id, values: &Record<'_>) {
@@ -55,7 +67,15 @@ impl Subscriber for Heard {
         event.record(&mut Words(&mut text));
     }
 
-    fn enter(&self, _: &Id) {}
+    fn enter(&self, id: &Id) {
+        INSIDE.with_borrow_mut(|inside| inside.push(id.into_u64()));
+    }
 
-    fn exit(&self, _: &Id) {}
+    fn exit(&self, id: &Id) {
+        INSIDE.with_borrow_mut(|inside| {
+            if let Some(at) = inside.iter().rposition(|it| *it == id.into_u64()) {
+                inside.remove(at);
+            }
+        });
+    }
 }

@@ -5,4 +5,5 @@ mod kit;
 mod members;
 mod rebalance;
 mod resume;
+mod spans;
 mod upcast;
