@@ -22,7 +22,7 @@ fn main() -> Result<(), Error> {
         std::process::exit(2);
     }
     let store = SledStore::builder(dir)
-        .index_open_timeout(Duration::from_secs(1))
+        .index_open_timeout(Duration::from_secs(5))
         .open()?;
     let report = store.verify()?;
     let rebuilt = store.info()?.index_rebuilt.unwrap_or_default();

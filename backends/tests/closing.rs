@@ -25,7 +25,7 @@ use tidelog_core::*;
 use tools::{event, read_all, segment, segments, stream};
 
 /// Longer than anything takes that does not hang.
-const HANGS: Duration = Duration::from_secs(30);
+const HANGS: Duration = Duration::from_secs(60);
 const FRAME_HEADER: usize = 88;
 /// Bytes at the end of a segment that frames leave free: for the mark, and a frame's header of zeros.
 const MARK_ROOM: usize = 4096 + FRAME_HEADER;

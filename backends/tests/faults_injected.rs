@@ -29,7 +29,7 @@ use tools::{event, read_all, segment, segments, stream};
 fn open(dir: &Path) -> SledStore {
     SledStore::builder(dir)
         .segment_size(64 << 10)
-        .index_open_timeout(Duration::from_secs(2))
+        .index_open_timeout(Duration::from_secs(5))
         .open()
         .unwrap()
 }
@@ -163,10 +163,10 @@ fn a_hang_inside_sleds_open_costs_a_rebuild_and_no_event() {
     fill(&store, 0, 330);
     let before = read_all(&store).unwrap();
     store.close_blocking().unwrap();
-    fail::cfg("sled_open_hang", "1*sleep(20000)").unwrap();
+    fail::cfg("sled_open_hang", "1*sleep(300000)").unwrap();
     let started = Instant::now();
     let store = open(dir.path());
-    assert!(started.elapsed() < Duration::from_secs(15));
+    assert!(started.elapsed() < Duration::from_secs(200), "it waited");
     assert!(
         store
             .info()
@@ -353,11 +353,11 @@ fn where_panics_abort_a_hang_or_abort_inside_sleds_open_costs_a_rebuild_and_no_e
         "{healthy:?}"
     );
 
-    let hung = run(&child, dir.path(), &["sled_open_hang", "1*sleep(30000)"]);
+    let hung = run(&child, dir.path(), &["sled_open_hang", "1*sleep(300000)"]);
     assert!(hung.status.success(), "{hung:?}");
     let text = said(&hung);
     assert!(
-        text.starts_with("records 330 rebuilt [") && text.contains("within 1 s"),
+        text.starts_with("records 330 rebuilt [") && text.contains("within 5 s"),
         "{text}"
     );
 

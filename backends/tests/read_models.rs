@@ -25,7 +25,7 @@ fn open(dir: &Path) -> SledStore {
     SledStore::builder(dir)
         .segment_size(64 << 10)
         .durability(Durability::Process)
-        .index_open_timeout(Duration::from_secs(2))
+        .index_open_timeout(Duration::from_secs(10))
         .open()
         .unwrap()
 }

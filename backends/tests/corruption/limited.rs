@@ -17,7 +17,7 @@ pub const CHILD: &str = "TIDELOG_TEST_LENGTHS";
 /// KiB of address space: some hundred MiB above what an honest store takes.
 const ADDRESS_SPACE: &str = "786432";
 /// Longer is a hang.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One forged store, and what it is called.
 pub struct Case {

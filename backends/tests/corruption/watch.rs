@@ -13,9 +13,9 @@ use crate::sweep::Tally;
 use crate::worker::{MARK, ORDER, Order};
 
 /// No step of looking at a store may take longer.
-const HANG: Duration = Duration::from_secs(10);
+const HANG: Duration = Duration::from_secs(60);
 /// Making the images and damaging them may.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What came of many images.
 #[derive(Default)]

@@ -23,7 +23,7 @@ const REOPENINGS: u64 = 25;
 /// Images of one reopening.
 const OF_REOPENING: u64 = 10;
 /// Nothing that is done to an image may take longer.
-const HANG: Duration = Duration::from_secs(10);
+const HANG: Duration = Duration::from_secs(60);
 
 /// Which images to make, of what.
 #[derive(Clone, Debug)]

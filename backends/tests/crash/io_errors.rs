@@ -16,7 +16,7 @@ use crate::workload::STORE;
 use crate::{faulty, scratch};
 
 /// A child that says nothing for so long hangs.
-const HANG: Duration = Duration::from_secs(10);
+const HANG: Duration = Duration::from_secs(60);
 
 const EINTR: i32 = 4;
 const EIO: i32 = 5;
@@ -82,7 +82,7 @@ pub struct Ended {
     pub wrong: Option<String>,
 }
 
-/// Runs a child to its end, or to ten seconds of silence.
+/// Runs a child to its end, or to a minute of silence.
 pub fn run(mut command: Command) -> Ended {
     let mut child = command
         .stdout(Stdio::piped())

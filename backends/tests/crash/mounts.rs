@@ -22,7 +22,7 @@ const CUTS: u64 = 60;
 /// A new filesystem after so many cuts.
 const CUTS_A_STORE: u64 = 6;
 /// A child or a helper that says nothing for so long hangs.
-const HANG: Duration = Duration::from_secs(10);
+const HANG: Duration = Duration::from_secs(60);
 
 /// A kind of filesystem, and how large it is at least.
 const KINDS: [(&str, u64); 2] = [("ext4", 64 << 20), ("xfs", 320 << 20)];

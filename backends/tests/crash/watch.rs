@@ -12,7 +12,7 @@ use crate::sweep::Tally;
 
 /// A child that says nothing for so long hangs. It reads a recording meanwhile, or waits for a child
 /// of its own; how long a store takes it measures itself.
-const HANG: Duration = Duration::from_secs(30);
+const HANG: Duration = Duration::from_secs(120);
 
 /// What came of many images.
 #[derive(Debug, Default)]

@@ -36,7 +36,7 @@ pub fn builder(dir: &Path) -> SledStoreBuilder {
         .segment_size(64 << 10)
         .stress_index(64, 3)
         .memory_budget(8 << 20)
-        .index_open_timeout(Duration::from_secs(5))
+        .index_open_timeout(Duration::from_secs(30))
 }
 
 /// What is promised from some moment on.

@@ -7,9 +7,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseProducer, Producer};
 
 use crate::services::{Broker, Own};
-use crate::topics;
-
-const SOON: Duration = Duration::from_secs(10);
+use crate::{stores, topics};
 
 fn answers(config: &ClientConfig, within: Duration) -> bool {
     let client: BaseProducer = config.create().unwrap();
@@ -66,7 +64,7 @@ fn a_broker_is_what_it_was_asked_to_be() {
         config.set("sasl.password", password);
         config
     };
-    assert!(answers(&with("right"), SOON));
+    assert!(answers(&with("right"), stores::PATIENCE));
     assert!(!answers(&with("wrong"), Duration::from_secs(2)));
     // It asks.
     let without = topics::client(&own.with_password());

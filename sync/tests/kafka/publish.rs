@@ -1,17 +1,13 @@
 //! A store's log in a real topic.
 
-use std::time::Duration;
-
 use tidelog::{
     AppendBatch, BlockingTidelog, ContentType, DistributedConfig, ExpectedVersion, KafkaConfig,
     NewEvent, PublishingState, Stage, StreamId, Tidelog, TopicSpec,
 };
 
 use crate::consumer::{Checker, streams_of};
+use crate::stores::PATIENCE;
 use crate::{services, topics};
-
-/// Whoever has waited so long waits for ever.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 fn config(address: &str, prefix: &str) -> DistributedConfig {
     DistributedConfig::new().kafka(KafkaConfig::new([address]).topic_prefix(prefix))

@@ -35,6 +35,8 @@ pub struct Order {
     pub pause: u64,
     /// Bytes that events are padded to.
     pub size: usize,
+    /// Tasks that append to the store wait while more events than this do.
+    pub most_waiting: u64,
     pub address: String,
     pub keyspace: String,
     pub store: PathBuf,
@@ -43,13 +45,14 @@ pub struct Order {
 impl Order {
     fn line(&self) -> String {
         format!(
-            "{} {} {} {} {} {} {} {} {}",
+            "{} {} {} {} {} {} {} {} {} {}",
             self.child,
             self.seed,
             self.writers,
             self.direct,
             self.pause,
             self.size,
+            self.most_waiting,
             self.address,
             self.keyspace,
             self.store.display()
@@ -57,7 +60,7 @@ impl Order {
     }
 
     fn parse(line: &str) -> Self {
-        let mut words = line.splitn(9, ' ');
+        let mut words = line.splitn(10, ' ');
         let mut word = || words.next().unwrap().to_owned();
         Self {
             child: word().parse().unwrap(),
@@ -66,6 +69,7 @@ impl Order {
             direct: word().parse().unwrap(),
             pause: word().parse().unwrap(),
             size: word().parse().unwrap(),
+            most_waiting: word().parse().unwrap(),
             address: word(),
             keyspace: word(),
             store: word().into(),
@@ -180,6 +184,10 @@ async fn tell(log: Tidelog) {
 async fn append(log: Tidelog, mut random: Random, order: Order, stop: Arc<AtomicBool>) {
     let size = order.size;
     while !stop.load(Ordering::Relaxed) {
+        if log.replication().status().lag_events > order.most_waiting {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        }
         let mut part = |first: u64| {
             let stream = streams::named("Till", (first + random.next() % 8) % STREAMS);
             let events =

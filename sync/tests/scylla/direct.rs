@@ -109,13 +109,14 @@ fn appends_through_a_bad_network_are_recorded_once() {
             .keyspace(&keyspace)
             .replication(KeyspaceReplication::Simple(1))
             .bucket_events(10)
-            .connect_timeout(Duration::from_secs(1))
-            .request_timeout(Duration::from_secs(1))
-            .give_up(Duration::from_secs(3))
     };
+    // As patient as ever: nothing disturbs it.
     let truth = ScyllaStore::connect_blocking(config(&server).migrate_at_connect()).unwrap();
     let proxy = Proxy::start(&server);
-    let store = ScyllaStore::connect_blocking(config(&proxy.address())).unwrap();
+    let impatient = config(&proxy.address())
+        .request_timeout(Duration::from_secs(1))
+        .give_up(Duration::from_secs(3));
+    let store = ScyllaStore::connect_blocking(impatient).unwrap();
     let (unclear, unreachable) = (AtomicU64::new(0), AtomicU64::new(0));
     let done = AtomicBool::new(false);
     let shared = stream("shared");

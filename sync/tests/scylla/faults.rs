@@ -118,10 +118,10 @@ async fn dead_connections_are_noticed_and_made_anew() {
     let log = till::builder(dir.path(), config).open().unwrap();
     till::say(&log, &streams::named("Till", 1), &["before"]).await;
     till::level(&log).await;
+    let connections = proxy.accepted();
     proxy.forget();
     // So it is after a machine has slept, but for the time: more of it is told by the simulation.
     tokio::time::sleep(Duration::from_secs(6)).await;
-    let connections = proxy.accepted();
     let begun = Instant::now();
     till::say(&log, &streams::named("Till", 1), &["after"]).await;
     till::level(&log).await;

@@ -11,7 +11,7 @@ use tidelog::{
 
 use crate::folder::copy_tree;
 use crate::thin_path::config;
-use crate::{plain, services};
+use crate::{plain, services, till};
 
 struct Keyspace {
     server: String,
@@ -63,7 +63,7 @@ async fn until(what: &str, done: impl Fn() -> bool) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    let waited = tokio::time::timeout(Duration::from_secs(60), wait).await;
+    let waited = tokio::time::timeout(till::PATIENCE, wait).await;
     waited.unwrap_or_else(|_| panic!("{what} does not come"));
 }
 
@@ -342,7 +342,7 @@ async fn a_till_sees_the_others_events_offline_and_leaves_their_streams_alone() 
     .await;
     two.close().await.unwrap();
     // Nobody is there to be asked.
-    let two = pulling(&format!("127.0.0.1:{}", services::free_port()));
+    let two = pulling("127.0.0.1:1");
     let peer = two.replication().peer(origin).unwrap();
     let theirs = peer.read_stream(StreamQuery::new(stream("T/theirs")));
     let theirs: Vec<_> = theirs.collect().await.unwrap();

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::proxy::Proxy;
+use crate::till::PATIENCE;
 
 /// A server that sends back what it gets.
 fn echo() -> String {
@@ -29,9 +30,7 @@ fn echo() -> String {
 
 fn connect(proxy: &Proxy) -> TcpStream {
     let stream = TcpStream::connect(proxy.address()).unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(10)))
-        .unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream
 }
 
@@ -100,9 +99,7 @@ fn a_blackhole_takes_and_keeps_and_lets_go() {
     );
     proxy.blackhole(false);
     let mut answer = [0; 3];
-    stream
-        .set_read_timeout(Some(Duration::from_secs(10)))
-        .unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"two");
 }
@@ -138,6 +135,9 @@ fn lost_replies_end_their_connection_once_replies_come_again() {
         matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut),
         "{kind}"
     );
+    while proxy.lost() < 3 {
+        thread::yield_now();
+    }
     proxy.drop_replies(false);
     assert!(is_cut(ask(&mut loses, b"three")));
     assert_eq!(ask(&mut idle, b"four").unwrap(), b"four");

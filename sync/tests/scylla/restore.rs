@@ -14,7 +14,7 @@ use tidelog::{
 };
 
 use crate::thin_path::config;
-use crate::{plain, services};
+use crate::{plain, services, till};
 
 /// Set for a child: address, keyspace and directory of what it restores.
 const ORDER: &str = "TIDELOG_TEST_SCYLLA_RESTORE";
@@ -54,7 +54,7 @@ async fn until(what: &str, done: impl Fn() -> bool) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    let waited = tokio::time::timeout(Duration::from_secs(60), wait).await;
+    let waited = tokio::time::timeout(till::PATIENCE, wait).await;
     waited.unwrap_or_else(|_| panic!("{what} does not come"));
 }
 

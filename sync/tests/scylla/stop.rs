@@ -27,6 +27,7 @@ fn order(address: String, store: &Path) -> Order {
         direct: 0,
         pause: 20_000,
         size: 16,
+        most_waiting: u64::MAX,
         address,
         keyspace: plain::keyspace("stopped"),
         store: store.to_owned(),

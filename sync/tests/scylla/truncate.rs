@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::tempdir;
-use tidelog::Tidelog;
+use tidelog::{ReplicationState, ReplicationStatus, Tidelog};
 use tidelog_backends::scylla_driver::client::session::Session;
 
 use crate::compare::{Found, Log};
@@ -22,6 +22,9 @@ async fn truncate(session: &Session, keyspace: &str, tables: &[&str]) {
 /// Waits until the keyspace has all that the log has, then compares.
 async fn heals(session: &Session, keyspace: &str, log: &Tidelog, what: &str) {
     let begun = Instant::now();
+    // What the keyspace says of itself is made again before that.
+    let is_live = |status: &ReplicationStatus| status.state == ReplicationState::Live;
+    till::until(log, "it is not live", is_live).await;
     loop {
         till::level(log).await;
         let logs = [Log::of(log.store())];

@@ -224,6 +224,8 @@ fn assigned(address: &str, topics: &[String]) -> BaseConsumer {
     config.set("auto.offset.reset", "earliest");
     config.set("fetch.wait.max.ms", "50");
     config.set("topic.metadata.refresh.interval.ms", "2000");
+    // Brokers of tests are away for seconds.
+    config.set("reconnect.backoff.max.ms", "1000");
     let consumer: BaseConsumer = config.create().unwrap();
     let (mut places, begun) = (TopicPartitionList::new(), Instant::now());
     for topic in topics {
@@ -397,12 +399,16 @@ impl Watch {
         self.shared.checker().clone()
     }
 
-    /// Waits until `is` holds of what it has seen.
+    /// Waits until `is` holds of what it has seen, for as long as it sees more.
     pub fn until(&self, what: &str, is: impl Fn(&Checker) -> bool) {
-        let (mut checker, begun) = (self.shared.checker(), Instant::now());
+        let (mut checker, mut since) = (self.shared.checker(), Instant::now());
+        let mut messages = checker.messages;
         while !is(&checker) {
+            if checker.messages > messages {
+                (messages, since) = (checker.messages, Instant::now());
+            }
             assert!(
-                begun.elapsed() < PATIENCE,
+                since.elapsed() < PATIENCE,
                 "{what}: {} messages, {} events, wrong: {:?}",
                 checker.messages,
                 checker.events(),

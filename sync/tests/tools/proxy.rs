@@ -49,8 +49,12 @@ struct State {
     forgotten: u64,
     draws: u64,
     accepted: u64,
+    /// How often all connections were reset.
+    resets: u64,
     /// Bytes that came from clients.
     requests: u64,
+    /// Bytes of replies that were dropped.
+    lost: u64,
     connections: Vec<Connection>,
 }
 
@@ -137,9 +141,12 @@ impl Proxy {
         self.change(|state| state.cut_after = Some(bytes));
     }
 
-    /// Resets all connections that stand.
+    /// Resets all connections that stand, or are being made.
     pub fn reset_all(&self) {
-        self.change(|state| state.connections.iter().for_each(Connection::reset));
+        self.change(|state| {
+            state.resets += 1;
+            state.connections.iter().for_each(Connection::reset);
+        });
     }
 
     /// Connections taken so far.
@@ -150,6 +157,11 @@ impl Proxy {
     /// Bytes that clients have sent so far.
     pub fn requests(&self) -> u64 {
         self.shared.state.lock().requests
+    }
+
+    /// Bytes of replies that were lost so far.
+    pub fn lost(&self) -> u64 {
+        self.shared.state.lock().lost
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
@@ -191,7 +203,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             return;
         }
         state.accepted += 1;
-        let (number, refused) = (state.accepted, state.refuse);
+        let (number, refused, resets) = (state.accepted, state.refuse, state.resets);
         drop(state);
         let server = TcpStream::connect(&shared.upstream);
         let (Ok(server), false) = (server, refused) else {
@@ -204,12 +216,18 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         }
         let both = || (client.try_clone().unwrap(), server.try_clone().unwrap());
         let (kept_client, kept_server) = both();
-        shared.state.lock().connections.push(Connection {
+        let connection = Connection {
             client: kept_client,
             server: kept_server,
             broken: false,
             number,
-        });
+        };
+        let mut state = shared.state.lock();
+        if state.resets != resets {
+            connection.reset();
+        }
+        state.connections.push(connection);
+        drop(state);
         for towards in [Towards::Server, Towards::Client] {
             let (client, server) = both();
             let shared = Arc::clone(shared);
@@ -264,6 +282,7 @@ fn pass(shared: &Shared, number: u64, mut from: TcpStream, mut to: TcpStream, to
             }
         }
         if towards == Towards::Client && state.drop_replies {
+            state.lost += length as u64;
             if let Some(one) = state
                 .connections
                 .iter_mut()

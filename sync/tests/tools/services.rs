@@ -1,11 +1,13 @@
 //! Servers for tests: one that all share and nobody hurts, and those that a test has for itself.
 
 use std::io::Write;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+
+#[path = "ports.rs"]
+mod ports;
+pub use ports::free_port;
 
 /// What starts and ends them, from whichever package of the project a test is of.
 pub fn services() -> PathBuf {
@@ -256,18 +258,4 @@ fn call(command: &mut Command) {
         String::from_utf8_lossy(&done.stdout),
         String::from_utf8_lossy(&done.stderr)
     );
-}
-
-/// A port that was free a moment ago, below those that the system gives to connections: while a server
-/// is down, one of those might be its client's.
-pub fn free_port() -> u16 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    loop {
-        let number = std::process::id().wrapping_mul(64);
-        let number = number.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
-        let port = 20_000 + u16::try_from(number % 12_000).unwrap();
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
 }

@@ -1,6 +1,6 @@
 //! Topics by librdkafka alone: made, changed, written and read by other means than ours.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
 /// Whoever has waited so long waits for ever.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A name that no other test has, of this run or of another.
 pub fn unique(test: &str) -> String {
@@ -171,16 +171,22 @@ pub fn read_with(address: &str, topic: &str, isolation: &str) -> BTreeMap<i32, V
     }
     consumer.assign(&places).unwrap();
     let mut found: BTreeMap<i32, Vec<OwnedMessage>> = (0..count).map(|at| (at, vec![])).collect();
-    let (mut open, begun) = (count, Instant::now());
-    while open > 0 {
-        assert!(begun.elapsed() < PATIENCE, "{topic} has no end");
+    // By partition: one of them may come to its end twice.
+    let mut open: BTreeSet<i32> = (0..count).collect();
+    let (mut trouble, begun) = (None, Instant::now());
+    while !open.is_empty() {
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "{topic} has no end: {trouble:?}"
+        );
         match consumer.poll(Duration::from_millis(100)) {
             Some(Ok(message)) => {
                 let part = found.get_mut(&message.partition()).unwrap();
                 part.push(message.detach());
             }
-            Some(Err(rdkafka::error::KafkaError::PartitionEOF(_))) => open -= 1,
-            Some(Err(error)) => panic!("{topic}: {error}"),
+            Some(Err(rdkafka::error::KafkaError::PartitionEOF(at))) => drop(open.remove(&at)),
+            // It tries again: a broker that has just started says many things.
+            Some(Err(error)) => trouble = Some(error),
             None => {}
         }
     }
@@ -199,5 +205,7 @@ fn admin(address: &str) -> AdminClient<DefaultClientContext> {
 }
 
 fn within() -> AdminOptions {
-    AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)))
+    AdminOptions::new()
+        .operation_timeout(Some(PATIENCE))
+        .request_timeout(Some(PATIENCE))
 }

@@ -13,7 +13,7 @@ use tidelog::{
 use crate::{services, topics};
 
 /// Whoever has waited so long waits for ever.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A topic, and a group that reads it.
 pub struct Group {

@@ -166,6 +166,13 @@ fn a_member_that_was_missed_parks_nothing_of_what_is_anothers() {
     assert_eq!(heard.next(1), of("a", [1]));
     let control = running.control().blocking();
     control.wait_until(|status| status.places.first().and_then(|place| place.committed) == Some(1));
+    // Whoever is missed for a moment before that handles it once more.
+    assert!(
+        heard
+            .rest()
+            .iter()
+            .all(|event| *event == ("a".to_owned(), 1))
+    );
     // It goes on where it stood: the event fails for ever, and its key is to be parked.
     zombie.tell();
     zombie.signal("-CONT");

@@ -6,7 +6,7 @@ use tidelog::{Error, KafkaListenerConfig, KafkaListenerStatus};
 
 use super::kit::{Group, of, options, start_with, told};
 
-const WITHIN: Duration = Duration::from_secs(60);
+const WITHIN: Duration = Duration::from_secs(120);
 
 /// Whether everything below is put down: letters stand in Kafka by then.
 fn is_at(offset: i64) -> impl Fn(&KafkaListenerStatus) -> bool {

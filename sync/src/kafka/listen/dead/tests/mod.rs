@@ -29,6 +29,9 @@ use crate::kafka::listen::feed::{
 };
 use crate::kafka::{services, topics};
 
+/// Whoever has waited so long waits for ever.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// A group with a topic of two partitions, ten records each.
 struct Group {
     address: String,
@@ -173,7 +176,7 @@ impl Group {
         for partition in 0..2 {
             places.add_partition(&self.topic, partition);
         }
-        let found = consumer.committed_offsets(places, Duration::from_secs(20));
+        let found = consumer.committed_offsets(places, PATIENCE);
         let found = found.unwrap();
         let known = found.elements().into_iter().filter_map(|element| {
             let offset = element.offset().to_raw().filter(|offset| *offset >= 0)?;
@@ -214,7 +217,7 @@ impl Member {
 
     /// What it hears next of the parked set.
     fn hears(&self) -> Changed {
-        match self.heard.recv_timeout(Duration::from_secs(60)).unwrap() {
+        match self.heard.recv_timeout(PATIENCE).unwrap() {
             Heard::Changed(changed) => changed,
             Heard::Trouble(error) => panic!("{error}"),
         }

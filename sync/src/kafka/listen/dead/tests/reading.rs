@@ -16,7 +16,7 @@ fn the_set_is_read_behind_a_transaction_that_is_open() {
     config.set("transactional.id", format!("{}-other", group.name));
     config.set("transaction.timeout.ms", "60000");
     let other: BaseProducer = config.create().unwrap();
-    other.init_transactions(Duration::from_secs(20)).unwrap();
+    other.init_transactions(PATIENCE).unwrap();
     other.begin_transaction().unwrap();
     let topic = group.topics().parked;
     let record = BaseRecord::to(&topic).key(&key).payload(&value);
@@ -36,7 +36,7 @@ fn the_set_is_read_behind_a_transaction_that_is_open() {
         // Not the time matters: it cannot answer before the end of the transaction.
         let early = receiver.recv_timeout(Duration::from_secs(2));
         assert!(early.is_err(), "it did not wait");
-        other.commit_transaction(Duration::from_secs(20)).unwrap();
+        other.commit_transaction(PATIENCE).unwrap();
         let set = set.join().unwrap();
         assert!(set.contains(&before), "{set:?}");
         assert_eq!(set.len(), 2);
@@ -93,7 +93,7 @@ fn whether_a_record_was_committed_can_be_asked() {
     let mut config = group.client();
     config.set("transactional.id", format!("{}-other", group.name));
     let other: BaseProducer<Hears> = config.create_with_context(Hears::new(&known)).unwrap();
-    other.init_transactions(Duration::from_secs(20)).unwrap();
+    other.init_transactions(PATIENCE).unwrap();
     other.begin_transaction().unwrap();
     let mut record = BaseRecord::with_opaque_to(&place.topic, 7)
         .key("k")
@@ -107,7 +107,7 @@ fn whether_a_record_was_committed_can_be_asked() {
     let [(7, Ok(given_up))] = reports[..] else {
         panic!("{reports:?}")
     };
-    other.abort_transaction(Duration::from_secs(20)).unwrap();
+    other.abort_transaction(PATIENCE).unwrap();
     assert!(!super::super::reading::stands(&known, &place, given_up.offset).unwrap());
     assert!(Offset::Offset(given_up.offset).to_raw() > Some(offset));
 }

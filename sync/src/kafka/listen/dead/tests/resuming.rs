@@ -10,7 +10,7 @@ fn every_member_hears_what_happens_to_the_set() {
     let (member, (other, heard)) = (group.join(), group.dead());
     assert_eq!(block_on(other.parked_set()).unwrap(), []);
     assert_eq!(member.set(), []);
-    let next = || match heard.recv_timeout(Duration::from_secs(60)).unwrap() {
+    let next = || match heard.recv_timeout(PATIENCE).unwrap() {
         Heard::Changed(changed) => changed,
         Heard::Trouble(error) => panic!("{error}"),
     };
@@ -53,8 +53,7 @@ fn who_resumes_from_outside_is_told_what_came_of_it() {
     };
     let (member, (outside, _heard)) = (group.join(), group.dead());
     let key = group.key(0, "a");
-    let patience = Duration::from_secs(60);
-    let none = block_on(outside.resume(key.clone(), Asked::Resume, patience));
+    let none = block_on(outside.resume(key.clone(), Asked::Resume, PATIENCE));
     assert!(matches!(none, Err(Error::InvalidInput { .. })), "{none:?}");
 
     assert_eq!(member.set(), []);
@@ -74,7 +73,7 @@ fn who_resumes_from_outside_is_told_what_came_of_it() {
         let asked = Changed::Asked(key.clone(), Asked::Resume);
         // What was asked before stays asked.
         assert_eq!(member.hears(), asked);
-        let again = scope.spawn(|| block_on(outside.resume(key.clone(), Asked::Resume, patience)));
+        let again = scope.spawn(|| block_on(outside.resume(key.clone(), Asked::Resume, PATIENCE)));
         assert_eq!(member.hears(), asked);
         entry.reason = "still broken".into();
         let failed = Parking {
@@ -92,7 +91,7 @@ fn who_resumes_from_outside_is_told_what_came_of_it() {
         assert_eq!(&*reason, "still broken");
 
         assert_eq!(member.hears(), Changed::Parked(entry));
-        let again = scope.spawn(|| block_on(outside.resume(key.clone(), Asked::Resume, patience)));
+        let again = scope.spawn(|| block_on(outside.resume(key.clone(), Asked::Resume, PATIENCE)));
         assert_eq!(member.hears(), asked);
         let resumed = Parking {
             resumed: vec![key.clone()],
