@@ -10,18 +10,19 @@ BENCH_FLAGS ?= --large
 SERVICES := sync/services/services
 # Distributed mode, each part of which a server has to be there for; those of `sync/services`, unless
 # TIDELOG_TEST_SCYLLA and TIDELOG_TEST_KAFKA name others. Without Java it fails if CI=true, and says
-# what it leaves out otherwise. It is compiled before, so that no server waits for that.
+# what it leaves out otherwise. It is compiled before, so that no server waits for that. Its tests wait more
+# than they work: three at a time, also where there are two processors.
 WITH_DISTRIBUTED := $(CARGO) test --locked --no-fail-fast -p tidelog -p tidelog-backends -p bank-account \
 	--features bank-account/distributed,tidelog-backends/fakes
 OF_DISTRIBUTED := $(WITH_DISTRIBUTED) --lib --test scylla --test kafka --test wire --test served
-DISTRIBUTED := $(SERVICES) run -- $(OF_DISTRIBUTED)
+DISTRIBUTED := RUST_TEST_THREADS=3 $(SERVICES) run -- $(OF_DISTRIBUTED)
 
 # What the tests of the service need beside cargo: Chromium, and schemathesis. Where they cannot be had
 # it says what is left out, or fails if CI=true.
 BROWSER := examples/bank-account/browser/install
 SCHEMATHESIS := examples/bank-account/schemathesis/install target/schemathesis
 
-.PHONY: run serve test check bench faults service distributed fuzz clean
+.PHONY: run serve test tls check bench faults service distributed fuzz clean
 
 # The main job on real data: import the ledger into a fresh store, check the store, show the table.
 run:
@@ -43,9 +44,14 @@ test:
 	$(CARGO) test --locked -p tidelog-core --features testing
 	$(CARGO) test --locked -p tidelog-backends --features failpoints --test faults_injected -- --test-threads 1
 	$(CARGO) test --locked -p tidelog-backends --features shuttle --lib models
-	$(OF_DISTRIBUTED) --no-run
+	$(OF_DISTRIBUTED) --test distributed --no-run
 	$(DISTRIBUTED)
 	$(WITH_DISTRIBUTED) --test distributed
+
+# TLS and SCRAM to a real Kafka, with an OpenSSL that is built from source for it: some minutes once, and
+# perl beside the C compiler.
+tls:
+	$(CARGO) test --locked -p tidelog --features kafka-tls-vendored --test kafka tls::
 
 # Format, lints, docs and the quick tests; what every commit passes.
 check:
@@ -55,7 +61,7 @@ check:
 	$(CARGO) test --locked -p tidelog-core --features testing
 	$(CARGO) test --locked -p tidelog-derive
 	$(CARGO) test --locked -p tidelog --test property_kit --test guide
-	$(CARGO) test --locked -p tidelog-backends --lib --test memory --test sled
+	$(CARGO) test --locked -p tidelog-backends --lib --test memory --test sled_smoke
 
 # Side by side with a raw file, tephra, SQLite, redb and fjall, then the parts alone. Prints ratios and
 # whether goals are met, writes benches/results.md. BENCH_FLAGS=--quick takes two minutes; the whole

@@ -26,7 +26,7 @@ use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::{Config, MaxSteps, Runner};
 
 /// Executions of each model by each scheduler.
-const EXECUTIONS: usize = 5_000;
+const EXECUTIONS: usize = 2_000;
 /// As many in a full sweep.
 const FULL: usize = 100_000;
 /// How often the second scheduler takes the turn from the thread that it prefers.
