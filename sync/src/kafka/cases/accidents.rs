@@ -1,11 +1,12 @@
 //! What brokers do not survive unhurt.
 
 use super::kit::{LIMIT, Publisher, Subject, cases, id, record, small, stands, values};
-use crate::kafka::broker::{Broker as _, NotSent, Outcome};
+use crate::kafka::broker::{Broker as _, BrokerError, NotSent, Outcome};
 
 cases![
     what_was_under_way_when_a_broker_died_stands_there_once_and_in_order,
     a_fence_and_its_records_outlive_the_broker,
+    a_record_that_a_broker_died_over_stands_once_or_is_said_to_be_unknown,
     a_broker_that_lost_some_of_what_it_acknowledged_ends_the_generation,
     a_broker_that_lost_all_of_a_place_goes_on_at_a_lower_offset,
 ];
@@ -36,6 +37,31 @@ fn a_fence_and_its_records_outlive_the_broker<S: Subject>(subject: &S) {
     assert!(subject.wait(other.mark(record(origin, 2, 3))).is_err());
     let found = subject.wait(other.record(origin)).unwrap();
     assert_eq!(found, Some(record(origin, 1, 2)));
+}
+
+/// Its answer may be lost: then nobody knows, and whoever asks finds out.
+fn a_record_that_a_broker_died_over_stands_once_or_is_said_to_be_unknown<S: Subject>(subject: &S) {
+    subject.make(&subject.origins(), 1, LIMIT);
+    let (client, origin) = (subject.client(), id(subject, "origin"));
+    subject.wait(client.fence(origin)).unwrap();
+    subject.wait(client.mark(record(origin, 1, 1))).unwrap();
+    let marking = client.mark(record(origin, 1, 2));
+    subject.crash();
+    let marked = subject.wait(marking);
+    let newest = || subject.wait(client.record(origin)).unwrap().unwrap();
+    let found = newest().position;
+    match marked {
+        Ok(()) => assert_eq!(found, 2),
+        Err(BrokerError::Passing(_)) => {
+            assert!((1..=2).contains(&found), "{found}");
+            let fenced = subject.wait(client.mark(record(origin, 1, 3)));
+            assert!(matches!(fenced, Err(BrokerError::Fenced)), "{fenced:?}");
+            subject.wait(client.fence(origin)).unwrap();
+        }
+        Err(other) => panic!("{other:?}"),
+    }
+    subject.wait(client.mark(record(origin, 2, 4))).unwrap();
+    assert_eq!(newest(), record(origin, 2, 4));
 }
 
 fn a_broker_that_lost_some_of_what_it_acknowledged_ends_the_generation<S: Subject>(subject: &S) {

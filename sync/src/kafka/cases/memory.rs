@@ -148,12 +148,16 @@ impl Subject for Memory {
         let mut rng = self.rng.lock();
         let mut state = self.fake.lock();
         loop {
-            let breaks = state.moves().into_iter().find_map(|next| match next {
-                Move::Meet(id, at) | Move::Land(id, at) => Some((id, at)),
+            let fault = state.moves().into_iter().find_map(|next| match next {
+                Move::Meet(id, at) | Move::Land(id, at) => {
+                    Some(Fault::Break(id, at, rng.chance(50)))
+                }
+                // Where it was asked in time, or is asked again, nothing has happened to it.
+                Move::Ask(key) if rng.chance(50) => Some(Fault::Fail(key, rng.chance(50))),
                 _ => None,
             });
-            let Some((id, at)) = breaks else { return };
-            state.spoil(&Fault::Break(id, at, rng.chance(50)));
+            let Some(fault) = fault else { return };
+            state.spoil(&fault);
         }
     }
 
