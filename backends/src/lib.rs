@@ -40,7 +40,7 @@ pub mod machine {
 #[doc(hidden)]
 pub mod commits {
     pub use crate::sled::commits::{
-        Commit, CommitEnd, CommitRecord, Commits, DeclaredHole, EpochInfo,
+        Commit, CommitEnd, CommitRecord, Commits, DeclaredHole, Envelopes, EpochInfo,
     };
     pub use crate::sled::{LogCopy, SegmentMend};
 }

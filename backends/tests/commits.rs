@@ -10,7 +10,7 @@ mod tools;
 
 use std::path::Path;
 
-use tidelog_backends::commits::{Commit, CommitEnd, CommitRecord};
+use tidelog_backends::commits::{Commit, CommitEnd, CommitRecord, Envelopes};
 use tidelog_backends::{SledStore, repair};
 use tidelog_core::*;
 use tools::{event, make_writable, read_all, segment, segments, stream};
@@ -52,6 +52,7 @@ fn genesis(store: &SledStore) -> CommitEnd {
 fn check(store: &SledStore, commits: &[Commit]) {
     let mut before = genesis(store);
     let mut envelopes = Vec::new();
+    let mut made = Envelopes::new();
     for commit in commits {
         assert_eq!(*commit, Commit::new(&before, commit.body.clone()).unwrap());
         before = commit.end();
@@ -60,6 +61,7 @@ fn check(store: &SledStore, commits: &[Commit]) {
             let alone = record.bytes();
             let again = CommitRecord::read(&alone).unwrap();
             assert_eq!(again.envelope().unwrap(), record.envelope().unwrap());
+            assert_eq!(made.read(&alone).unwrap(), record.envelope().unwrap());
             envelopes.push(record.envelope().unwrap());
         }
     }

@@ -1,12 +1,12 @@
 //! How fast a log is published to Kafka, beside a bare producer of librdkafka with the same settings, which
-//! sends the same messages, made before, as fast as its queue takes them; and how long an append takes to a
-//! consumer.
+//! sends the same messages, made before: as fast as its queue takes them, and then one message of a stream
+//! after the report of the one before, as the publisher does. And how long an append takes to a consumer.
 
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -68,21 +68,27 @@ pub fn publish(
     rounds: usize,
 ) -> Outcome<Figures> {
     let (mut ours, mut bare, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut in_turn, mut turn_ratios) = (Vec::new(), Vec::new());
     let names = names(streams)?;
     let made = made(&names, payloads, events)?;
     for round in 0..rounds {
         let config = config(broker, &format!("{events}-{streams}-{round}"));
-        let types = ["BankAccount", "Bare"];
+        let types = ["BankAccount", "Bare", "InTurn"];
         let ensured = config.ensure_topics(&types, TopicSpec::new(PARTITIONS, 1));
         let topics = Runtime::new()?.block_on(ensured)?.created;
-        let topic = topics.iter().find(|topic| topic.ends_with("Bare"));
-        let topic = topic.ok_or("no topic was made")?;
+        let topic = |name: &str| {
+            let found = topics.iter().find(|topic| topic.ends_with(name));
+            found.ok_or("no topic was made")
+        };
         let dir = dir.join(format!("round-{round}"));
         let published = published(&dir, config, payloads, events, streams)?;
-        let plain = bare_rate(broker, topic, &names, &made)?;
+        let plain = bare_rate(broker, topic("Bare")?, &names, &made)?;
+        let turns = in_turn_rate(broker, topic("InTurn")?, &names, &made)?;
         ours.push(published);
         bare.push(plain);
         ratios.push(published / plain);
+        in_turn.push(turns);
+        turn_ratios.push(published / turns);
         delete(broker, &topics)?;
         fs::remove_dir_all(dir)?;
     }
@@ -90,6 +96,8 @@ pub fn publish(
         ("rate", median(ours)),
         ("bare", median(bare)),
         ("ratio", median(ratios)),
+        ("in-turn", median(in_turn)),
+        ("in-turn-ratio", median(turn_ratios)),
     ]))
 }
 
@@ -222,26 +230,34 @@ fn fill(log: &BlockingTidelog, payloads: &Payloads, events: u64, streams: u64) -
     Ok(())
 }
 
-/// Counts what was delivered; nothing else is asked of it.
+/// Counts what was delivered.
 #[derive(Default)]
 struct Count {
     delivered: AtomicU64,
     failed: AtomicU64,
 }
 
-struct Reports(Arc<Count>);
+struct Reports {
+    count: Arc<Count>,
+    /// Who waits for each.
+    heard: Option<Sender<usize>>,
+}
 
 impl ClientContext for Reports {}
 
 impl ProducerContext for Reports {
     type DeliveryOpaque = usize;
 
-    fn delivery(&self, delivered: &DeliveryResult<'_>, _: usize) {
+    fn delivery(&self, delivered: &DeliveryResult<'_>, number: usize) {
         let count = match delivered {
-            Ok(_) => &self.0.delivered,
-            Err(_) => &self.0.failed,
+            Ok(_) => &self.count.delivered,
+            Err(_) => &self.count.failed,
         };
         count.fetch_add(1, Ordering::Relaxed);
+        if let Some(heard) = &self.heard {
+            // Whoever does not wait any more has failed, and says so.
+            let _ = heard.send(number);
+        }
     }
 }
 
@@ -310,40 +326,60 @@ pub fn made(names: &[StreamId], payloads: &Payloads, events: u64) -> Outcome<Vec
     Ok(made)
 }
 
-/// The same messages, made before, each queued as soon as there is room.
-pub fn bare_rate(broker: &str, topic: &str, names: &[StreamId], made: &[Made]) -> Outcome<f64> {
-    let count = Arc::new(Count::default());
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", broker);
-    for (name, value) in [
-        ("enable.idempotence", "true"),
-        ("acks", "all"),
-        ("message.timeout.ms", "0"),
-        ("partitioner", "murmur2_random"),
-        ("compression.type", "lz4"),
-        ("linger.ms", "0"),
-        ("batch.size", "524288"),
-        ("batch.num.messages", "2000"),
-        ("max.in.flight", "5"),
-        ("queue.buffering.max.messages", "33792"),
-        ("queue.buffering.max.kbytes", "16384"),
-    ] {
-        config.set(name, value);
-    }
-    let producer: BaseProducer<Reports> =
-        config.create_with_context(Reports(Arc::clone(&count)))?;
-    let producer = Arc::new(producer);
-    let is_over = Arc::new(AtomicBool::new(false));
-    let hearing = thread::spawn({
-        let (producer, is_over) = (Arc::clone(&producer), Arc::clone(&is_over));
-        move || {
-            while !is_over.load(Ordering::Relaxed) {
-                producer.poll(Duration::from_millis(100));
-            }
+/// A producer with the publisher's settings, and a thread that hears its reports.
+struct Bare {
+    producer: Arc<BaseProducer<Reports>>,
+    count: Arc<Count>,
+    is_over: Arc<AtomicBool>,
+    hearing: thread::JoinHandle<()>,
+}
+
+impl Bare {
+    fn start(broker: &str, heard: Option<Sender<usize>>) -> Outcome<Self> {
+        let count = Arc::new(Count::default());
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", broker);
+        for (name, value) in [
+            ("enable.idempotence", "true"),
+            ("acks", "all"),
+            ("message.timeout.ms", "0"),
+            ("partitioner", "murmur2_random"),
+            ("compression.type", "lz4"),
+            ("linger.ms", "0"),
+            ("batch.size", "524288"),
+            ("batch.num.messages", "2000"),
+            ("max.in.flight", "5"),
+            ("queue.buffering.max.messages", "33792"),
+            ("queue.buffering.max.kbytes", "16384"),
+        ] {
+            config.set(name, value);
         }
-    });
-    let mut begun = Instant::now();
-    for (number, message) in made.iter().enumerate() {
+        let reports = Reports {
+            count: Arc::clone(&count),
+            heard,
+        };
+        let producer: BaseProducer<Reports> = config.create_with_context(reports)?;
+        let producer = Arc::new(producer);
+        let is_over = Arc::new(AtomicBool::new(false));
+        let hearing = thread::spawn({
+            let (producer, is_over) = (Arc::clone(&producer), Arc::clone(&is_over));
+            move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    producer.poll(Duration::from_millis(100));
+                }
+            }
+        });
+        Ok(Self {
+            producer,
+            count,
+            is_over,
+            hearing,
+        })
+    }
+
+    /// Queues a message as soon as there is room.
+    fn send(&self, topic: &str, names: &[StreamId], made: &[Made], number: usize) -> Outcome<()> {
+        let message = made.get(number).ok_or("no such message")?;
         let stream = names.get(message.stream).ok_or("no such stream")?;
         loop {
             let mut all = OwnedHeaders::new_with_capacity(message.headers.len());
@@ -351,12 +387,12 @@ pub fn bare_rate(broker: &str, topic: &str, names: &[StreamId], made: &[Made]) -
                 let value = Some(value);
                 all = all.insert(Header { key, value });
             }
-            let record = BaseRecord::with_opaque_to(topic, 1)
+            let record = BaseRecord::with_opaque_to(topic, number)
                 .key(stream.aggregate_id())
                 .payload(&message.payload[..])
                 .headers(all);
-            match producer.send(record) {
-                Ok(()) => break,
+            match self.producer.send(record) {
+                Ok(()) => return Ok(()),
                 Err((error, _))
                     if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) =>
                 {
@@ -365,24 +401,61 @@ pub fn bare_rate(broker: &str, topic: &str, names: &[StreamId], made: &[Made]) -
                 Err((error, _)) => return Err(error.into()),
             }
         }
-        // From the first that came, as the publisher is measured.
-        if number == 0 {
-            while count.delivered.load(Ordering::Relaxed) == 0 {
-                thread::sleep(Duration::from_micros(200));
+    }
+
+    /// From the first report on, as the publisher is measured.
+    fn first(&self) -> Instant {
+        while self.count.delivered.load(Ordering::Relaxed) == 0 {
+            thread::sleep(Duration::from_micros(200));
+        }
+        Instant::now()
+    }
+
+    fn finish(self, events: usize, begun: Instant) -> Outcome<f64> {
+        while self.count.delivered.load(Ordering::Relaxed) < events as u64 {
+            if self.count.failed.load(Ordering::Relaxed) > 0 {
+                return Err("the bare producer was refused a message".into());
             }
-            begun = Instant::now();
+            thread::sleep(Duration::from_micros(200));
+        }
+        let rate = (events - 1) as f64 / begun.elapsed().as_secs_f64();
+        self.is_over.store(true, Ordering::Relaxed);
+        let heard = self.hearing.join();
+        heard.map_err(|_| "the thread of reports failed")?;
+        Ok(rate)
+    }
+}
+
+/// The same messages, made before, each queued as soon as there is room.
+pub fn bare_rate(broker: &str, topic: &str, names: &[StreamId], made: &[Made]) -> Outcome<f64> {
+    let bare = Bare::start(broker, None)?;
+    let mut begun = Instant::now();
+    for number in 0..made.len() {
+        bare.send(topic, names, made, number)?;
+        if number == 0 {
+            begun = bare.first();
         }
     }
-    while count.delivered.load(Ordering::Relaxed) < made.len() as u64 {
-        if count.failed.load(Ordering::Relaxed) > 0 {
-            return Err("the bare producer was refused a message".into());
-        }
-        thread::sleep(Duration::from_micros(200));
+    bare.finish(made.len(), begun)
+}
+
+/// The same, each after the report of the one before of its stream.
+fn in_turn_rate(broker: &str, topic: &str, names: &[StreamId], made: &[Made]) -> Outcome<f64> {
+    let (heard, reports) = channel();
+    let bare = Bare::start(broker, Some(heard))?;
+    bare.send(topic, names, made, 0)?;
+    let begun = bare.first();
+    for number in 1..names.len() {
+        bare.send(topic, names, made, number)?;
     }
-    let rate = (made.len() - 1) as f64 / begun.elapsed().as_secs_f64();
-    is_over.store(true, Ordering::Relaxed);
-    hearing.join().map_err(|_| "the thread of reports failed")?;
-    Ok(rate)
+    for _ in 0..made.len() {
+        // They go round over all streams.
+        let next = reports.recv()? + names.len();
+        if next < made.len() {
+            bare.send(topic, names, made, next)?;
+        }
+    }
+    bare.finish(made.len(), begun)
 }
 
 pub fn consumer(broker: &str, topic: &str) -> Outcome<BaseConsumer> {

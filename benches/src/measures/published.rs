@@ -69,6 +69,16 @@ pub fn published(options: &Options, found: &mut Found) -> Outcome<()> {
             Unit::Times,
             of("ratio"),
         );
+        found.note(
+            format!("publish, {name}: bare producer, one of a stream in flight"),
+            Unit::PerSecond,
+            of("in-turn"),
+        );
+        found.note(
+            format!("publish, {name}: against that"),
+            Unit::Times,
+            of("in-turn-ratio"),
+        );
         fs::remove_dir_all(dir)?;
     }
     let dir = rounds::fresh(options, Kind::Tidelog)?;
@@ -84,6 +94,12 @@ pub fn published(options: &Options, found: &mut Found) -> Outcome<()> {
     found.note("heard: events", Unit::PerSecond, of("rate"));
     found.note("heard: bare consumer", Unit::PerSecond, of("bare"));
     found.note("heard: against a bare consumer", Unit::Times, of("ratio"));
+    found.note(
+        "heard: bare consumer that decodes",
+        Unit::PerSecond,
+        of("decoding"),
+    );
+    found.note("heard: against that", Unit::Times, of("decoding-ratio"));
     fs::remove_dir_all(dir)?;
     Ok(())
 }

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
 
 use bytes::Bytes;
 use chrono::{Datelike, Timelike};
@@ -88,20 +87,20 @@ pub fn to_message<'a>(
 fn binary(envelope: &EventEnvelope, log: &LogIdentity, batch: BatchPlace, headers: &mut Headers) {
     let birth = birth(envelope, log);
     headers.put("ce_specversion", b"1.0");
-    headers.write("ce_id", envelope.event_id);
-    headers.write("ce_source", format_args!("urn:uuid:{}", birth.origin));
+    headers.uuid("ce_id", "", envelope.event_id.as_uuid());
+    headers.uuid("ce_source", "urn:uuid:", &birth.origin);
     headers.put("ce_type", envelope.event_type.as_bytes());
     headers.put("ce_subject", envelope.stream.as_str().as_bytes());
     time(headers, "ce_time", "ce_eventmicros", envelope.event_time);
     headers.put("content-type", envelope.content_type.as_str().as_bytes());
-    headers.write("ce_sequence", envelope.sequence);
-    headers.write("ce_revision", envelope.revision);
-    headers.write("ce_position", birth.position);
-    headers.write("ce_epoch", birth.epoch);
+    headers.number("ce_sequence", envelope.sequence);
+    headers.number("ce_revision", envelope.revision);
+    headers.number("ce_position", birth.position);
+    headers.uuid("ce_epoch", "", &birth.epoch);
     let recorded = birth.recorded_time;
     time(headers, "ce_recordedtime", "ce_recordedmicros", recorded);
-    headers.write("ce_batchindex", batch.index);
-    headers.write("ce_batchcount", batch.count);
+    headers.number("ce_batchindex", batch.index);
+    headers.number("ce_batchcount", batch.count);
     let metadata = &envelope.metadata;
     if !metadata.is_empty() {
         let map: BTreeMap<&str, &str> = metadata.iter().collect();
@@ -130,26 +129,35 @@ fn binary(envelope: &EventEnvelope, log: &LogIdentity, batch: BatchPlace, header
 
 fn time(headers: &mut Headers, name: &'static str, micros: &'static str, time: Timestamp) {
     if YEARS.contains(&time.as_micros()) {
-        headers.write(name, Rfc3339(time));
+        headers.put(name, &rfc3339(time));
     } else {
-        headers.write(micros, time.as_micros());
+        headers.number(micros, time.as_micros());
     }
 }
 
-/// With microseconds, of the years 1 to 9999; without the text between that `chrono` makes.
-struct Rfc3339(Timestamp);
-
-impl fmt::Display for Rfc3339 {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let time = self.0.to_datetime();
-        let (year, month, day) = (time.year(), time.month(), time.day());
-        let (hour, minute, second) = (time.hour(), time.minute(), time.second());
-        let micros = self.0.as_micros().rem_euclid(1_000_000);
-        write!(
-            f,
-            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z"
-        )
+/// With microseconds, of the years 1 to 9999. Digit by digit: texts made by `fmt` took 8 % of the
+/// publisher's thread.
+fn rfc3339(time: Timestamp) -> [u8; 27] {
+    let mut text = *b"0000-00-00T00:00:00.000000Z";
+    let micros = time.as_micros().rem_euclid(1_000_000);
+    let time = time.to_datetime();
+    let parts = [
+        (0..4, time.year().unsigned_abs()),
+        (5..7, time.month()),
+        (8..10, time.day()),
+        (11..13, time.hour()),
+        (14..16, time.minute()),
+        (17..19, time.second()),
+        (20..26, u32::try_from(micros).unwrap_or_default()),
+    ];
+    for (place, mut number) in parts {
+        for digit in text.get_mut(place).into_iter().flatten().rev() {
+            // Below 10.
+            *digit += u8::try_from(number % 10).unwrap_or_default();
+            number /= 10;
+        }
     }
+    text
 }
 
 /// Reads a message by its headers and its value, in either mode. Names of headers may be in capital

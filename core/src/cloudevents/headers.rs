@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Write};
 
+use uuid::Uuid;
+
 /// The headers of one message, in the order in which they were put in. Cleared and filled again, it
 /// allocates nothing.
 ///
@@ -37,6 +39,19 @@ impl Headers {
         // Writing into memory does not fail; a `Display` that does leaves what it wrote.
         let _ = write!(Text(&mut self.bytes), "{value}");
         self.ends.push((name, self.bytes.len()));
+    }
+
+    /// Adds a number by its digits.
+    pub(super) fn number(&mut self, name: &'static str, number: impl itoa::Integer) {
+        let mut digits = itoa::Buffer::new();
+        self.put(name, digits.format(number).as_bytes());
+    }
+
+    /// Adds a UUID by its text, with `before` in front of it.
+    pub(super) fn uuid(&mut self, name: &'static str, before: &str, uuid: &Uuid) {
+        self.bytes.extend_from_slice(before.as_bytes());
+        let mut text = Uuid::encode_buffer();
+        self.put(name, uuid.hyphenated().encode_lower(&mut text).as_bytes());
     }
 
     /// Takes all out, and keeps the room.
@@ -85,6 +100,14 @@ mod tests {
 
         headers.clear();
         assert!(headers.is_empty());
+        let uuid = Uuid::from_u128(0xab << 120);
+        headers.uuid("u", "urn:uuid:", &uuid);
+        headers.number("n", -17_i64);
+        let all: Vec<_> = headers.iter().collect();
+        let urn = format!("urn:uuid:{uuid}");
+        assert_eq!(all, [("u", urn.as_bytes()), ("n", &b"-17"[..])]);
+
+        headers.clear();
         headers.put("c", b"3");
         assert_eq!(headers.iter().collect::<Vec<_>>(), [("c", &b"3"[..])]);
     }

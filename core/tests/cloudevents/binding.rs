@@ -355,3 +355,15 @@ fn header_cut(message: &mut Sent, at: usize) {
         text.truncate(at);
     }
 }
+
+proptest! {
+    #[test]
+    fn times_are_written_as_rfc_3339_has_them(micros in -62_135_596_800_000_000_i64..=253_402_300_799_999_999) {
+        let written = EventEnvelope { event_time: Timestamp::from_micros(micros), ..envelope() };
+        let sent = sent(&written, BatchPlace::ALONE, MessageMode::Binary);
+        let time = written.event_time.to_datetime();
+        let expected = time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
+        let found = texts(&sent).into_iter().find(|(name, _)| *name == "ce_time");
+        prop_assert_eq!(found, Some(("ce_time", &*expected)));
+    }
+}

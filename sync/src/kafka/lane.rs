@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidelog_backends::commits::CommitRecord;
+use tidelog_backends::commits::{CommitRecord, Envelopes};
 use tidelog_core::{Batch, Error, EventEnvelope, EventId, StreamId};
 
 use super::broker::Refusal;
@@ -54,9 +54,9 @@ impl Item {
         }
     }
 
-    pub(super) fn envelope(&self) -> Result<EventEnvelope, Error> {
+    pub(super) fn envelope(&self, made: &mut Envelopes) -> Result<EventEnvelope, Error> {
         match &self.content {
-            Content::Record(bytes) => CommitRecord::read(bytes)?.envelope(),
+            Content::Record(bytes) => made.read(bytes),
             Content::Event(event) => Ok(EventEnvelope::clone(event)),
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use tidelog_backends::commits::CommitEnd;
+use tidelog_backends::commits::{CommitEnd, Envelopes};
 use tidelog_core::{BoxFuture, StreamId};
 
 use super::broker::{BrokerError, Cluster, Offsets, Place};
@@ -34,6 +34,7 @@ pub(super) struct Link {
     /// Everything up to here may have been sent before this connection.
     pub sent_before: u64,
     pub lanes: Lanes,
+    pub envelopes: Envelopes,
     /// Those that may send, whoever has waited longest first.
     pub ready: VecDeque<u32>,
     pub flying: Flying,
@@ -111,6 +112,7 @@ impl Link {
             taken: floor.position,
             sent_before: floor.position,
             lanes: Lanes::default(),
+            envelopes: Envelopes::new(),
             ready: VecDeque::new(),
             flying: Flying::default(),
             holds: BTreeMap::new(),

@@ -200,7 +200,7 @@ impl<B: Broker> KafkaSink<B> {
                 link.is_proof_wanted = true;
                 return Ok(Sent::Full);
             }
-            let envelope = item.envelope().map_err(Stop::local)?;
+            let envelope = item.envelope(&mut link.envelopes).map_err(Stop::local)?;
             let message = self.encoder.message(&envelope, &topic.name);
             let (cost, tag) = (
                 message.cost(),

@@ -251,6 +251,42 @@ impl<'a> CommitRecord<'a> {
     }
 }
 
+/// Makes envelopes of records one after the other, with names shared that were met before. They are to be
+/// dropped by the thread that makes them: two would count in the same place.
+pub struct Envelopes {
+    names: Names,
+    /// Where each is built.
+    one: Vec<EventEnvelope>,
+}
+
+impl Envelopes {
+    /// None was met yet.
+    pub fn new() -> Self {
+        Self {
+            names: Names::new(),
+            one: Vec::with_capacity(1),
+        }
+    }
+
+    /// The record whose bytes [`CommitRecord::bytes`] gave: its checksum was looked at then.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] when that is none.
+    pub fn read(&mut self, bytes: &Bytes) -> Result<EventEnvelope, Error> {
+        let not = |why: &str| Error::invalid("record", bytes.len(), why);
+        let parsed = record::parse_checked(bytes).map_err(not)?;
+        let read = self.names.push(parsed, bytes, &mut self.one);
+        let read = read.and_then(|()| self.one.pop());
+        read.ok_or_else(|| not("its fields cannot be read"))
+    }
+}
+
+impl Default for Envelopes {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl std::fmt::Debug for CommitRecord<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("CommitRecord")

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use rdkafka::Message;
 use rdkafka::message::{BorrowedMessage, Headers as _};
 
@@ -49,8 +49,21 @@ fn headers(message: &BorrowedMessage<'_>) -> Option<Vec<(Box<str>, Option<Bytes>
     // ours is left half done by that.
     let all = catch_unwind(AssertUnwindSafe(|| {
         let all = headers.iter();
-        all.map(|header| (header.key.into(), header.value.map(Bytes::copy_from_slice)))
-            .collect()
+        all.map(|header| (header.key, header.value))
+            .collect::<Vec<_>>()
     }));
-    all.ok()
+    let all = all.ok()?;
+    // One buffer for all: with one for each they were nearly half of a record's allocations.
+    let bytes = all.iter().filter_map(|(_, value)| *value).map(<[u8]>::len);
+    let mut values = BytesMut::with_capacity(bytes.sum());
+    for value in all.iter().filter_map(|(_, value)| *value) {
+        values.extend_from_slice(value);
+    }
+    let mut values = values.freeze();
+    let all = all.into_iter();
+    let own = all.map(|(name, value)| {
+        let value = value.map(|value| values.split_to(value.len()));
+        (name.into(), value)
+    });
+    Some(own.collect())
 }
