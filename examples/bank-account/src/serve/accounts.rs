@@ -7,12 +7,12 @@ use axum::extract::State;
 use axum::http::header::{ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use tidelog::{Command, Decide, Error};
+use tidelog::{Command, Decide};
 
 use super::App;
 use super::command::{Request, done};
 use super::headers::{Around, Tags, etag};
-use super::input::{Asking, Body, Id, Moving, NoQuery, Opening, check_new_id};
+use super::input::{Asking, Body, Id, Moving, NoQuery, Opening, check_new_id, stream_of};
 use super::problem::{NO_ACCOUNT, Problem};
 use super::view;
 use crate::aggregate::BankAccount;
@@ -33,12 +33,7 @@ pub(super) async fn open(
         account_id: None,
         holder: opening.holder.clone(),
     };
-    // What is new is at no sequence.
-    let around = Around {
-        if_match: None,
-        ..around
-    };
-    let opened = done(&app, &request, around, command).await?;
+    let opened = done(&app, &request, around.of_what_is_new(), command).await?;
     let at = format!("/v1/accounts/{}", opened.aggregate_id);
     Ok(opened.answer(StatusCode::CREATED, &at))
 }
@@ -110,7 +105,7 @@ where
     C: Command<Aggregate = BankAccount>,
     BankAccount: Decide<C, Rejection = Refusal>,
 {
-    check_id(app, id)?;
+    stream_of::<BankAccount>(app, id, NO_ACCOUNT)?;
     let request = Request {
         route,
         about: id,
@@ -127,7 +122,7 @@ pub(super) async fn show(
     Asking(NoQuery {}): Asking<NoQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    check_id(&app, &id)?;
+    stream_of::<BankAccount>(&app, &id, NO_ACCOUNT)?;
     let known = Tags::of(&headers, &IF_NONE_MATCH)?;
     let loaded = app.bank.load::<BankAccount>(&id).await?;
     let loaded = loaded.ok_or_else(|| Problem::from(Refusal::NoAccount(id.clone())))?;
@@ -137,17 +132,6 @@ pub(super) async fn show(
         return Ok((StatusCode::NOT_MODIFIED, tag).into_response());
     }
     Ok((tag, Json(view::account(&id, &loaded.state, sequence))).into_response())
-}
-
-/// There is no account under what cannot be an id.
-pub(super) fn check_id(app: &App, id: &str) -> Result<(), Problem> {
-    match app.bank.repository::<BankAccount>().stream_id(id) {
-        Ok(_) => Ok(()),
-        Err(error @ (Error::InvalidInput { .. } | Error::TooLarge { .. })) => {
-            Err(Problem::new(NO_ACCOUNT, error))
-        }
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// Where an account is found; other characters than those of plain ids are escaped.

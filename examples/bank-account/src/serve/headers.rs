@@ -22,6 +22,16 @@ pub(super) struct Around {
     pub(super) trace: Option<TraceParent>,
 }
 
+impl Around {
+    /// The same for a command that makes something: what is new is at no sequence.
+    pub(super) fn of_what_is_new(self) -> Self {
+        Self {
+            if_match: None,
+            ..self
+        }
+    }
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for Around {
     type Rejection = Problem;
 

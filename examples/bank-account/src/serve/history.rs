@@ -10,17 +10,16 @@ use serde_json::{Value, json};
 use tidelog::StreamQuery;
 
 use super::App;
-use super::accounts::check_id;
 use super::headers::digits;
-use super::input::{Asking, Id};
-use super::problem::{MALFORMED, Problem};
+use super::input::{Asking, Id, limit, stream_of};
+use super::problem::{MALFORMED, NO_ACCOUNT, Problem};
 use super::view;
 use crate::aggregate::BankAccount;
 use crate::commands::Refusal;
 use crate::event::BankAccountEvent;
 
-const PAGE: u64 = 100;
-const MAX_PAGE: u64 = 1_000;
+const PAGE: usize = 100;
+const MAX_PAGE: usize = 1_000;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -28,7 +27,7 @@ pub(super) struct Page {
     /// What the page before said: the sequence to begin below, and what was in the account there. So
     /// a page costs what it shows, however long the account's history is.
     before: Option<String>,
-    limit: Option<u64>,
+    limit: Option<usize>,
 }
 
 pub(super) async fn events(
@@ -36,24 +35,18 @@ pub(super) async fn events(
     Id(id): Id,
     Asking(page): Asking<Page>,
 ) -> Result<Response, Problem> {
-    check_id(&app, &id)?;
-    let limit = page.limit.unwrap_or(PAGE);
-    if !(1..=MAX_PAGE).contains(&limit) {
-        return Err(Problem::new(
-            MALFORMED,
-            format_args!("limit must be from 1 to {MAX_PAGE}"),
-        ));
-    }
+    let stream = stream_of::<BankAccount>(&app, &id, NO_ACCOUNT)?;
+    let limit = limit(page.limit.unwrap_or(PAGE), MAX_PAGE)?;
     let loaded = app.bank.load::<BankAccount>(&id).await?;
     let loaded = loaded.ok_or_else(|| Problem::from(Refusal::NoAccount(id.clone())))?;
     let (to, mut cents) = match &page.before {
         None => (loaded.sequence, loaded.state.cents),
         Some(before) => place(before)?,
     };
-    let query = StreamQuery::new(loaded.stream.clone())
+    let query = StreamQuery::new(stream)
         .to(to)
         .backward()
-        .limit(limit);
+        .limit(limit as u64);
     let mut read = app.bank.read_stream(query);
     let mut events = Vec::new();
     let mut next = None;
@@ -73,7 +66,7 @@ pub(super) async fn events(
         next = (below > 0).then(|| format!("{below}.{cents}"));
     }
     // Fewer came than were asked for: that was the first of them.
-    let next = next.filter(|_| events.len() as u64 >= limit);
+    let next = next.filter(|_| events.len() >= limit);
     Ok(Json(json!({ "id": id, "events": events, "next": next })).into_response())
 }
 

@@ -6,8 +6,10 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
+use tidelog::{Aggregate, Error, StreamId};
 
-use super::problem::{INVALID, MALFORMED, NOT_JSON, Problem};
+use super::App;
+use super::problem::{INVALID, Kind, MALFORMED, NOT_JSON, Problem};
 use crate::money;
 
 /// Most characters of a holder's name.
@@ -67,6 +69,30 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             let kind = if error.is_data() { INVALID } else { MALFORMED };
             Problem::new(kind, error)
         })
+    }
+}
+
+/// How many may be on a page.
+pub(super) fn limit(asked: usize, most: usize) -> Result<usize, Problem> {
+    if (1..=most).contains(&asked) {
+        Ok(asked)
+    } else {
+        let reason = format_args!("limit must be from 1 to {most}");
+        Err(Problem::new(MALFORMED, reason))
+    }
+}
+
+/// The stream of what has this id; there is nothing, of `kind`, under what cannot be one.
+pub(super) fn stream_of<A: Aggregate>(
+    app: &App,
+    id: &str,
+    kind: &'static Kind,
+) -> Result<StreamId, Problem> {
+    match app.bank.repository::<A>().stream_id(id) {
+        Err(error @ (Error::InvalidInput { .. } | Error::TooLarge { .. })) => {
+            Err(Problem::new(kind, error))
+        }
+        stream => Ok(stream?),
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::json;
 use tidelog::Error;
 
 use super::App;
-use super::input::Asking;
+use super::input::{Asking, limit};
 use super::problem::{GONE, MALFORMED, Problem};
 use super::view;
 use crate::read_models::{AccountRow, Accounts, words};
@@ -41,13 +41,7 @@ pub(super) async fn list(
     State(app): State<Arc<App>>,
     Asking(search): Asking<Search>,
 ) -> Result<Response, Problem> {
-    let limit = search.limit.unwrap_or(PAGE);
-    if !(1..=MAX_PAGE).contains(&limit) {
-        return Err(Problem::new(
-            MALFORMED,
-            format_args!("limit must be from 1 to {MAX_PAGE}"),
-        ));
-    }
+    let limit = limit(search.limit.unwrap_or(PAGE), MAX_PAGE)?;
     if search.q.chars().count() > 200 {
         return Err(Problem::new(MALFORMED, "q has at most 200 characters"));
     }

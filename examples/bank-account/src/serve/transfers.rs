@@ -9,12 +9,12 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
-use tidelog::{Error, Subscribe};
+use tidelog::Subscribe;
 
 use super::App;
 use super::command::{Request, done};
 use super::headers::Around;
-use super::input::{Asking, Body, Id, Transferring};
+use super::input::{Asking, Body, Id, Transferring, stream_of};
 use super::problem::{NO_TRANSFER, Problem};
 use super::view;
 use crate::transfer::{Phase, RequestTransfer, Transfer, TransferEvent};
@@ -40,11 +40,7 @@ pub(super) async fn request(
         cents: asked.amount,
         within: Duration::from_secs(asked.within_seconds.into()),
     };
-    let around = Around {
-        if_match: None,
-        ..around
-    };
-    let requested = done(&app, &request, around, command).await?;
+    let requested = done(&app, &request, around.of_what_is_new(), command).await?;
     let at = format!("/v1/transfers/{}", requested.aggregate_id);
     Ok(requested.answer(StatusCode::ACCEPTED, &at))
 }
@@ -63,10 +59,7 @@ pub(super) async fn show(
     Asking(waiting): Asking<Waiting>,
 ) -> Result<Response, Problem> {
     let none = || Problem::new(NO_TRANSFER, format_args!("there is no transfer {id}"));
-    let stream = match app.bank.repository::<Transfer>().stream_id(&id) {
-        Err(Error::InvalidInput { .. } | Error::TooLarge { .. }) => return Err(none()),
-        stream => stream?,
-    };
+    let stream = stream_of::<Transfer>(&app, &id, NO_TRANSFER)?;
     let mut loaded = app.bank.load::<Transfer>(&id).await?.ok_or_else(none)?;
     if waiting.wait && !loaded.state.phase.is_end() {
         let after = loaded.sequence;
