@@ -107,8 +107,8 @@ fuzz:
 	@command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz
 	@test ! -d /dev/shm || export TMPDIR=/dev/shm; cd fuzz && mkdir -p artifacts && \
 	for target in $$($(CARGO) +nightly fuzz list); do \
-	    mkdir -p corpus/$$target && log=artifacts/$$target.log && \
-	    $(CARGO) +nightly fuzz build $$target && \
+	    mkdir -p corpus/$$target; log=artifacts/$$target.log; \
+	    $(CARGO) +nightly fuzz build $$target || exit 1; \
 	    if $(CARGO) +nightly fuzz run $$target corpus/$$target seeds/$$target -- \
 	        -max_total_time=$(FUZZ_SECONDS) -len_control=0 -timeout=20 -print_final_stats=1 >$$log 2>&1; then \
 	        sed -n "s/^stat::number_of_executed_units: */$$target: executions: /p" $$log; \

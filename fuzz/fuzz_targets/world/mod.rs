@@ -330,7 +330,7 @@ impl World {
             event_id,
             revision,
             content_type: ContentType::Bytes,
-            taken_time: tidelog_core::Clock::now(&self.clock),
+            taken_time: tidelog_core::Clock::now(&*self.clock),
             state: vec![revision as u8; usize::from(bytes)].into(),
         };
         let ours = self.sled().persist_snapshot(snapshot.clone());
